@@ -1,0 +1,24 @@
+//! Compiles the protocol definitions with a compiler written in Rust, so that a
+//! build needs no `protoc` on the machine.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use protox::prost::Message as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(
+        [
+            "tokenbroker/v1/token_broker.proto",
+            "tokenbroker/admin/v1/admin.proto",
+        ],
+        ["proto"],
+    )?;
+    // Reflection serves the very definitions that the code was generated from.
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! What is asked for: destinations, the applications registered for them, and the
+//! key under which a token is kept.
+
+use std::{fmt, sync::Arc};
+
+/// The longest destination id, in bytes.
+const MAX_ID: usize = 128;
+
+/// The id, or the configured name, of a destination: 1 to 128 characters of
+/// `[A-Za-z0-9._-]`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DestinationId(Arc<str>);
+
+/// The name of an application that is registered for a destination; it has the
+/// same alphabet as a destination id.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ApplicationName(Arc<str>);
+
+/// A text outside the alphabet, or too long, or empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 128 characters of A-Z a-z 0-9 . _ -")]
+pub struct InvalidName;
+
+impl DestinationId {
+    /// Reads a destination id or name.
+    ///
+    /// # Errors
+    /// [`InvalidName`] for a text outside the alphabet.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        name(text).map(Self)
+    }
+
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ApplicationName {
+    /// Reads an application name.
+    ///
+    /// # Errors
+    /// [`InvalidName`] for a text outside the alphabet.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        name(text).map(Self)
+    }
+
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DestinationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DestinationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ApplicationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ApplicationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names one state of a credential: it changes when the client id, the secret or
+/// the key changes, and reveals nothing of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Generation(pub u64);
+
+/// Everything that shapes a token. Two requests share a token exactly when their
+/// keys are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenKey {
+    /// How the endpoint is spoken to, such as `occtoo` or `oauth2/client_secret_basic`.
+    pub protocol: &'static str,
+    /// The URL of the token endpoint.
+    pub endpoint: String,
+    /// The configured id of the destination.
+    pub destination: DestinationId,
+    /// The application whose credentials mint the token.
+    pub application: ApplicationName,
+    /// The state of those credentials.
+    pub generation: Generation,
+    /// The `scope` parameter (RFC 6749 §3.3).
+    pub scope: Option<String>,
+    /// The `audience` parameter.
+    pub audience: Option<String>,
+    /// The `resource` parameters (RFC 8707 §2).
+    pub resource: Vec<String>,
+    /// Any further form parameters, in the order in which they are sent.
+    pub parameters: Vec<(String, String)>,
+}
+
+fn name(text: &str) -> Result<Arc<str>, InvalidName> {
+    let well_formed = (1..=MAX_ID).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    well_formed.then(|| text.into()).ok_or(InvalidName)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ids_outside_the_alphabet_are_refused() {
+        for good in [
+            "a",
+            "7d3c1f0e-5b8e-4a53-9f6b-0a3c5d1e2f40",
+            "A.b_c-9",
+            &"x".repeat(128),
+        ] {
+            assert_eq!(DestinationId::parse(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "a b",
+            "a/b",
+            "ä",
+            "a\0",
+            "a\n",
+            "../x",
+            "a%2f",
+            &"x".repeat(129),
+        ] {
+            assert_eq!(DestinationId::parse(bad), Err(InvalidName), "{bad:?}");
+        }
+    }
+
+    fn any_key() -> impl Strategy<Value = TokenKey> {
+        let option = proptest::option::of("[a-z]{0,3}");
+        (
+            (
+                prop_oneof![Just("occtoo"), Just("oauth2")],
+                "[a-z]{1,3}",
+                "[a-z]{1,3}",
+                "[a-z]{1,3}",
+            ),
+            (any::<u64>(), option.clone(), option),
+            proptest::collection::vec("[a-z]{0,2}", 0..3),
+            proptest::collection::vec(("[a-z]{0,2}", "[a-z]{0,2}"), 0..3),
+        )
+            .prop_map(
+                |(
+                    (protocol, endpoint, destination, application),
+                    (generation, scope, audience),
+                    resource,
+                    parameters,
+                )| TokenKey {
+                    protocol,
+                    endpoint,
+                    destination: DestinationId::parse(&destination).unwrap(),
+                    application: ApplicationName::parse(&application).unwrap(),
+                    generation: Generation(generation),
+                    scope,
+                    audience,
+                    resource,
+                    parameters,
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_field_changes_the_key(key in any_key(), other in any_key(), field in 0..9_usize) {
+            let mut changed = key.clone();
+            let differs = match field {
+                0 => { changed.protocol = other.protocol; key.protocol != other.protocol }
+                1 => { changed.endpoint = other.endpoint.clone(); key.endpoint != other.endpoint }
+                2 => { changed.destination = other.destination.clone(); key.destination != other.destination }
+                3 => { changed.application = other.application.clone(); key.application != other.application }
+                4 => { changed.generation = other.generation; key.generation != other.generation }
+                5 => { changed.scope = other.scope.clone(); key.scope != other.scope }
+                6 => { changed.audience = other.audience.clone(); key.audience != other.audience }
+                7 => { changed.resource = other.resource.clone(); key.resource != other.resource }
+                _ => { changed.parameters = other.parameters.clone(); key.parameters != other.parameters }
+            };
+            prop_assert_eq!(key != changed, differs);
+        }
+    }
+}

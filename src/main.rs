@@ -1,0 +1,3 @@
+//! The `token-broker` command.
+
+fn main() {}

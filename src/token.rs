@@ -1,0 +1,121 @@
+//! A token, and how long it lives.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{clock::Moment, destination::TokenKey, secret::Secret};
+
+/// An access token that some upstream minted for one key.
+#[derive(Debug)]
+pub struct Token {
+    /// Everything that shaped the token; compared again before it is handed out.
+    pub key: Arc<TokenKey>,
+    /// The bearer token itself.
+    pub access_token: Secret,
+    /// Names the token in logs and reports.
+    pub id: TokenId,
+    /// When the request for it was about to be sent.
+    pub requested_at: Moment,
+    /// How long it lives from then on.
+    pub lifetime: Duration,
+}
+
+impl Token {
+    /// The moment from which the upstream no longer honours the token.
+    pub fn expires_at(&self) -> Moment {
+        // Counted from before the request was sent, so that latency can only shorten the life.
+        self.requested_at.after(self.lifetime)
+    }
+}
+
+/// A random name for a token; it reveals nothing of the token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenId(u128);
+
+impl TokenId {
+    /// Draws a new name.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What an upstream sent along with a token it minted.
+#[derive(Debug)]
+pub struct Minted {
+    /// The bearer token, already checked against its alphabet (RFC 6750 §2.1).
+    pub access_token: Secret,
+    /// The declared lifetime in seconds, which may be missing, zero, negative or absurd.
+    pub expires_in: Option<i64>,
+}
+
+/// How a destination's lifetimes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LifetimeRule {
+    /// Taken when the upstream names none (RFC 6749 §5.1 recommends it to).
+    pub default: Duration,
+    /// No token is trusted for longer, whatever the upstream says.
+    pub max: Duration,
+}
+
+/// The upstream declared a token that was never alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the upstream declared a lifetime of zero or less")]
+pub struct BornExpired;
+
+impl LifetimeRule {
+    /// The lifetime to believe.
+    ///
+    /// # Errors
+    /// [`BornExpired`] for zero and negative lifetimes.
+    pub fn apply(&self, expires_in: Option<i64>) -> Result<Duration, BornExpired> {
+        let declared = match expires_in {
+            None => self.default,
+            Some(seconds) => match u64::try_from(seconds) {
+                Err(_) | Ok(0) => return Err(BornExpired),
+                Ok(seconds) => Duration::from_secs(seconds),
+            },
+        };
+        Ok(declared.min(self.max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_zero_negative_and_huge_lifetimes() {
+        let rule = LifetimeRule {
+            default: Duration::from_secs(3600),
+            max: Duration::from_secs(86_400),
+        };
+        for (declared, expected) in [
+            (None, Ok(3600)),
+            (Some(1), Ok(1)),
+            (Some(3600), Ok(3600)),
+            (Some(86_400), Ok(86_400)),
+            (Some(86_401), Ok(86_400)),
+            (Some(i64::MAX), Ok(86_400)),
+            (Some(0), Err(BornExpired)),
+            (Some(-1), Err(BornExpired)),
+            (Some(i64::MIN), Err(BornExpired)),
+        ] {
+            assert_eq!(
+                rule.apply(declared),
+                expected.map(Duration::from_secs),
+                "{declared:?}"
+            );
+        }
+    }
+}

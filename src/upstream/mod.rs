@@ -1,0 +1,88 @@
+//! Token endpoints: who mints tokens, and how minting fails.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    slot::{Failure, FailureReason},
+    token::Minted,
+};
+
+/// Mints tokens for one destination with the credentials of one application.
+pub trait TokenSource: Send + Sync {
+    /// Asks the token endpoint once for a new token.
+    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>>;
+}
+
+/// Why a token endpoint gave no token. It never repeats what the endpoint sent
+/// beyond a status and an error code from a closed list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The endpoint refused the credentials or the request: an operator must act.
+    #[error("the token endpoint rejected the request with status {status}{}", .code.map(|code| format!(" ({code})")).unwrap_or_default())]
+    Rejected {
+        /// The HTTP status.
+        status: u16,
+        /// The OAuth error code, if it is one of RFC 6749 §5.2 or RFC 8707 §2.
+        code: Option<&'static str>,
+    },
+    /// The endpoint asks for fewer requests (429).
+    #[error("the token endpoint limits the rate of requests")]
+    Throttled {
+        /// How long it asks to be left alone (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// The endpoint answered with a status that says nothing about the credentials.
+    #[error("the token endpoint answered with status {status}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The endpoint could not be reached, or the exchange broke off.
+    #[error("the token endpoint could not be reached: {0}")]
+    Transport(&'static str),
+    /// The endpoint did not answer in time.
+    #[error("the token endpoint did not answer in time")]
+    TimedOut,
+    /// The endpoint answered with something that is not a token.
+    #[error("the token endpoint's answer is not usable: {0}")]
+    Malformed(&'static str),
+    /// There are no credentials to ask with.
+    #[error("the credentials for this destination are missing")]
+    CredentialMissing,
+    /// The code that asks the endpoint panicked.
+    #[error("asking the token endpoint failed inside the broker")]
+    Panicked,
+}
+
+impl FetchError {
+    /// How long the host asks to be left alone, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after } | Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl From<&FetchError> for Failure {
+    fn from(error: &FetchError) -> Self {
+        let reason = match error {
+            FetchError::Rejected { .. } => FailureReason::CredentialRejected,
+            FetchError::CredentialMissing => FailureReason::CredentialMissing,
+            FetchError::Throttled { .. } => FailureReason::Throttled,
+            FetchError::Malformed(_) => FailureReason::Malformed,
+            FetchError::Status { .. }
+            | FetchError::Transport(_)
+            | FetchError::TimedOut
+            | FetchError::Panicked => FailureReason::Unavailable,
+        };
+        Self {
+            reason,
+            retry_after: error.retry_after(),
+        }
+    }
+}
