@@ -237,6 +237,16 @@ impl Slot {
         })
     }
 
+    /// How long the current token lives in all, if there is one.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.token.as_ref().map(|held| held.token.lifetime)
+    }
+
+    /// Whether a flight is under way.
+    pub fn is_flying(&self) -> bool {
+        self.flight.is_some()
+    }
+
     /// Why minting failed last, if it has not succeeded since.
     pub fn failing(&self) -> Option<FailureReason> {
         self.failure.map(|failed| failed.reason)
@@ -244,6 +254,24 @@ impl Slot {
 
     fn may_launch(&self, now: Instant) -> bool {
         self.flight.is_none() && self.failure.is_none_or(|failed| failed.retry_at <= now)
+    }
+}
+
+impl FailureReason {
+    /// The reason code that callers, logs and metrics see.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::CredentialMissing => "CREDENTIAL_MISSING",
+            Self::CredentialRejected => "CREDENTIAL_REJECTED",
+            Self::Unavailable => "UPSTREAM_UNAVAILABLE",
+            Self::Throttled => "UPSTREAM_THROTTLED",
+            Self::Malformed => "UPSTREAM_MALFORMED",
+        }
+    }
+
+    /// Whether nothing helps but an operator.
+    pub fn needs_an_operator(self) -> bool {
+        matches!(self, Self::CredentialMissing | Self::CredentialRejected)
     }
 }
 
