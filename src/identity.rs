@@ -21,9 +21,23 @@ const SPIFFE_SCHEME: &str = "spiffe://";
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(Arc<str>);
 
-/// Why a text names no caller.
+/// The far end of a verified connection: the caller that its certificate names, or why
+/// it names none. It is made once for each connection, from the certificate alone.
+#[derive(Clone, Debug)]
+pub struct Peer(pub Result<CallerId, IdentityError>);
+
+/// Why a text, or a certificate, names no caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
+    /// The certificate, or its subject alternative name, cannot be read.
+    #[error("the certificate's subject alternative names cannot be read")]
+    Unreadable,
+    /// There are neither URIs nor DNS names; the common name does not count.
+    #[error("the certificate has no URI and no DNS name")]
+    Nameless,
+    /// There is more than one URI, or more than one DNS name and no URI.
+    #[error("the certificate has several names")]
+    Ambiguous,
     /// The URI is not a SPIFFE ID of a workload.
     #[error(
         "the URI is not a SPIFFE ID of a workload: spiffe://trust-domain/path, lower-case trust domain, no port, query, fragment, empty or dot segment"

@@ -1,19 +1,6 @@
 //! A token broker.
 
-pub mod api {
-    //! Generated.
-    #![allow(missing_docs, clippy::pedantic, unused_qualifications, unreachable_pub)]
-    /// `tokenbroker.v1`
-    pub mod v1 {
-        tonic::include_proto!("tokenbroker.v1");
-    }
-    /// `tokenbroker.admin.v1`
-    pub mod admin {
-        tonic::include_proto!("tokenbroker.admin.v1");
-    }
-    /// The encoded descriptors, for reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-}
+pub mod api;
 pub mod app;
 pub mod backoff;
 pub mod broker;

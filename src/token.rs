@@ -30,6 +30,11 @@ impl Token {
         self.requested_at.after(self.lifetime)
     }
 
+    /// Whether the token was minted for this key.
+    pub fn is_for(&self, key: &Arc<TokenKey>) -> bool {
+        Arc::ptr_eq(&self.key, key) || self.key == *key
+    }
+
     /// Whether the token lives for more than `validity` from `now` on.
     pub fn suffices(&self, now: Instant, validity: Duration) -> bool {
         validity < self.lifetime && now < self.requested_at.instant + (self.lifetime - validity)

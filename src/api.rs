@@ -1,0 +1,39 @@
+//! The protocol, as generated from `proto/`.
+
+use std::fmt;
+
+/// The API that callers use.
+#[allow(
+    missing_docs,
+    clippy::pedantic,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod v1 {
+    tonic::include_proto!("tokenbroker.v1");
+}
+
+/// The API that operators use.
+#[allow(
+    missing_docs,
+    clippy::pedantic,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod admin {
+    tonic::include_proto!("tokenbroker.admin.v1");
+}
+
+/// The definitions themselves, which reflection serves.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+impl fmt::Debug for v1::GetTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetTokenResponse")
+            .field("token_id", &self.token_id)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}

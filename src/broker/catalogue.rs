@@ -1,0 +1,59 @@
+//! The configured destinations, by every name that callers use for them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{cache::Registration, destination::DestinationId, policy::Grants};
+
+/// All configured destinations. Nothing else gets a slot.
+#[derive(Default)]
+pub struct Catalogue {
+    listings: Vec<Arc<Listing>>,
+    by_name: HashMap<DestinationId, Arc<Listing>>,
+    registrations: Vec<Arc<Registration>>,
+}
+
+/// A destination with its grants.
+pub struct Listing {
+    /// Its configured id.
+    pub id: DestinationId,
+    /// Who may have the tokens of which registration; of none where it is unprotected.
+    pub grants: Grants<Option<Arc<Registration>>>,
+}
+
+impl Catalogue {
+    /// Adds a destination under its id and, if it has one, its name; and what mints its
+    /// tokens. Ids and names are unique: the configuration sees to that.
+    pub fn add(
+        &mut self,
+        listing: Listing,
+        name: Option<DestinationId>,
+        registrations: impl IntoIterator<Item = Arc<Registration>>,
+    ) {
+        let listing = Arc::new(listing);
+        for name in name.into_iter().chain([listing.id.clone()]) {
+            self.by_name.insert(name, Arc::clone(&listing));
+        }
+        self.listings.push(listing);
+        self.registrations.extend(registrations);
+    }
+
+    /// The destination with this id or name.
+    pub fn find(&self, id_or_name: &DestinationId) -> Option<&Arc<Listing>> {
+        self.by_name.get(id_or_name)
+    }
+
+    /// Every application that is registered for some destination.
+    pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> {
+        self.registrations.iter()
+    }
+
+    /// How many destinations there are.
+    pub fn len(&self) -> usize {
+        self.listings.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.listings.is_empty()
+    }
+}

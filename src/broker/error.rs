@@ -1,0 +1,46 @@
+//! Why a call got no token.
+
+use crate::slot::Refusal;
+
+/// Why a call got no token. The doors translate it; none of them adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The destination id is not 1 to 128 characters of its alphabet.
+    #[error("the destination id is not valid")]
+    InvalidDestinationId,
+    /// The wanted validity is negative or not a duration.
+    #[error("the wanted validity is not valid")]
+    InvalidMinValidity,
+    /// The client certificate does not name exactly one caller.
+    #[error("the certificate names no caller")]
+    CallerUnidentified,
+    /// No grant, or no such destination.
+    #[error("not granted")]
+    NotGranted,
+    /// The destination needs no token.
+    #[error("the destination is public")]
+    Unprotected,
+    /// The cache has no token for the caller.
+    #[error("refused")]
+    Refused(Refusal),
+    /// The caller's deadline passed first.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+}
+
+impl CallError {
+    /// The reason code that callers, logs and metrics see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidDestinationId => "INVALID_DESTINATION_ID",
+            Self::InvalidMinValidity => "INVALID_MIN_VALIDITY",
+            Self::CallerUnidentified => "CALLER_UNIDENTIFIED",
+            Self::NotGranted => "NOT_GRANTED",
+            Self::Unprotected => "DESTINATION_UNPROTECTED",
+            Self::Refused(Refusal::Quarantined) => "DESTINATION_QUARANTINED",
+            Self::Refused(Refusal::ValidityUnattainable) => "VALIDITY_UNATTAINABLE",
+            Self::Refused(Refusal::Failed { reason, .. }) => reason.code(),
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The broker itself: who may have what, and the token that answers them.
+//!
+//! Every door asks here, so that all of them ask the same policy, in the same order:
+//! authorise first, on every request, and only then look at the cache.
+
+mod catalogue;
+mod error;
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::error;
+
+pub use self::{
+    catalogue::{Catalogue, Listing},
+    error::CallError,
+};
+use crate::{
+    cache::{Cache, Condition, Registration},
+    clock::Instant,
+    destination::DestinationId,
+    identity::CallerId,
+    slot::{FailureReason, Refusal},
+    token::Token,
+};
+
+/// Answers callers with tokens.
+pub struct Broker {
+    catalogue: Catalogue,
+    cache: Cache,
+}
+
+/// A caller's right to the tokens of one registration, for one request.
+pub struct Granted {
+    /// The configured id of the destination, whatever name the caller used.
+    pub destination: DestinationId,
+    registration: Arc<Registration>,
+}
+
+impl Broker {
+    /// A broker for these destinations.
+    pub fn new(catalogue: Catalogue, cache: Cache) -> Self {
+        Self { catalogue, cache }
+    }
+
+    /// Asks the policy.
+    ///
+    /// # Errors
+    /// [`CallError::NotGranted`], which does not tell a destination that is forbidden from
+    /// one that does not exist; [`CallError::Unprotected`] for one that needs no token.
+    pub fn authorise(
+        &self,
+        caller: &CallerId,
+        destination: &DestinationId,
+    ) -> Result<Granted, CallError> {
+        let listing = self
+            .catalogue
+            .find(destination)
+            .ok_or(CallError::NotGranted)?;
+        let grant = listing.grants.decide(caller).ok_or(CallError::NotGranted)?;
+        let registration = grant.application.as_ref().ok_or(CallError::Unprotected)?;
+        Ok(Granted {
+            destination: listing.id.clone(),
+            registration: Arc::clone(registration),
+        })
+    }
+
+    /// A token that lives at least `min_validity` more.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with what the cache refused.
+    pub async fn token(
+        &self,
+        granted: &Granted,
+        min_validity: Duration,
+    ) -> Result<Arc<Token>, CallError> {
+        let token = self
+            .cache
+            .token(&granted.registration, min_validity)
+            .await
+            .map_err(CallError::Refused)?;
+        // The last look before a token leaves: whatever went wrong below, nobody gets
+        // the token of another key.
+        if !token.is_for(&granted.registration.key) {
+            error!(destination = %granted.destination, "the cache held the token of another key");
+            return Err(CallError::Refused(Refusal::Failed {
+                reason: FailureReason::Unavailable,
+                retry_at: Instant::now(),
+            }));
+        }
+        Ok(token)
+    }
+
+    /// Launches the first flights of all destinations that are kept warm.
+    pub fn warm(&self) {
+        for registration in self.catalogue.registrations() {
+            if registration.warm {
+                self.cache.warm(registration);
+            }
+        }
+    }
+
+    /// Whether the broker can hand out tokens: every warm destination has had its first
+    /// try, and there is one at least whose tokens do not fail.
+    pub fn is_ready(&self) -> bool {
+        let mut registrations = self.catalogue.registrations().peekable();
+        let mut works = registrations.peek().is_none();
+        for registration in registrations {
+            let condition = self.cache.condition(registration);
+            if registration.warm && matches!(condition, Condition::Cold | Condition::Pending) {
+                return false;
+            }
+            works |= condition != Condition::Failing;
+        }
+        works
+    }
+
+    /// The cache, to watch its landings and to drain it.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+}

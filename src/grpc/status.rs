@@ -1,0 +1,204 @@
+//! The one place where an error becomes a gRPC status.
+//!
+//! Messages are fixed sentences for the developer of the caller; what else is known
+//! goes to the log. Unknown and forbidden destinations give the same bytes.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    broker::CallError,
+    clock::Instant,
+    slot::{FailureReason, Refusal},
+};
+
+/// The `domain` of every `ErrorInfo`.
+const DOMAIN: &str = "tokenbroker";
+/// No caller is told to come back sooner.
+const LEAST_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// The status that a caller sees.
+pub(super) fn status(error: CallError) -> Status {
+    let (code, message) = code_and_message(error);
+    let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, HashMap::new());
+    if let Some(delay) = retry_delay(error) {
+        details.set_retry_info(Some(delay));
+    }
+    Status::with_error_details(code, message, details)
+}
+
+fn code_and_message(error: CallError) -> (Code, &'static str) {
+    match error {
+        CallError::InvalidDestinationId => (
+            Code::InvalidArgument,
+            "destination_id must be 1 to 128 characters of A-Z a-z 0-9 . _ -",
+        ),
+        CallError::InvalidMinValidity => (
+            Code::InvalidArgument,
+            "min_validity must be zero or a positive duration",
+        ),
+        CallError::CallerUnidentified => (
+            Code::Unauthenticated,
+            "present a client certificate with exactly one SPIFFE ID, or without URIs and with exactly one DNS name",
+        ),
+        CallError::NotGranted => (
+            Code::PermissionDenied,
+            "this caller has no grant for this destination, or there is no such destination: check the id, or ask the broker's operator for a grant",
+        ),
+        CallError::Unprotected => (
+            Code::FailedPrecondition,
+            "this destination is public: call it without a token",
+        ),
+        CallError::Refused(Refusal::Quarantined) => (
+            Code::FailedPrecondition,
+            "an operator has stopped this destination",
+        ),
+        CallError::Refused(Refusal::ValidityUnattainable) => (
+            Code::FailedPrecondition,
+            "min_validity is longer than this destination's tokens live: ask for less",
+        ),
+        CallError::Refused(Refusal::Failed { reason, .. }) => match reason {
+            FailureReason::CredentialMissing => (
+                Code::FailedPrecondition,
+                "the broker has no credentials for this destination: its operator must add them",
+            ),
+            FailureReason::CredentialRejected => (
+                Code::FailedPrecondition,
+                "the destination's token endpoint rejects the broker's credentials: its operator must replace them",
+            ),
+            FailureReason::Unavailable => (
+                Code::Unavailable,
+                "the destination's token endpoint cannot be reached and there is no valid token: try again after the retry delay",
+            ),
+            FailureReason::Throttled => (
+                Code::Unavailable,
+                "the destination's token endpoint limits requests and there is no valid token: try again after the retry delay",
+            ),
+            FailureReason::Malformed => (
+                Code::Unavailable,
+                "the destination's token endpoint gave no usable token: try again after the retry delay",
+            ),
+        },
+        CallError::DeadlineExceeded => (
+            Code::DeadlineExceeded,
+            "the deadline passed before there was a token: allow more time",
+        ),
+    }
+}
+
+/// How long until trying again can help, if it can.
+fn retry_delay(error: CallError) -> Option<Duration> {
+    match error {
+        CallError::Refused(Refusal::Failed { reason, retry_at }) if !reason.needs_an_operator() => {
+            let left = retry_at.saturating_duration_since(Instant::now());
+            Some(left.max(LEAST_RETRY_DELAY))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_its_code_reason_and_retry_delay() {
+        let failed = |reason| {
+            CallError::Refused(Refusal::Failed {
+                reason,
+                retry_at: Instant::now(),
+            })
+        };
+        for (error, code, reason, retries) in [
+            (
+                CallError::InvalidDestinationId,
+                Code::InvalidArgument,
+                "INVALID_DESTINATION_ID",
+                false,
+            ),
+            (
+                CallError::InvalidMinValidity,
+                Code::InvalidArgument,
+                "INVALID_MIN_VALIDITY",
+                false,
+            ),
+            (
+                CallError::CallerUnidentified,
+                Code::Unauthenticated,
+                "CALLER_UNIDENTIFIED",
+                false,
+            ),
+            (
+                CallError::NotGranted,
+                Code::PermissionDenied,
+                "NOT_GRANTED",
+                false,
+            ),
+            (
+                CallError::Unprotected,
+                Code::FailedPrecondition,
+                "DESTINATION_UNPROTECTED",
+                false,
+            ),
+            (
+                CallError::Refused(Refusal::Quarantined),
+                Code::FailedPrecondition,
+                "DESTINATION_QUARANTINED",
+                false,
+            ),
+            (
+                CallError::Refused(Refusal::ValidityUnattainable),
+                Code::FailedPrecondition,
+                "VALIDITY_UNATTAINABLE",
+                false,
+            ),
+            (
+                failed(FailureReason::CredentialMissing),
+                Code::FailedPrecondition,
+                "CREDENTIAL_MISSING",
+                false,
+            ),
+            (
+                failed(FailureReason::CredentialRejected),
+                Code::FailedPrecondition,
+                "CREDENTIAL_REJECTED",
+                false,
+            ),
+            (
+                failed(FailureReason::Unavailable),
+                Code::Unavailable,
+                "UPSTREAM_UNAVAILABLE",
+                true,
+            ),
+            (
+                failed(FailureReason::Throttled),
+                Code::Unavailable,
+                "UPSTREAM_THROTTLED",
+                true,
+            ),
+            (
+                failed(FailureReason::Malformed),
+                Code::Unavailable,
+                "UPSTREAM_MALFORMED",
+                true,
+            ),
+            (
+                CallError::DeadlineExceeded,
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                false,
+            ),
+        ] {
+            let status = status(error);
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!(
+                (status.code(), info.reason.as_str(), info.domain.as_str()),
+                (code, reason, DOMAIN)
+            );
+            assert_eq!(details.retry_info().is_some(), retries, "{reason}");
+        }
+    }
+}
