@@ -18,7 +18,7 @@ const USAGE: u8 = 2;
 
 /// Hands out OAuth 2 access tokens to services, so that no service holds a client secret.
 #[derive(Debug, Parser)]
-#[command(name = "token-broker", version, propagate_version = true)]
+#[command(name = "token-broker", version)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 called wrongly.")]
 pub struct Cli {
