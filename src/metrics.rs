@@ -1,1 +1,194 @@
-//! Placeholder.
+//! What the broker counts, in the Prometheus text format.
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+/// Upper bounds of the upstream latency buckets, in seconds; a flight ends after ten.
+const LATENCY_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// All metrics of one broker. Labels hold configured names, door names and reason
+/// codes only, so a caller cannot add a time series.
+pub struct Metrics {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    mints: Family<MintLabels, Counter>,
+    mint_seconds: Family<HostLabels, Histogram, Latency>,
+    flights: Gauge,
+    connections: Family<ConnectionLabels, Counter>,
+    open_connections: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    door: &'static str,
+    destination: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MintLabels {
+    destination: String,
+    application: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HostLabels {
+    host: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConnectionLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone)]
+struct Latency;
+
+impl MetricConstructor<Histogram> for Latency {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(LATENCY_BUCKETS)
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("token_broker");
+        let metrics = Self {
+            calls: Family::default(),
+            mints: Family::default(),
+            mint_seconds: Family::new_with_constructor(Latency),
+            flights: Gauge::default(),
+            connections: Family::default(),
+            open_connections: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "calls",
+            "Calls answered, by door, destination (empty when not granted) and outcome (ok or the reason code)",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "mints",
+            "Flights landed, by destination, application and outcome (ok or the reason code)",
+            metrics.mints.clone(),
+        );
+        registry.register_with_unit(
+            "mint_duration",
+            "Time that token endpoints took to answer",
+            Unit::Seconds,
+            metrics.mint_seconds.clone(),
+        );
+        registry.register(
+            "flights_in_progress",
+            "Flights under way",
+            metrics.flights.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections accepted, by outcome of the handshake",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_open",
+            "Connections open now",
+            metrics.open_connections.clone(),
+        );
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// A call was answered. `destination` is the configured id, or empty when the caller
+    /// was not granted it; `outcome` is `ok` or a reason code.
+    pub fn call(&self, door: &'static str, destination: &str, outcome: &'static str) {
+        let labels = CallLabels {
+            door,
+            destination: destination.to_owned(),
+            outcome,
+        };
+        self.calls.get_or_create(&labels).inc();
+    }
+
+    /// A flight was launched.
+    pub fn launched(&self) {
+        self.flights.inc();
+    }
+
+    /// A flight landed.
+    pub fn landed(&self, destination: &str, application: &str, outcome: &'static str) {
+        self.flights.dec();
+        let labels = MintLabels {
+            destination: destination.to_owned(),
+            application: application.to_owned(),
+            outcome,
+        };
+        self.mints.get_or_create(&labels).inc();
+    }
+
+    /// A token endpoint answered, or failed to, after this time.
+    pub fn answered(&self, host: &str, took: Duration) {
+        let labels = HostLabels {
+            host: host.to_owned(),
+        };
+        self.mint_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+    }
+
+    /// A connection got through its handshake, or was refused for the reason given.
+    pub fn connection(&self, outcome: &'static str) {
+        self.connections
+            .get_or_create(&ConnectionLabels { outcome })
+            .inc();
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub fn open_connection(&self) -> OpenConnection {
+        self.open_connections.inc();
+        OpenConnection(self.open_connections.clone())
+    }
+
+    /// The exposition, in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Never in practice: a `String` takes every write.
+    pub fn exposition(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An open connection, for as long as it lives.
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

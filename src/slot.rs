@@ -1,6 +1,94 @@
-//! The token state machine.
+//! The token state machine: what is held for one key, and what to do about it.
+//!
+//! Everything here is a function of the state and a moment. There is no clock, no
+//! lock, no task and no I/O; those stand around it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use crate::{backoff::Backoff, clock::Instant, token::Token};
+
+/// A refresh begins at this part of a token's life, so that an outage of almost half
+/// a life costs no caller anything.
+const REFRESH_AT: f64 = 0.5;
+/// The refresh moment is spread by this much of itself to either side.
+const REFRESH_JITTER: f64 = 0.05;
+/// The expiry margin never takes more than this part of a token's life.
+const MARGIN_SHARE: u32 = 10;
+/// A token younger than this, or than a tenth of its life, is not replaced for a caller
+/// who wants more validity: its successor would hardly live longer, and callers could
+/// mint without end.
+const TOO_FRESH_TO_REPLACE: Duration = Duration::from_secs(10);
+/// A `Retry-After` is believed within these bounds.
+const RETRY_AFTER_FLOOR: Duration = Duration::from_secs(1);
+/// An upstream cannot stop the broker from asking for longer than this.
+const RETRY_AFTER_CAP: Duration = Duration::from_secs(300);
+/// Retries after a pause are spread over this part of it.
+const RETRY_AFTER_SPREAD: f64 = 0.1;
+
+/// The state of one key.
+///
+/// The token and the failure are two fields: a failed refresh leaves the token alone.
+#[derive(Debug)]
+pub struct Slot {
+    expiry_margin: Duration,
+    token: Option<Held>,
+    failure: Option<Failed>,
+    flight: Option<FlightNumber>,
+    flights: u64,
+    quarantined: bool,
+}
+
+/// A token with the moments that were computed when it landed.
+#[derive(Debug)]
+struct Held {
+    token: Arc<Token>,
+    refresh_at: Instant,
+    /// How long before its expiry the token is no longer served.
+    margin: Duration,
+}
+
+/// The failures since the last success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failed {
+    reason: FailureReason,
+    in_a_row: u32,
+    retry_at: Instant,
+}
+
+/// Names one flight of a slot, so that one from before a quarantine cannot land after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlightNumber(u64);
+
+/// What to do for a caller.
+#[derive(Debug)]
+pub enum Decision {
+    /// Hand out this token.
+    Serve(Arc<Token>),
+    /// Hand out this token and launch a flight for its successor.
+    ServeAndLaunch(Arc<Token>),
+    /// Wait for the flight under way.
+    Join,
+    /// Launch a flight and wait for it.
+    LaunchAndJoin,
+    /// Say no.
+    Refuse(Refusal),
+}
+
+/// Why a caller gets no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An operator stopped this destination.
+    Quarantined,
+    /// The caller wants more validity than this upstream's tokens have.
+    ValidityUnattainable,
+    /// Minting failed and is not to be tried again before `retry_at`.
+    Failed {
+        /// What is wrong.
+        reason: FailureReason,
+        /// When the next flight may be launched.
+        retry_at: Instant,
+    },
+}
 
 /// Why minting failed, as far as callers and the back-off are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,3 +113,246 @@ pub enum FailureReason {
     /// The upstream's answer is not a usable token.
     Malformed,
 }
+
+impl Slot {
+    /// An empty slot, whose tokens are not served during the last `expiry_margin` of
+    /// their life.
+    pub fn new(expiry_margin: Duration) -> Self {
+        Self {
+            expiry_margin,
+            token: None,
+            failure: None,
+            flight: None,
+            flights: 0,
+            quarantined: false,
+        }
+    }
+
+    /// What to do for a caller who wants a token that lives at least `min_validity` more.
+    pub fn decide(&self, now: Instant, min_validity: Duration) -> Decision {
+        if self.quarantined {
+            return Decision::Refuse(Refusal::Quarantined);
+        }
+        if let Some(held) = &self.token {
+            if now < held.served_until(min_validity) {
+                let token = Arc::clone(&held.token);
+                return if held.refresh_at <= now && self.may_launch(now) {
+                    Decision::ServeAndLaunch(token)
+                } else {
+                    Decision::Serve(token)
+                };
+            }
+            if !held.successor_could_satisfy(now, min_validity) {
+                return Decision::Refuse(Refusal::ValidityUnattainable);
+            }
+        }
+        if self.flight.is_some() {
+            return Decision::Join;
+        }
+        match self.failure {
+            Some(failed) if now < failed.retry_at => Decision::Refuse(failed.refusal()),
+            _ => Decision::LaunchAndJoin,
+        }
+    }
+
+    /// Notes that a flight starts. To be called on [`Decision::ServeAndLaunch`],
+    /// [`Decision::LaunchAndJoin`] and when [`Slot::due`] has come.
+    pub fn launch(&mut self) -> FlightNumber {
+        debug_assert!(self.flight.is_none(), "one flight at a time");
+        self.flights += 1;
+        let number = FlightNumber(self.flights);
+        self.flight = Some(number);
+        number
+    }
+
+    /// Takes in the result of a flight, and says what those who wait for it get.
+    /// `draw` is a random number from `[0, 1)`.
+    ///
+    /// # Errors
+    /// The refusal that every waiter shares.
+    pub fn land(
+        &mut self,
+        number: FlightNumber,
+        result: Result<Token, Failure>,
+        now: Instant,
+        draw: f64,
+    ) -> Result<Arc<Token>, Refusal> {
+        if self.flight != Some(number) {
+            // Launched before a quarantine: whatever it brings is not to be trusted.
+            return Err(Refusal::Quarantined);
+        }
+        self.flight = None;
+        let held = result.and_then(|token| Held::new(token, self.expiry_margin, now, draw));
+        match held {
+            Ok(held) => {
+                let token = Arc::clone(&held.token);
+                self.token = Some(held);
+                self.failure = None;
+                Ok(token)
+            }
+            Err(failure) => {
+                let failed = Failed::after(self.failure, failure, now, draw);
+                self.failure = Some(failed);
+                Err(failed.refusal())
+            }
+        }
+    }
+
+    /// When the next flight is due if nobody asks before.
+    pub fn due(&self) -> Option<Instant> {
+        if self.quarantined || self.flight.is_some() {
+            return None;
+        }
+        let refresh_at = self.token.as_ref().map(|held| held.refresh_at);
+        let retry_at = self.failure.map(|failed| failed.retry_at);
+        // The later of the two: a back-off delays a refresh, and a token delays a retry.
+        refresh_at.max(retry_at)
+    }
+
+    /// Drops the token, disowns the flight under way and refuses everybody until
+    /// [`Slot::release`].
+    pub fn quarantine(&mut self) {
+        self.token = None;
+        self.flight = None;
+        self.quarantined = true;
+    }
+
+    /// Ends a quarantine; the next caller launches a flight.
+    pub fn release(&mut self) {
+        self.quarantined = false;
+        self.failure = None;
+    }
+
+    /// The current token, if it may still be served.
+    pub fn current(&self, now: Instant) -> Option<&Arc<Token>> {
+        let held = self.token.as_ref()?;
+        (now < held.served_until(Duration::ZERO)).then_some(&held.token)
+    }
+
+    /// How long until the first caller would fail if the upstream were gone.
+    pub fn runway(&self, now: Instant) -> Duration {
+        self.token.as_ref().map_or(Duration::ZERO, |held| {
+            held.served_until(Duration::ZERO)
+                .saturating_duration_since(now)
+        })
+    }
+
+    /// How long the current token lives in all, if there is one.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.token.as_ref().map(|held| held.token.lifetime)
+    }
+
+    /// Whether a flight is under way.
+    pub fn is_flying(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Why minting failed last, if it has not succeeded since.
+    pub fn failing(&self) -> Option<FailureReason> {
+        self.failure.map(|failed| failed.reason)
+    }
+
+    fn may_launch(&self, now: Instant) -> bool {
+        self.flight.is_none() && self.failure.is_none_or(|failed| failed.retry_at <= now)
+    }
+}
+
+impl FailureReason {
+    /// The reason code that callers, logs and metrics see.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::CredentialMissing => "CREDENTIAL_MISSING",
+            Self::CredentialRejected => "CREDENTIAL_REJECTED",
+            Self::Unavailable => "UPSTREAM_UNAVAILABLE",
+            Self::Throttled => "UPSTREAM_THROTTLED",
+            Self::Malformed => "UPSTREAM_MALFORMED",
+        }
+    }
+
+    /// Whether nothing helps but an operator.
+    pub fn needs_an_operator(self) -> bool {
+        matches!(self, Self::CredentialMissing | Self::CredentialRejected)
+    }
+}
+
+impl Decision {
+    /// Whether a flight is to be launched.
+    pub fn launches(&self) -> bool {
+        matches!(self, Self::ServeAndLaunch(_) | Self::LaunchAndJoin)
+    }
+}
+
+impl Held {
+    fn new(
+        token: Token,
+        expiry_margin: Duration,
+        now: Instant,
+        draw: f64,
+    ) -> Result<Self, Failure> {
+        let life = token.lifetime;
+        let spread = REFRESH_JITTER * (2.0 * draw - 1.0);
+        let held = Self {
+            refresh_at: token.requested_at.instant + life.mul_f64(REFRESH_AT * (1.0 + spread)),
+            margin: expiry_margin.min(life / MARGIN_SHARE),
+            token: Arc::new(token),
+        };
+        // The answer took so long, or the life is so short, that it is dead on arrival.
+        if held.served_until(Duration::ZERO) <= now {
+            return Err(Failure {
+                reason: FailureReason::Malformed,
+                retry_after: None,
+            });
+        }
+        Ok(held)
+    }
+
+    /// The moment from which the token is not handed out to a caller with this wish.
+    fn served_until(&self, min_validity: Duration) -> Instant {
+        let reserve = min_validity.max(self.margin).min(self.token.lifetime);
+        self.token.requested_at.instant + (self.token.lifetime - reserve)
+    }
+
+    /// Whether a token like this one, but new, could have the validity that this one lacks.
+    fn successor_could_satisfy(&self, now: Instant, min_validity: Duration) -> bool {
+        let age = now.saturating_duration_since(self.token.requested_at.instant);
+        let too_fresh = age < TOO_FRESH_TO_REPLACE.min(self.token.lifetime / MARGIN_SHARE);
+        min_validity < self.token.lifetime && !too_fresh
+    }
+}
+
+impl Failed {
+    fn after(previous: Option<Self>, failure: Failure, now: Instant, draw: f64) -> Self {
+        let in_a_row = previous.map_or(1, |failed| failed.in_a_row.saturating_add(1));
+        let backoff = match failure.reason {
+            FailureReason::CredentialMissing | FailureReason::CredentialRejected => {
+                Backoff::REJECTED
+            }
+            FailureReason::Unavailable | FailureReason::Throttled | FailureReason::Malformed => {
+                Backoff::TRANSIENT
+            }
+        };
+        let asked = failure.retry_after.map_or(Duration::ZERO, |wait| {
+            believed_retry_after(wait).mul_f64(1.0 + RETRY_AFTER_SPREAD * draw)
+        });
+        Self {
+            reason: failure.reason,
+            in_a_row,
+            retry_at: now + backoff.delay(in_a_row, draw).max(asked),
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal::Failed {
+            reason: self.reason,
+            retry_at: self.retry_at,
+        }
+    }
+}
+
+/// How much of a `Retry-After` is obeyed: no less than a second, no more than five minutes.
+pub fn believed_retry_after(asked: Duration) -> Duration {
+    asked.clamp(RETRY_AFTER_FLOOR, RETRY_AFTER_CAP)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{clock::Moment, destination::TokenKey, secret::Secret};
+use crate::{
+    clock::{Instant, Moment},
+    destination::TokenKey,
+    secret::Secret,
+};
 
 /// An access token that some upstream minted for one key.
 #[derive(Debug)]
@@ -24,6 +28,11 @@ impl Token {
     pub fn expires_at(&self) -> Moment {
         // Counted from before the request was sent, so that latency can only shorten the life.
         self.requested_at.after(self.lifetime)
+    }
+
+    /// Whether the token lives for more than `validity` from `now` on.
+    pub fn suffices(&self, now: Instant, validity: Duration) -> bool {
+        validity < self.lifetime && now < self.requested_at.instant + (self.lifetime - validity)
     }
 }
 

@@ -1,0 +1,240 @@
+//! Flights: one call to a token endpoint for one slot, which always lands.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
+
+use super::{
+    Registration,
+    entry::{Answer, Entry},
+    schedule::Timetable,
+};
+use crate::{
+    clock::{Instant, Moment},
+    metrics::Metrics,
+    slot::{Decision, Failure, FailureReason, FlightNumber},
+    token::{Token, TokenId},
+    upstream::FetchError,
+};
+
+/// Launches flights and sees them land.
+pub(super) struct Flights {
+    tasks: TaskTracker,
+    timetable: Timetable,
+    metrics: Arc<Metrics>,
+    landings: watch::Sender<u64>,
+}
+
+/// A launched flight. It lands once, whatever becomes of its task: a flight that is
+/// dropped by a panic or an abort lands as a failure.
+struct Airborne {
+    flights: Arc<Flights>,
+    entry: Arc<Entry>,
+    number: FlightNumber,
+    landed: bool,
+}
+
+impl Flights {
+    pub(super) fn new(timetable: Timetable, metrics: Arc<Metrics>) -> Self {
+        Self {
+            tasks: TaskTracker::new(),
+            timetable,
+            metrics,
+            landings: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn landings(&self) -> watch::Receiver<u64> {
+        self.landings.subscribe()
+    }
+
+    /// Decides for a caller, and launches what that takes.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        now: Instant,
+        min_validity: Duration,
+    ) -> Answer {
+        let mut state = entry.state();
+        let decision = state.slot.decide(now, min_validity);
+        let launched = decision.launches().then(|| state.launch());
+        let answer = match decision {
+            Decision::Serve(token) | Decision::ServeAndLaunch(token) => Answer::Now(Ok(token)),
+            Decision::Join | Decision::LaunchAndJoin => Answer::After(state.flight()),
+            Decision::Refuse(refusal) => Answer::Now(Err(refusal)),
+        };
+        drop(state);
+        if let Some(number) = launched {
+            self.fly(entry, number);
+        }
+        answer
+    }
+
+    /// Launches the flight that is due, if one is, for a slot that is kept fresh.
+    pub(super) fn tend(self: &Arc<Self>, entry: &Arc<Entry>, now: Instant) {
+        if !entry.is_kept_fresh(now) {
+            return;
+        }
+        let mut state = entry.state();
+        let due = state.slot.due().is_some_and(|due| due <= now);
+        let launched = due.then(|| state.launch());
+        drop(state);
+        if let Some(number) = launched {
+            self.fly(entry, number);
+        }
+    }
+
+    /// Waits for the flights under way.
+    pub(super) async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn fly(self: &Arc<Self>, entry: &Arc<Entry>, number: FlightNumber) {
+        self.metrics.launched();
+        let airborne = Airborne {
+            flights: Arc::clone(self),
+            entry: Arc::clone(entry),
+            number,
+            landed: false,
+        };
+        let key = &entry.registration.key;
+        // The flight is a task of its own: no caller's end is the end of it.
+        let span = info_span!(
+            parent: None,
+            "mint",
+            destination = %key.destination,
+            application = %key.application
+        );
+        self.tasks.spawn(
+            async move {
+                let registration = Arc::clone(&airborne.entry.registration);
+                let result = mint(&registration, &airborne.flights.metrics).await;
+                airborne.land(result);
+            }
+            .instrument(span),
+        );
+    }
+}
+
+impl Airborne {
+    fn land(mut self, result: Result<Token, FetchError>) {
+        self.touch_down(result);
+    }
+
+    fn touch_down(&mut self, result: Result<Token, FetchError>) {
+        self.landed = true;
+        let now = Instant::now();
+        let failure = result.as_ref().err().cloned();
+        let result = result.map_err(|error| Failure::from(&error));
+
+        let mut state = self.entry.state();
+        let failing_before = state.slot.failing();
+        let outcome = state.slot.land(self.number, result, now, rand::random());
+        let minted = outcome.as_ref().ok().map(|token| token.id);
+        let report = Report {
+            minted,
+            failing_before,
+            failing: state.slot.failing(),
+            runway: state.slot.runway(now),
+            due: state.slot.due(),
+        };
+        state.announce(outcome);
+        drop(state);
+
+        report.log(failure.as_ref(), now);
+        self.flights.landed(&self.entry, &report);
+    }
+}
+
+impl Drop for Airborne {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.touch_down(Err(FetchError::Panicked));
+        }
+    }
+}
+
+impl Flights {
+    fn landed(&self, entry: &Arc<Entry>, report: &Report) {
+        let key = &entry.registration.key;
+        let outcome = report.failing.map_or("ok", FailureReason::code);
+        self.metrics
+            .landed(key.destination.as_str(), key.application.as_str(), outcome);
+        if let Some(due) = report.due {
+            self.timetable
+                .note(Arc::clone(&entry.registration.key), due);
+        }
+        self.landings.send_modify(|count| *count += 1);
+    }
+}
+
+/// What a landing changed, for those who look at the broker from outside.
+struct Report {
+    minted: Option<TokenId>,
+    failing_before: Option<FailureReason>,
+    failing: Option<FailureReason>,
+    runway: Duration,
+    due: Option<Instant>,
+}
+
+impl Report {
+    /// Says it loudly once for each change, and quietly otherwise.
+    fn log(&self, error: Option<&FetchError>, now: Instant) {
+        let due_in = self.due.map(|due| due.saturating_duration_since(now));
+        let runway = self.runway;
+        let Some(reason) = self.failing else {
+            let token_id = self.minted;
+            match self.failing_before {
+                Some(_) => info!(?token_id, ?due_in, "minting works again"),
+                None => debug!(?token_id, ?due_in, "minted a token"),
+            }
+            return;
+        };
+        let error = error.map_or_else(
+            || "the token was dead on arrival".to_owned(),
+            ToString::to_string,
+        );
+        let reason_code = reason.code();
+        if self.failing_before == Some(reason) {
+            debug!(reason = reason_code, error, ?runway, retry_in = ?due_in, "minting still fails");
+        } else if reason.needs_an_operator() {
+            error!(reason = reason_code, error, ?runway, retry_in = ?due_in, "minting fails until an operator acts");
+        } else {
+            warn!(reason = reason_code, error, ?runway, retry_in = ?due_in, "minting fails");
+        }
+    }
+}
+
+async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, FetchError> {
+    let turn = registration.host.turn().await?;
+    let requested_at = Moment::now();
+    let answer = timeout(registration.timeout, registration.source.mint())
+        .await
+        .unwrap_or(Err(FetchError::TimedOut));
+    drop(turn);
+    let now = Instant::now();
+    metrics.answered(
+        registration.host.name(),
+        now.saturating_duration_since(requested_at.instant),
+    );
+    if let Err(error) = &answer
+        && let Some(asked) = error.retry_after()
+    {
+        registration.host.pause(now, asked);
+    }
+    let minted = answer?;
+    let lifetime = registration
+        .lifetimes
+        .apply(minted.expires_in)
+        .map_err(|_| FetchError::Malformed("the declared lifetime is zero or less"))?;
+    Ok(Token {
+        key: Arc::clone(&registration.key),
+        access_token: minted.access_token,
+        id: TokenId::random(),
+        requested_at,
+        lifetime,
+    })
+}

@@ -1,0 +1,156 @@
+//! The token cache: one slot for each key, one flight for each slot, and a schedule
+//! that refreshes ahead of the callers.
+//!
+//! Moka only bounds the number of slots and drops those that nobody has used for a
+//! day. Expiry, refresh and single flight are the slot's and are decided on tokio's
+//! clock, which moka's own expiry does not follow.
+
+mod entry;
+mod flight;
+mod host;
+mod schedule;
+
+use std::{sync::Arc, time::Duration};
+
+use moka::policy::EvictionPolicy;
+use tokio::sync::watch;
+
+use self::{
+    entry::{Answer, Entry},
+    flight::Flights,
+};
+pub use self::{host::Host, schedule::Schedule};
+use crate::{
+    clock::Instant,
+    destination::TokenKey,
+    metrics::Metrics,
+    slot::Refusal,
+    token::{LifetimeRule, Token},
+    upstream::TokenSource,
+};
+
+/// More slots than this are never kept. It is a fence, not a tuning knob: slots exist
+/// only for configured keys.
+const MAX_SLOTS: u64 = 100_000;
+/// A slot unused for this long is dropped; its token has long expired.
+const IDLE_OUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An application that is registered for a destination: everything that minting its
+/// tokens takes.
+pub struct Registration {
+    /// Everything that shapes the tokens.
+    pub key: Arc<TokenKey>,
+    /// Who mints them.
+    pub source: Arc<dyn TokenSource>,
+    /// The host that is asked, whose pauses and concurrency are shared.
+    pub host: Arc<Host>,
+    /// How declared lifetimes are read.
+    pub lifetimes: LifetimeRule,
+    /// How long before its expiry a token is no longer handed out.
+    pub expiry_margin: Duration,
+    /// How long one call to the token endpoint may take.
+    pub timeout: Duration,
+    /// Whether a token is kept at hand although nobody asks.
+    pub warm: bool,
+}
+
+/// Holds tokens and keeps them fresh.
+pub struct Cache {
+    slots: Slots,
+    flights: Arc<Flights>,
+}
+
+type Slots = moka::sync::Cache<Arc<TokenKey>, Arc<Entry>>;
+
+/// What the cache has for one registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nobody asked yet.
+    Cold,
+    /// The first flight is under way.
+    Pending,
+    /// A token is at hand.
+    Fresh,
+    /// There is no token, and minting fails.
+    Failing,
+}
+
+impl Cache {
+    /// An empty cache, and the schedule that refreshes it for as long as it is run.
+    pub fn new(metrics: Arc<Metrics>) -> (Self, Schedule) {
+        let slots = Slots::builder()
+            .max_capacity(MAX_SLOTS)
+            // Newcomers always get in: the default policy could turn them away.
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_idle(IDLE_OUT)
+            .build();
+        let (timetable, noted) = schedule::timetable();
+        let flights = Arc::new(Flights::new(timetable, metrics));
+        let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
+        (Self { slots, flights }, schedule)
+    }
+
+    /// A token for this registration that lives at least `min_validity` more. It waits
+    /// only where there is no such token and a flight may bring one; whoever stops
+    /// waiting changes nothing for the others.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that everybody who waited for the same flight gets.
+    pub async fn token(
+        &self,
+        registration: &Arc<Registration>,
+        min_validity: Duration,
+    ) -> Result<Arc<Token>, Refusal> {
+        let entry = self.entry(registration);
+        loop {
+            let now = Instant::now();
+            entry.touch(now);
+            match self.flights.ask(&entry, now, min_validity) {
+                Answer::Now(result) => return result,
+                Answer::After(flight) => {
+                    let token = flight.landed().await?;
+                    if token.suffices(Instant::now(), min_validity) {
+                        return Ok(token);
+                    }
+                    // Too short a life for this caller, or this task slept through it:
+                    // ask again, which says which of the two it was.
+                }
+            }
+        }
+    }
+
+    /// Launches the first flight of a registration that is to be kept warm.
+    pub fn warm(&self, registration: &Arc<Registration>) {
+        let entry = self.entry(registration);
+        // Nobody waits for the answer: the flight is its own.
+        drop(self.flights.ask(&entry, Instant::now(), Duration::ZERO));
+    }
+
+    /// What there is for a registration, without touching it.
+    pub fn condition(&self, registration: &Registration) -> Condition {
+        match self.slots.get(&registration.key) {
+            None => Condition::Cold,
+            Some(entry) => entry.condition(Instant::now()),
+        }
+    }
+
+    /// Wakes whenever a flight has landed.
+    pub fn landings(&self) -> watch::Receiver<u64> {
+        self.flights.landings()
+    }
+
+    /// Waits until no flight is under way. To be called when nobody asks any more and the
+    /// schedule has stopped.
+    pub async fn drain(&self) {
+        self.flights.drain().await;
+    }
+
+    fn entry(&self, registration: &Arc<Registration>) -> Arc<Entry> {
+        self.slots.get_with_by_ref(&registration.key, || {
+            Arc::new(Entry::new(Arc::clone(registration)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

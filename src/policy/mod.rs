@@ -1,0 +1,232 @@
+//! Who may have which token: the grants of one destination.
+//!
+//! Whatever no grant allows is denied.
+
+mod pattern;
+
+use std::collections::HashMap;
+
+use crate::identity::CallerId;
+
+use pattern::Shape;
+pub use pattern::{CallerPattern, PatternError};
+
+/// One line of the policy: these callers may have a token of this application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant<A> {
+    /// Who is meant.
+    pub callers: CallerPattern,
+    /// What they may use, such as the application whose credentials mint the token.
+    pub application: A,
+}
+
+/// The grants of one destination, ready to be asked.
+///
+/// Of all the grants that match a caller the first in file order decides. It is found
+/// by lookups, so that the cost grows with the depth of the caller's path, never with
+/// the number of grants.
+#[derive(Clone, Debug)]
+pub struct Grants<A> {
+    grants: Vec<Grant<A>>,
+    whole: HashMap<CallerId, usize>,
+    by_parent: HashMap<Box<str>, usize>,
+    by_ancestor: HashMap<Box<str>, usize>,
+    longest_ancestor: usize,
+}
+
+impl<A> Grants<A> {
+    /// Compiles the grants, which are in file order.
+    pub fn new(grants: impl IntoIterator<Item = (CallerPattern, A)>) -> Self {
+        let mut compiled = Self {
+            grants: Vec::new(),
+            whole: HashMap::new(),
+            by_parent: HashMap::new(),
+            by_ancestor: HashMap::new(),
+            longest_ancestor: 0,
+        };
+        for (callers, application) in grants {
+            compiled.push(Grant {
+                callers,
+                application,
+            });
+        }
+        compiled
+    }
+
+    /// The grant that decides about this caller; none means denied.
+    pub fn decide(&self, caller: &CallerId) -> Option<&Grant<A>> {
+        self.position(caller).and_then(|at| self.grants.get(at))
+    }
+
+    /// The place of that grant in file order, counted from zero.
+    pub fn position(&self, caller: &CallerId) -> Option<usize> {
+        let text = caller.as_str();
+        let whole = self.whole.get(caller);
+        let parent = text
+            .rsplit_once('/')
+            .and_then(|(parent, _)| self.by_parent.get(parent));
+        let ancestors = text
+            .match_indices('/')
+            // No grant names a longer one, so a deep path is not hashed level by level in vain.
+            .take_while(|(end, _)| *end <= self.longest_ancestor)
+            .filter_map(|(end, _)| self.by_ancestor.get(&text[..end]));
+        whole
+            .into_iter()
+            .chain(parent)
+            .chain(ancestors)
+            .min()
+            .copied()
+    }
+
+    /// All grants, in file order.
+    pub fn as_slice(&self) -> &[Grant<A>] {
+        &self.grants
+    }
+
+    fn push(&mut self, grant: Grant<A>) {
+        let position = self.grants.len();
+        // `or_insert`, because the first grant in the file decides.
+        match grant.callers.shape() {
+            Shape::Whole(caller) => self.whole.entry(caller.clone()).or_insert(position),
+            Shape::Children(parent) => self.by_parent.entry(parent.clone()).or_insert(position),
+            Shape::Descendants(ancestor) => {
+                self.longest_ancestor = self.longest_ancestor.max(ancestor.len());
+                self.by_ancestor.entry(ancestor.clone()).or_insert(position)
+            }
+        };
+        self.grants.push(grant);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    fn grants(patterns: &[&str]) -> Grants<usize> {
+        let parsed = patterns
+            .iter()
+            .map(|text| CallerPattern::parse(text).unwrap());
+        Grants::new(parsed.zip(0..))
+    }
+
+    #[test]
+    fn policy_denies_by_default() {
+        let nobody = grants(&[]);
+        let somebody = grants(&["spiffe://td/a", "spiffe://td/b/*", "host.example"]);
+        for caller in ["spiffe://td/x", "spiffe://td/b", "other.example", "td"] {
+            let caller = CallerId::parse(caller).unwrap();
+            assert_eq!(nobody.decide(&caller), None, "{caller}");
+            assert_eq!(somebody.decide(&caller), None, "{caller}");
+        }
+    }
+
+    #[test]
+    fn the_first_matching_grant_decides() {
+        let table = grants(&[
+            "spiffe://td/ns/shop/sa/cart",
+            "spiffe://td/ns/shop/**",
+            "spiffe://td/ns/*",
+            "spiffe://td/ns/shop/sa/*",
+            "spiffe://td/ns/shop/sa/cart",
+            "spiffe://td/**",
+            "spiffe://td/ns/**",
+            "host.example",
+        ]);
+        for (caller, expected) in [
+            ("spiffe://td/ns/shop/sa/cart", Some(0)),
+            ("spiffe://td/ns/shop/sa/till", Some(1)),
+            ("spiffe://td/ns/shop", Some(2)),
+            ("spiffe://td/ns/depot/sa/cart", Some(5)),
+            ("spiffe://td/ns", Some(5)),
+            ("spiffe://other/ns", None),
+            ("host.example", Some(7)),
+            ("a.host.example", None),
+        ] {
+            let caller = CallerId::parse(caller).unwrap();
+            assert_eq!(table.position(&caller), expected, "{caller}");
+            let decided = table.decide(&caller).map(|grant| grant.application);
+            assert_eq!(decided, expected, "{caller}");
+        }
+    }
+
+    /// A pattern as the oracle sees it: its path levels, and what may follow them.
+    #[derive(Clone, Debug)]
+    struct Sketch {
+        levels: Vec<String>,
+        tail: Tail,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Tail {
+        Nothing,
+        One,
+        Any,
+    }
+
+    impl Sketch {
+        fn text(&self) -> String {
+            let tail = match self.tail {
+                Tail::Nothing => "",
+                Tail::One => "/*",
+                Tail::Any => "/**",
+            };
+            format!("spiffe://{}{tail}", self.levels.join("/"))
+        }
+
+        fn admits(&self, caller: &[String]) -> bool {
+            if caller.len() < self.levels.len() {
+                return false;
+            }
+            let (head, rest) = caller.split_at(self.levels.len());
+            head == self.levels
+                && match self.tail {
+                    Tail::Nothing => rest.is_empty(),
+                    Tail::One => rest.len() == 1,
+                    Tail::Any => !rest.is_empty(),
+                }
+        }
+    }
+
+    // Few and short names, so that random callers and patterns often meet.
+    fn levels(depth: std::ops::Range<usize>) -> impl Strategy<Value = Vec<String>> {
+        ("t|td", vec("a|b|ab|a\\.", depth)).prop_map(|(trust_domain, path)| {
+            let mut levels = vec![trust_domain];
+            levels.extend(path);
+            levels
+        })
+    }
+
+    fn sketch() -> impl Strategy<Value = Sketch> {
+        let whole = levels(1..4).prop_map(|levels| Sketch {
+            levels,
+            tail: Tail::Nothing,
+        });
+        let open = (levels(0..4), prop_oneof![Just(Tail::One), Just(Tail::Any)])
+            .prop_map(|(levels, tail)| Sketch { levels, tail });
+        prop_oneof![whole, open]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn random_policies_agree_with_an_independent_oracle(
+            sketches in vec(sketch(), 0..12),
+            callers in vec(levels(1..6), 1..20),
+        ) {
+            let patterns: Vec<_> = sketches
+                .iter()
+                .map(|sketch| CallerPattern::parse(&sketch.text()).unwrap())
+                .collect();
+            let compiled = Grants::new(patterns.iter().cloned().zip(0..));
+            for levels in callers {
+                let caller = CallerId::from_spiffe(&format!("spiffe://{}", levels.join("/"))).unwrap();
+                let expected = sketches.iter().position(|sketch| sketch.admits(&levels));
+                prop_assert_eq!(compiled.position(&caller), expected, "{}", caller);
+                let scanned = patterns.iter().position(|pattern| pattern.matches(&caller));
+                prop_assert_eq!(scanned, expected, "{}", caller);
+            }
+        }
+    }
+}
