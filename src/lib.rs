@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod broker;
 pub mod cache;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod credential;
