@@ -5,7 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{backoff::Backoff, clock::Instant, token::Token};
+use crate::{
+    backoff::Backoff,
+    clock::Instant,
+    token::{Token, TokenId},
+};
 
 /// A refresh begins at this part of a token's life, so that an outage of almost half
 /// a life costs no caller anything.
@@ -22,6 +26,9 @@ const TOO_FRESH_TO_REPLACE: Duration = Duration::from_secs(10);
 const RETRY_AFTER_FLOOR: Duration = Duration::from_secs(1);
 /// An upstream cannot stop the broker from asking for longer than this.
 const RETRY_AFTER_CAP: Duration = Duration::from_secs(300);
+/// Reports that tokens are rejected start no more than one flight in this time: if the
+/// successor is rejected as well, minting more of them helps nobody.
+const REPORT_WINDOW: Duration = Duration::from_secs(30);
 /// Retries after a pause are spread over this part of it.
 const RETRY_AFTER_SPREAD: f64 = 0.1;
 
@@ -36,6 +43,8 @@ pub struct Slot {
     flight: Option<FlightNumber>,
     flights: u64,
     quarantined: bool,
+    /// A report of the current token starts no flight before.
+    heeds_reports_at: Option<Instant>,
 }
 
 /// A token with the moments that were computed when it landed.
@@ -56,7 +65,7 @@ struct Failed {
 }
 
 /// Names one flight of a slot, so that one from before a quarantine cannot land after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlightNumber(u64);
 
 /// What to do for a caller.
@@ -67,11 +76,24 @@ pub enum Decision {
     /// Hand out this token and launch a flight for its successor.
     ServeAndLaunch(Arc<Token>),
     /// Wait for the flight under way.
-    Join,
+    Join(FlightNumber),
     /// Launch a flight and wait for it.
     LaunchAndJoin,
     /// Say no.
     Refuse(Refusal),
+}
+
+/// What to do about a report that a token was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Launch a flight for a successor.
+    Refresh,
+    /// A flight is under way already.
+    UnderWay,
+    /// That token is not the current one.
+    AlreadyReplaced,
+    /// Do nothing: minting was tried only just now.
+    TooOften,
 }
 
 /// Why a caller gets no token.
@@ -125,6 +147,7 @@ impl Slot {
             flight: None,
             flights: 0,
             quarantined: false,
+            heeds_reports_at: None,
         }
     }
 
@@ -146,13 +169,35 @@ impl Slot {
                 return Decision::Refuse(Refusal::ValidityUnattainable);
             }
         }
-        if self.flight.is_some() {
-            return Decision::Join;
+        if let Some(number) = self.flight {
+            return Decision::Join(number);
         }
         match self.failure {
             Some(failed) if now < failed.retry_at => Decision::Refuse(failed.refusal()),
             _ => Decision::LaunchAndJoin,
         }
+    }
+
+    /// What to do about a report that the destination rejected this token. On
+    /// [`Report::Refresh`], [`Slot::heed`] is to be called.
+    pub fn report(&self, id: TokenId, now: Instant) -> Report {
+        let is_current = self.token.as_ref().is_some_and(|held| held.token.id == id);
+        if !is_current {
+            Report::AlreadyReplaced
+        } else if self.flight.is_some() {
+            Report::UnderWay
+        } else if self.heeds_reports_at.is_some_and(|at| now < at) || !self.may_launch(now) {
+            Report::TooOften
+        } else {
+            Report::Refresh
+        }
+    }
+
+    /// Launches the flight that a report asks for. The reported token stays: a report is
+    /// no proof, and its successor may not come.
+    pub fn heed(&mut self, now: Instant) -> FlightNumber {
+        self.heeds_reports_at = Some(now + REPORT_WINDOW);
+        self.launch()
     }
 
     /// Notes that a flight starts. To be called on [`Decision::ServeAndLaunch`],
@@ -223,18 +268,16 @@ impl Slot {
         self.failure = None;
     }
 
-    /// The current token, if it may still be served.
-    pub fn current(&self, now: Instant) -> Option<&Arc<Token>> {
+    /// Until when the current token is served, if there is one.
+    pub fn served_until(&self) -> Option<Instant> {
         let held = self.token.as_ref()?;
-        (now < held.served_until(Duration::ZERO)).then_some(&held.token)
+        Some(held.served_until(Duration::ZERO))
     }
 
     /// How long until the first caller would fail if the upstream were gone.
     pub fn runway(&self, now: Instant) -> Duration {
-        self.token.as_ref().map_or(Duration::ZERO, |held| {
-            held.served_until(Duration::ZERO)
-                .saturating_duration_since(now)
-        })
+        self.served_until()
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// How long the current token lives in all, if there is one.
@@ -242,9 +285,9 @@ impl Slot {
         self.token.as_ref().map(|held| held.token.lifetime)
     }
 
-    /// Whether a flight is under way.
-    pub fn is_flying(&self) -> bool {
-        self.flight.is_some()
+    /// The flight under way.
+    pub fn flight(&self) -> Option<FlightNumber> {
+        self.flight
     }
 
     /// Why minting failed last, if it has not succeeded since.

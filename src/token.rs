@@ -50,6 +50,12 @@ impl TokenId {
     pub fn random() -> Self {
         Self(rand::random())
     }
+
+    /// Reads a name as it was handed out; any other text names no token.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = Self(u128::from_str_radix(text, 16).ok()?);
+        (id.to_string() == text).then_some(id)
+    }
 }
 
 impl fmt::Display for TokenId {

@@ -15,12 +15,12 @@ pub use self::{
     error::CallError,
 };
 use crate::{
-    cache::{Cache, Condition, Registration},
+    cache::{self, Cache, Condition, Registration},
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
-    slot::{FailureReason, Refusal},
-    token::Token,
+    slot::{FailureReason, Refusal, Report},
+    token::{Token, TokenId},
 };
 
 /// Answers callers with tokens.
@@ -34,6 +34,12 @@ pub struct Granted {
     /// The configured id of the destination, whatever name the caller used.
     pub destination: DestinationId,
     registration: Arc<Registration>,
+}
+
+/// A watcher of the tokens of one registration.
+pub struct Watch {
+    registration: Arc<Registration>,
+    slot: cache::Watch,
 }
 
 impl Broker {
@@ -73,21 +79,22 @@ impl Broker {
         granted: &Granted,
         min_validity: Duration,
     ) -> Result<Arc<Token>, CallError> {
-        let token = self
-            .cache
-            .token(&granted.registration, min_validity)
-            .await
-            .map_err(CallError::Refused)?;
-        // The last look before a token leaves: whatever went wrong below, nobody gets
-        // the token of another key.
-        if !token.is_for(&granted.registration.key) {
-            error!(destination = %granted.destination, "the cache held the token of another key");
-            return Err(CallError::Refused(Refusal::Failed {
-                reason: FailureReason::Unavailable,
-                retry_at: Instant::now(),
-            }));
+        let registration = &granted.registration;
+        let token = self.cache.token(registration, min_validity).await;
+        hand_out(registration, token)
+    }
+
+    /// The token of this registration and all its successors.
+    pub fn watch(&self, granted: &Granted) -> Watch {
+        Watch {
+            registration: Arc::clone(&granted.registration),
+            slot: self.cache.watch(&granted.registration),
         }
-        Ok(token)
+    }
+
+    /// Takes in a caller's report that the destination rejected a token.
+    pub fn report(&self, granted: &Granted, id: TokenId) -> Report {
+        self.cache.report(&granted.registration, id)
     }
 
     /// Launches the first flights of all destinations that are kept warm.
@@ -118,4 +125,32 @@ impl Broker {
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
+}
+
+impl Watch {
+    /// Waits for a token, or a failure, that the watcher has not been told yet.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when there is no valid token any more.
+    pub async fn next(&mut self) -> Result<Arc<Token>, CallError> {
+        let token = self.slot.next().await;
+        hand_out(&self.registration, token)
+    }
+}
+
+/// The last look before a token leaves: whatever went wrong below, nobody gets the token
+/// of another key.
+fn hand_out(
+    registration: &Registration,
+    token: Result<Arc<Token>, Refusal>,
+) -> Result<Arc<Token>, CallError> {
+    let token = token.map_err(CallError::Refused)?;
+    if token.is_for(&registration.key) {
+        return Ok(token);
+    }
+    error!(destination = %registration.key.destination, "the cache held the token of another key");
+    Err(CallError::Refused(Refusal::Failed {
+        reason: FailureReason::Unavailable,
+        retry_at: Instant::now(),
+    }))
 }

@@ -32,8 +32,14 @@ pub(super) struct Entry {
 /// What the lock guards. It is held for a decision, never while waiting.
 pub(super) struct State {
     pub(super) slot: Slot,
-    /// Where the outcome of the newest flight is announced.
-    announcement: watch::Sender<Option<Outcome>>,
+    news: watch::Sender<News>,
+}
+
+/// What the newest landing brought.
+#[derive(Clone, Debug)]
+pub(super) struct News {
+    landed: Option<FlightNumber>,
+    outcome: Outcome,
 }
 
 /// The answer to a caller.
@@ -45,14 +51,20 @@ pub(super) enum Answer {
 }
 
 /// A flight under way, as its waiters see it. Dropping it changes nothing.
-pub(super) struct Flight(watch::Receiver<Option<Outcome>>);
+pub(super) struct Flight {
+    number: FlightNumber,
+    news: watch::Receiver<News>,
+}
 
 impl Entry {
     pub(super) fn new(registration: Arc<Registration>) -> Self {
         Self {
             state: Mutex::new(State {
                 slot: Slot::new(registration.expiry_margin),
-                announcement: watch::Sender::new(None),
+                news: watch::Sender::new(News {
+                    landed: None,
+                    outcome: Err(lost()),
+                }),
             }),
             registration,
             created_at: Instant::now(),
@@ -87,11 +99,11 @@ impl Entry {
 
     pub(super) fn condition(&self, now: Instant) -> Condition {
         let state = self.state();
-        if state.slot.current(now).is_some() {
+        if !state.slot.runway(now).is_zero() {
             Condition::Fresh
         } else if state.slot.failing().is_some() {
             Condition::Failing
-        } else if state.slot.is_flying() {
+        } else if state.slot.flight().is_some() {
             Condition::Pending
         } else {
             Condition::Cold
@@ -100,35 +112,42 @@ impl Entry {
 }
 
 impl State {
-    /// Launches a flight; its waiters wait for its own announcement.
-    pub(super) fn launch(&mut self) -> FlightNumber {
-        self.announcement = watch::Sender::new(None);
-        self.slot.launch()
+    /// The flight with this number, to wait for.
+    pub(super) fn flight(&self, number: FlightNumber) -> Flight {
+        Flight {
+            number,
+            news: self.news.subscribe(),
+        }
     }
 
-    /// The flight under way, to wait for.
-    pub(super) fn flight(&self) -> Flight {
-        Flight(self.announcement.subscribe())
+    /// Every landing from now on.
+    pub(super) fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
     }
 
-    /// Tells all waiters what the flight brought.
-    pub(super) fn announce(&self, outcome: Outcome) {
-        self.announcement.send_replace(Some(outcome));
+    /// Tells everybody who waits or watches what a flight brought.
+    pub(super) fn announce(&self, landed: FlightNumber, outcome: Outcome) {
+        self.news.send_replace(News {
+            landed: Some(landed),
+            outcome,
+        });
     }
 }
 
 impl Flight {
-    /// Waits for the flight to land.
+    /// Waits for the flight, or a later one of the same slot, to land.
     pub(super) async fn landed(mut self) -> Outcome {
-        let landed = self.0.wait_for(Option::is_some).await;
-        let outcome = landed.ok().and_then(|outcome| outcome.clone());
-        // Every flight lands. If one were lost all the same, its waiters would rather be
-        // told to try again than wait for ever.
-        outcome.unwrap_or_else(|| {
-            Err(Refusal::Failed {
-                reason: FailureReason::Unavailable,
-                retry_at: Instant::now(),
-            })
-        })
+        let number = self.number;
+        let landed = self.news.wait_for(|news| news.landed >= Some(number)).await;
+        // The slot outlives its waiters, so there always is news. If it were otherwise,
+        // they would rather be told to try again than wait for ever.
+        landed.map_or_else(|_| Err(lost()), |news| news.outcome.clone())
+    }
+}
+
+fn lost() -> Refusal {
+    Refusal::Failed {
+        reason: FailureReason::Unavailable,
+        retry_at: Instant::now(),
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::{Instant, Moment},
     metrics::Metrics,
-    slot::{Decision, Failure, FailureReason, FlightNumber},
+    slot::{Decision, Failure, FailureReason, FlightNumber, Report},
     token::{Token, TokenId},
     upstream::FetchError,
 };
@@ -58,18 +58,38 @@ impl Flights {
         min_validity: Duration,
     ) -> Answer {
         let mut state = entry.state();
-        let decision = state.slot.decide(now, min_validity);
-        let launched = decision.launches().then(|| state.launch());
-        let answer = match decision {
-            Decision::Serve(token) | Decision::ServeAndLaunch(token) => Answer::Now(Ok(token)),
-            Decision::Join | Decision::LaunchAndJoin => Answer::After(state.flight()),
-            Decision::Refuse(refusal) => Answer::Now(Err(refusal)),
+        let (answer, launched) = match state.slot.decide(now, min_validity) {
+            Decision::Serve(token) => (Answer::Now(Ok(token)), None),
+            Decision::ServeAndLaunch(token) => (Answer::Now(Ok(token)), Some(state.slot.launch())),
+            Decision::Join(number) => (Answer::After(state.flight(number)), None),
+            Decision::LaunchAndJoin => {
+                let number = state.slot.launch();
+                (Answer::After(state.flight(number)), Some(number))
+            }
+            Decision::Refuse(refusal) => (Answer::Now(Err(refusal)), None),
         };
         drop(state);
         if let Some(number) = launched {
             self.fly(entry, number);
         }
         answer
+    }
+
+    /// Decides about a report that a token was rejected, and launches what that takes.
+    pub(super) fn report(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        id: TokenId,
+        now: Instant,
+    ) -> Report {
+        let mut state = entry.state();
+        let report = state.slot.report(id, now);
+        let launched = (report == Report::Refresh).then(|| state.slot.heed(now));
+        drop(state);
+        if let Some(number) = launched {
+            self.fly(entry, number);
+        }
+        report
     }
 
     /// Launches the flight that is due, if one is, for a slot that is kept fresh.
@@ -79,7 +99,7 @@ impl Flights {
         }
         let mut state = entry.state();
         let due = state.slot.due().is_some_and(|due| due <= now);
-        let launched = due.then(|| state.launch());
+        let launched = due.then(|| state.slot.launch());
         drop(state);
         if let Some(number) = launched {
             self.fly(entry, number);
@@ -134,18 +154,18 @@ impl Airborne {
         let failing_before = state.slot.failing();
         let outcome = state.slot.land(self.number, result, now, rand::random());
         let minted = outcome.as_ref().ok().map(|token| token.id);
-        let report = Report {
+        let landing = Landing {
             minted,
             failing_before,
             failing: state.slot.failing(),
             runway: state.slot.runway(now),
             due: state.slot.due(),
         };
-        state.announce(outcome);
+        state.announce(self.number, outcome);
         drop(state);
 
-        report.log(failure.as_ref(), now);
-        self.flights.landed(&self.entry, &report);
+        landing.log(failure.as_ref(), now);
+        self.flights.landed(&self.entry, &landing);
     }
 }
 
@@ -158,12 +178,12 @@ impl Drop for Airborne {
 }
 
 impl Flights {
-    fn landed(&self, entry: &Arc<Entry>, report: &Report) {
+    fn landed(&self, entry: &Arc<Entry>, landing: &Landing) {
         let key = &entry.registration.key;
-        let outcome = report.failing.map_or("ok", FailureReason::code);
+        let outcome = landing.failing.map_or("ok", FailureReason::code);
         self.metrics
             .landed(key.destination.as_str(), key.application.as_str(), outcome);
-        if let Some(due) = report.due {
+        if let Some(due) = landing.due {
             self.timetable
                 .note(Arc::clone(&entry.registration.key), due);
         }
@@ -172,7 +192,7 @@ impl Flights {
 }
 
 /// What a landing changed, for those who look at the broker from outside.
-struct Report {
+struct Landing {
     minted: Option<TokenId>,
     failing_before: Option<FailureReason>,
     failing: Option<FailureReason>,
@@ -180,7 +200,7 @@ struct Report {
     due: Option<Instant>,
 }
 
-impl Report {
+impl Landing {
     /// Says it loudly once for each change, and quietly otherwise.
     fn log(&self, error: Option<&FetchError>, now: Instant) {
         let due_in = self.due.map(|due| due.saturating_duration_since(now));

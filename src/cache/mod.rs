@@ -9,23 +9,23 @@ mod entry;
 mod flight;
 mod host;
 mod schedule;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
 use moka::policy::EvictionPolicy;
-use tokio::sync::watch;
 
 use self::{
     entry::{Answer, Entry},
     flight::Flights,
 };
-pub use self::{host::Host, schedule::Schedule};
+pub use self::{host::Host, schedule::Schedule, watch::Watch};
 use crate::{
     clock::Instant,
     destination::TokenKey,
     metrics::Metrics,
-    slot::Refusal,
-    token::{LifetimeRule, Token},
+    slot::{Refusal, Report},
+    token::{LifetimeRule, Token, TokenId},
     upstream::TokenSource,
 };
 
@@ -119,6 +119,17 @@ impl Cache {
         }
     }
 
+    /// The token of this registration and all its successors, one at a time.
+    pub fn watch(&self, registration: &Arc<Registration>) -> Watch {
+        Watch::new(self.entry(registration), Arc::clone(&self.flights))
+    }
+
+    /// Takes in a report that the destination rejected a token.
+    pub fn report(&self, registration: &Arc<Registration>, id: TokenId) -> Report {
+        let entry = self.entry(registration);
+        self.flights.report(&entry, id, Instant::now())
+    }
+
     /// Launches the first flight of a registration that is to be kept warm.
     pub fn warm(&self, registration: &Arc<Registration>) {
         let entry = self.entry(registration);
@@ -135,7 +146,7 @@ impl Cache {
     }
 
     /// Wakes whenever a flight has landed.
-    pub fn landings(&self) -> watch::Receiver<u64> {
+    pub fn landings(&self) -> tokio::sync::watch::Receiver<u64> {
         self.flights.landings()
     }
 

@@ -6,6 +6,7 @@ mod token_service;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -27,8 +28,9 @@ pub fn routes(
     broker: Arc<Broker>,
     metrics: Arc<Metrics>,
     max_deadline: Duration,
+    stop: CancellationToken,
 ) -> Result<(Routes, Health), tonic_reflection::server::Error> {
-    let tokens = TokenBrokerServer::new(TokenService::new(broker, metrics, max_deadline))
+    let tokens = TokenBrokerServer::new(TokenService::new(broker, metrics, max_deadline, stop))
         .max_decoding_message_size(MAX_REQUEST);
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()

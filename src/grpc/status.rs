@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
+    api::v1::TokenUnavailable,
     broker::CallError,
     clock::Instant,
     slot::{FailureReason, Refusal},
@@ -27,6 +28,14 @@ pub(super) fn status(error: CallError) -> Status {
         details.set_retry_info(Some(delay));
     }
     Status::with_error_details(code, message, details)
+}
+
+/// The same, said in-band to a watcher.
+pub(super) fn unavailable(error: CallError) -> TokenUnavailable {
+    TokenUnavailable {
+        reason: error.code().to_owned(),
+        retry_delay: retry_delay(error).and_then(|delay| delay.try_into().ok()),
+    }
 }
 
 fn code_and_message(error: CallError) -> (Code, &'static str) {

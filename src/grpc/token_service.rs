@@ -2,19 +2,32 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use super::{deadline, status::status};
+use super::{
+    deadline,
+    status::{status, unavailable},
+};
 use crate::{
-    api::v1::{GetTokenRequest, GetTokenResponse, token_broker_server::TokenBroker},
-    broker::{Broker, CallError},
+    api::v1::{
+        GetTokenRequest, GetTokenResponse, ReportOutcome, ReportRejectedRequest,
+        ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
+        token_broker_server::TokenBroker, watch_token_response::Event,
+    },
+    broker::{Broker, CallError, Granted},
     clock::Instant,
     destination::DestinationId,
     identity::{CallerId, Peer},
     metrics::Metrics,
-    token::Token,
+    slot::Report,
+    token::{Token, TokenId},
 };
 
 /// How the metrics name this door.
@@ -25,62 +38,120 @@ pub struct TokenService {
     broker: Arc<Broker>,
     metrics: Arc<Metrics>,
     max_deadline: Duration,
+    stop: CancellationToken,
 }
 
 impl TokenService {
-    /// A service in which no call takes longer than `max_deadline`.
-    pub fn new(broker: Arc<Broker>, metrics: Arc<Metrics>, max_deadline: Duration) -> Self {
+    /// A service in which no call takes longer than `max_deadline`, and whose streams end
+    /// when `stop` is cancelled.
+    pub fn new(
+        broker: Arc<Broker>,
+        metrics: Arc<Metrics>,
+        max_deadline: Duration,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             broker,
             metrics,
             max_deadline,
+            stop,
         }
     }
 
-    /// One call, from its parsing to its token. `destination` is filled in as soon as the
-    /// caller is known to be granted it.
-    async fn token(
-        &self,
-        request: &Request<GetTokenRequest>,
-        granted_destination: &mut Option<DestinationId>,
-    ) -> Result<Arc<Token>, CallError> {
-        let deadline = deadline::of(request.metadata(), self.max_deadline);
+    /// Parses what every call begins with, and asks the policy.
+    fn authorise<T>(&self, request: &Request<T>, destination: &str) -> Result<Granted, CallError> {
         let caller = caller(request)?;
-        let body = request.get_ref();
-        let destination = DestinationId::parse(&body.destination_id)
-            .map_err(|_| CallError::InvalidDestinationId)?;
-        let min_validity = validity(body.min_validity)?;
+        let destination =
+            DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
+        self.broker.authorise(caller, &destination)
+    }
 
-        let granted = self.broker.authorise(caller, &destination)?;
-        *granted_destination = Some(granted.destination.clone());
-        timeout(deadline, self.broker.token(&granted, min_validity))
-            .await
-            .unwrap_or(Err(CallError::DeadlineExceeded))
+    /// Counts and logs an answered call, and turns its error into a status.
+    fn answer<T, R>(
+        &self,
+        request: &Request<T>,
+        granted: Option<&Granted>,
+        result: Result<R, CallError>,
+    ) -> Result<Response<R>, Status> {
+        // Only a granted destination is named: anything else is the caller's invention.
+        let destination = granted.map_or("", |granted| granted.destination.as_str());
+        let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
+        self.metrics.call(DOOR, destination, outcome);
+        let caller = caller(request).map_or("", CallerId::as_str);
+        debug!(caller, destination, outcome, "answered");
+        result.map(Response::new).map_err(status)
     }
 }
 
 #[tonic::async_trait]
 impl TokenBroker for TokenService {
+    type WatchTokenStream = BoxStream<'static, Result<WatchTokenResponse, Status>>;
+
     async fn get_token(
         &self,
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
-        let mut destination = None;
-        let result = self.token(&request, &mut destination).await;
-        let destination = destination.as_ref().map_or("", DestinationId::as_str);
-        let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
-        self.metrics.call(DOOR, destination, outcome);
-        let caller = caller(&request).map_or("", CallerId::as_str);
-        match result {
-            Ok(token) => {
-                debug!(caller, destination, token_id = %token.id, outcome, "answered");
-                Ok(Response::new(reply(&token)))
+        let body = request.get_ref();
+        let granted = match self.authorise(&request, &body.destination_id) {
+            Ok(granted) => granted,
+            Err(error) => return self.answer(&request, None, Err(error)),
+        };
+        let result = match validity(body.min_validity.as_ref()) {
+            Ok(min_validity) => {
+                let deadline = deadline::of(request.metadata(), self.max_deadline);
+                timeout(deadline, self.broker.token(&granted, min_validity))
+                    .await
+                    .unwrap_or(Err(CallError::DeadlineExceeded))
             }
-            Err(error) => {
-                debug!(caller, destination, outcome, "answered");
-                Err(status(error))
-            }
-        }
+            Err(error) => Err(error),
+        };
+        let reply = result.map(|token| reply(&token));
+        self.answer(&request, Some(&granted), reply)
+    }
+
+    async fn watch_token(
+        &self,
+        request: Request<WatchTokenRequest>,
+    ) -> Result<Response<Self::WatchTokenStream>, Status> {
+        let granted = match self.authorise(&request, &request.get_ref().destination_id) {
+            Ok(granted) => granted,
+            Err(error) => return self.answer(&request, None, Err(error)),
+        };
+        let events = stream::unfold(self.broker.watch(&granted), |mut watch| async {
+            let event = match watch.next().await {
+                Ok(token) => Event::Token(reply(&token)),
+                Err(error) => Event::Unavailable(unavailable(error)),
+            };
+            Some((Ok(WatchTokenResponse { event: Some(event) }), watch))
+        });
+        let stream = events
+            .take_until(self.stop.clone().cancelled_owned())
+            .boxed();
+        self.answer(&request, Some(&granted), Ok(stream))
+    }
+
+    async fn report_rejected(
+        &self,
+        request: Request<ReportRejectedRequest>,
+    ) -> Result<Response<ReportRejectedResponse>, Status> {
+        let body = request.get_ref();
+        let granted = match self.authorise(&request, &body.destination_id) {
+            Ok(granted) => granted,
+            Err(error) => return self.answer(&request, None, Err(error)),
+        };
+        // A text that names no token cannot name the current one.
+        let report = TokenId::parse(&body.token_id).map_or(Report::AlreadyReplaced, |id| {
+            self.broker.report(&granted, id)
+        });
+        let outcome = match report {
+            Report::Refresh | Report::UnderWay => ReportOutcome::Refreshing,
+            Report::AlreadyReplaced => ReportOutcome::AlreadyReplaced,
+            Report::TooOften => ReportOutcome::IgnoredRate,
+        };
+        let reply = ReportRejectedResponse {
+            outcome: outcome.into(),
+        };
+        self.answer(&request, Some(&granted), Ok(reply))
     }
 }
 
@@ -93,9 +164,9 @@ fn caller<T>(request: &Request<T>) -> Result<&CallerId, CallError> {
         .ok_or(CallError::CallerUnidentified)
 }
 
-fn validity(wanted: Option<prost_types::Duration>) -> Result<Duration, CallError> {
+fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
     wanted.map_or(Ok(Duration::ZERO), |wanted| {
-        Duration::try_from(wanted).map_err(|_| CallError::InvalidMinValidity)
+        Duration::try_from(*wanted).map_err(|_| CallError::InvalidMinValidity)
     })
 }
 

@@ -7,7 +7,6 @@ use crate::{
     clock::Moment,
     destination::{ApplicationName, DestinationId, Generation, TokenKey},
     secret::Secret,
-    token::TokenId,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -83,7 +82,7 @@ impl Bench {
         match self.slot.decide(self.now(), min_validity) {
             Decision::Serve(_) => "serve".to_owned(),
             Decision::ServeAndLaunch(_) => "serve and launch".to_owned(),
-            Decision::Join => "join".to_owned(),
+            Decision::Join(_) => "join".to_owned(),
             Decision::LaunchAndJoin => "launch and join".to_owned(),
             Decision::Refuse(Refusal::Quarantined) => "quarantined".to_owned(),
             Decision::Refuse(Refusal::ValidityUnattainable) => "unattainable".to_owned(),
@@ -424,6 +423,41 @@ fn what_was_launched_before_a_quarantine_never_lands_after_it() {
 }
 
 #[test]
+fn a_reported_token_is_replaced_once_in_a_window_and_served_meanwhile() {
+    let mut bench = Bench::new();
+    let reported = bench.land_token(HOUR).unwrap().id;
+    let other = TokenId::random();
+    assert_eq!(
+        bench.slot.report(other, bench.now()),
+        Report::AlreadyReplaced
+    );
+    assert_eq!(bench.slot.report(reported, bench.now()), Report::Refresh);
+    let number = bench.slot.heed(bench.now());
+    assert_eq!(bench.slot.report(reported, bench.now()), Report::UnderWay);
+    assert_eq!(bench.decide(Duration::ZERO), "serve");
+    let successor = bench.token(HOUR);
+    let successor = bench
+        .slot
+        .land(number, Ok(successor), bench.now(), MIDDLE)
+        .unwrap()
+        .id;
+    assert_eq!(
+        bench.slot.report(reported, bench.now()),
+        Report::AlreadyReplaced
+    );
+    bench.now = secs(29);
+    assert_eq!(bench.slot.report(successor, bench.now()), Report::TooOften);
+    bench.now = secs(30);
+    assert_eq!(bench.slot.report(successor, bench.now()), Report::Refresh);
+    bench.land_failure(FailureReason::Unavailable, None);
+    assert_eq!(
+        bench.slot.report(successor, bench.now()),
+        Report::TooOften,
+        "backing off"
+    );
+}
+
+#[test]
 fn latency_shortens_the_life() {
     let mut bench = Bench::new();
     let number = bench.slot.launch();
@@ -520,7 +554,9 @@ fn keeps_the_promises(events: &[Event]) {
                         assert_eq!(alive.unwrap().0, token.id, "served a displaced token");
                     }
                     Decision::Refuse(Refusal::Quarantined) => assert!(model.quarantined),
-                    Decision::Join => assert!(model.flight.is_some(), "joined no flight"),
+                    Decision::Join(number) => {
+                        assert_eq!(model.flight.unwrap().0, *number, "joined no flight");
+                    }
                     Decision::LaunchAndJoin | Decision::Refuse(_) => {}
                 }
                 if !model.quarantined {
