@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod policy;
 pub mod secret;
 pub mod slot;
+pub mod small_file;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;

@@ -1,12 +1,18 @@
-//! `[[destination]]`: what callers ask for, and who may.
+//! `[[destination]]`: what callers ask for.
 
-use std::sync::Arc;
-
-use crate::{
-    credential::Credential,
-    destination::{ApplicationName, DestinationId},
-    policy::CallerPattern,
+use super::{
+    application::{Application, Drafts},
+    credentials::Credentials,
+    endpoint::token_url,
+    grant::Grant,
+    oauth2::OAuth2,
+    reader::Section,
+    unique::Unique,
+    upstream::{Draft, Endpoint, Kind},
+    upstreams::Upstreams,
+    values,
 };
+use crate::destination::DestinationId;
 
 /// A destination.
 #[derive(Clone, Debug)]
@@ -42,46 +48,132 @@ pub enum Protection {
     },
 }
 
-/// What an OAuth 2 token endpoint is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OAuth2 {
-    /// How the client authenticates.
-    pub client_authentication: ClientAuthentication,
-    /// The `scope` parameter (RFC 6749 §3.3).
-    pub scope: Option<String>,
-    /// The `audience` parameter.
-    pub audience: Option<String>,
-    /// The `resource` parameters (RFC 8707 §2).
-    pub resource: Vec<String>,
-    /// Further form parameters, in file order, none of them with a reserved name.
-    pub parameters: Vec<(String, String)>,
+impl Destination {
+    /// Reads a destination; `None` only when a mistake was reported.
+    pub(super) fn read(
+        section: Section<'_>,
+        names: &mut Unique,
+        upstreams: &mut Upstreams,
+        credentials: &Credentials<'_>,
+    ) -> Option<Self> {
+        let id = section.required(
+            "id",
+            "\"the id of the destination\"",
+            values::destination_id,
+        );
+        let name = section.optional("name", values::destination_id);
+        if let Some(id) = &id {
+            names.take(id.as_str(), &section, "id");
+        }
+        // A name that repeats the destination's own id misleads nobody.
+        if let Some(name) = name.as_ref().filter(|name| Some(*name) != id.as_ref()) {
+            names.take(name.as_str(), &section, "name");
+        }
+        let warm = section.or("warm", false, values::boolean);
+        let unprotected = section.or("unprotected", false, values::boolean);
+        let applications = section.sections("application", "[[destination.application]]");
+        let applications = Drafts::read(applications, credentials);
+        let known = (!unprotected).then_some(&applications);
+        let grants = section.sections("grant", "[[destination.grant]]");
+        let grants = grants
+            .into_iter()
+            .map(|grant| Grant::read(grant, known))
+            .collect();
+        let protection = if unprotected {
+            read_unprotected(&section, upstreams)
+        } else {
+            read_protected(&section, upstreams, id.as_ref(), applications)
+        };
+        section.finish();
+        Some(Self {
+            id: id?,
+            name,
+            warm,
+            protection: protection?,
+            grants,
+        })
+    }
 }
 
-/// How a client authenticates to an OAuth 2 token endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ClientAuthentication {
-    /// HTTP Basic (RFC 6749 §2.3.1).
-    ClientSecretBasic,
-    /// The secret in the form (RFC 6749 §2.3.1).
-    ClientSecretPost,
-    /// A signed assertion (RFC 7523 §2.2).
-    PrivateKeyJwt,
+fn read_unprotected(section: &Section<'_>, upstreams: &mut Upstreams) -> Option<Protection> {
+    let name = section.optional("upstream", values::text);
+    if let Some(Err(problem)) = name.map(|name| upstreams.resolve(name)) {
+        section.report("upstream", &problem);
+    }
+    for key in ["warm", "application"].iter().chain(&OAuth2::KEYS) {
+        if section.has(key) {
+            section.report(
+                key,
+                "must not be there, because the destination is unprotected and has no token",
+            );
+        }
+    }
+    Some(Protection::Unprotected)
 }
 
-/// An application that is registered for a destination.
-#[derive(Clone, Debug)]
-pub struct Application {
-    /// Its name, unique within the destination.
-    pub name: ApplicationName,
-    /// Its credential, already read.
-    pub credential: Arc<Credential>,
+fn read_protected(
+    section: &Section<'_>,
+    upstreams: &mut Upstreams,
+    id: Option<&DestinationId>,
+    applications: Drafts,
+) -> Option<Protection> {
+    if applications.is_empty() && !section.has("application") {
+        let message = "the destination has no application: write [[destination.application]] with name and credential, or unprotected = true";
+        section
+            .findings()
+            .report_absence(&section.header(), message);
+    }
+    let oauth2 = OAuth2::read(section);
+    let upstream = section.required("upstream", "\"occtoo\"", |value| {
+        upstreams.resolve(values::text(value)?)
+    });
+    let draft = upstreams.draft(upstream?)?;
+    let kind = draft.kind?;
+    applications.check_proofs(section, kind, oauth2.client_authentication);
+    let endpoint = read_endpoint(section, draft);
+    if kind != Kind::OAuth2 {
+        report_oauth2_keys(section, kind);
+    }
+    // As a segment of a URL's path these lead to another path.
+    if kind == Kind::Occtoo && id.is_some_and(|id| matches!(id.as_str(), "." | "..")) {
+        section.report(
+            "id",
+            "must be the id that Occtoo Studio shows, a dashed GUID",
+        );
+    }
+    Some(Protection::Protected {
+        upstream: upstream?,
+        endpoint: endpoint?,
+        oauth2: (kind == Kind::OAuth2).then_some(oauth2),
+        applications: applications.finish(),
+    })
 }
 
-/// These callers may have a token of this application.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// Who is meant; never empty.
-    pub callers: Vec<CallerPattern>,
-    /// One of the destination's applications; `None` exactly when it is unprotected.
-    pub application: Option<ApplicationName>,
+/// The destination's own endpoint, or else that of its upstream.
+fn read_endpoint(section: &Section<'_>, draft: &Draft) -> Option<String> {
+    let own = section.optional("endpoint", |value| {
+        token_url(values::text(value)?, draft.reach())
+    });
+    if section.has("endpoint") {
+        return own;
+    }
+    match &draft.endpoint {
+        Endpoint::Right(endpoint) => Some(endpoint.clone()),
+        Endpoint::Wrong => None,
+        Endpoint::None => {
+            section.report_missing("endpoint", "\"https://...\", here or in its [[upstream]]");
+            None
+        }
+    }
+}
+
+fn report_oauth2_keys(section: &Section<'_>, kind: Kind) {
+    for key in OAuth2::KEYS {
+        if section.has(key) {
+            section.report(
+                key,
+                &format!("is only for oauth2, not for {}: remove it", kind.as_str()),
+            );
+        }
+    }
 }

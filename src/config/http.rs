@@ -1,10 +1,29 @@
 //! `[http]`: health and metrics.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{reader::Section, values};
 
 /// The plain HTTP port for health and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// The address to listen on.
     pub listen: SocketAddr,
+}
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+impl Http {
+    pub(super) fn read(section: Section<'_>, server: Option<SocketAddr>) -> Option<Self> {
+        let enabled = section.or("enabled", true, values::boolean);
+        let listen = section.or("listen", DEFAULT_LISTEN, values::address);
+        if enabled && server == Some(listen) && listen.port() != 0 {
+            section.report(
+                "listen",
+                "is also the address of [server]: write another port",
+            );
+        }
+        section.finish();
+        enabled.then_some(Self { listen })
+    }
 }

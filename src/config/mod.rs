@@ -1,18 +1,55 @@
 //! The configuration: one TOML file, read into plain structs.
+//!
+//! Reading goes on after a mistake, so that all of them are reported at once, each with
+//! its line and what to write instead. Everything that the file refers to is looked at
+//! too: certificates, keys and credentials.
 
+mod application;
 mod cache;
+mod credentials;
 mod destination;
+mod endpoint;
+mod findings;
+mod folder;
+mod grant;
 mod http;
+mod mistakes;
+mod oauth2;
+mod reader;
 mod server;
+mod suggestion;
 mod telemetry;
+mod unique;
 mod upstream;
+mod upstreams;
+mod values;
 
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use self::{
+    credentials::Credentials, findings::Findings, folder::Folder, reader::Section, unique::Unique,
+    upstreams::Upstreams,
+};
+use crate::{credential::Environment, small_file};
+
+pub use application::Application;
 pub use cache::CacheSettings;
-pub use destination::{Application, ClientAuthentication, Destination, Grant, OAuth2, Protection};
+pub use destination::{Destination, Protection};
+pub use grant::Grant;
 pub use http::Http;
+pub use mistakes::{Mistake, Mistakes, Position};
+pub use oauth2::{ClientAuthentication, OAuth2};
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use upstream::{Kind, Upstream};
+
+/// A commented configuration that shows every key.
+pub const EXAMPLE: &str = include_str!("../../config/example.toml");
+
+/// The largest configuration, in bytes: some ten thousand destinations.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// A whole configuration without a mistake in it.
 #[derive(Clone, Debug)]
@@ -30,3 +67,102 @@ pub struct Config {
     /// The destinations, in file order.
     pub destinations: Vec<Destination>,
 }
+
+impl Config {
+    /// Reads a configuration file, and the certificates, keys and credentials that it
+    /// names. Relative paths start from the folder of the file.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load(file: &Path) -> Result<Self, Mistakes> {
+        Self::load_with(file, &Environment::of_process())
+    }
+
+    /// Reads a configuration file with another environment than that of the process.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load_with(file: &Path, environment: &Environment) -> Result<Self, Mistakes> {
+        let whole = |message| vec![Mistake { at: None, message }];
+        let text = small_file::read(file, MAX_FILE)
+            .map_err(|error| Mistakes::new(file, whole(format!("the file {error}"))))?;
+        let folder = Folder::of(file);
+        decode(&text)
+            .and_then(|text| Self::read(text, &folder, environment))
+            .map_err(|found| Mistakes::new(file, found))
+    }
+
+    fn read(text: &str, folder: &Folder, environment: &Environment) -> Result<Self, Vec<Mistake>> {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        let mut findings = Findings::new(text);
+        findings.take_syntax_errors(&errors);
+        let root = Section::new(&findings, "the file", 0..0, Some(document.get_ref()));
+        let config = read_root(root, folder, environment);
+        let found = findings.into_mistakes();
+        match config {
+            Some(config) if found.is_empty() => Ok(config),
+            _ => Err(found),
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, Vec<Mistake>> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let (valid, _) = bytes.split_at(error.valid_up_to());
+        let valid = String::from_utf8_lossy(valid);
+        vec![Mistake {
+            at: Some(Findings::new(&valid).position(valid.len())),
+            message: "not UTF-8: save the file as UTF-8 text".to_owned(),
+        }]
+    })
+}
+
+fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> Option<Config> {
+    let server = Server::read(root.section("server", "[server]"), folder);
+    let listen = server.as_ref().map(|server| server.listen);
+    let http = Http::read(root.section("http", "[http]"), listen);
+    let credentials = root.section("credentials", "[credentials]");
+    let credentials = Credentials::read(credentials, folder, environment);
+    let cache = CacheSettings::read(root.section("cache", "[cache]"));
+    let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
+    let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
+    let mut names = Unique::default();
+    let mut destinations = Vec::new();
+    let sections = root.sections("destination", "[[destination]]");
+    report_empty_policy(&root, &sections);
+    for section in sections {
+        let read = Destination::read(section, &mut names, &mut upstreams, &credentials);
+        destinations.extend(read);
+    }
+    root.finish();
+    Some(Config {
+        server: server?,
+        http,
+        cache,
+        telemetry,
+        upstreams: upstreams.finish(),
+        destinations,
+    })
+}
+
+/// A broker that may give nobody a token is a mistake that nobody else would see.
+fn report_empty_policy(root: &Section<'_>, destinations: &[Section<'_>]) {
+    if !root.has("destination") {
+        let message = "no destination is configured: write [[destination]] with id, upstream, an application and a grant";
+        root.findings().report_absence(&root.header(), message);
+        return;
+    }
+    if destinations
+        .iter()
+        .any(|destination| destination.has("grant"))
+    {
+        return;
+    }
+    if let Some(first) = destinations.first() {
+        let message = "no destination has a grant, so nobody could have a token: write [[destination.grant]] with callers";
+        root.findings().report_absence(&first.header(), message);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,29 @@
 //! Credentials: what the broker proves itself with to a token endpoint.
 
+mod environment;
+mod error;
+mod generation;
+mod mounted;
+mod parts;
+mod reference;
+
 use std::fmt;
 
 use crate::{destination::Generation, secret::Secret};
+
+pub use environment::Environment;
+pub use error::{CredentialError, Problem};
+pub use mounted::Mounted;
+pub use reference::{CredentialRef, InvalidReference};
+
+/// A place where credentials are kept.
+pub trait CredentialStore {
+    /// Reads the credential of that name as it is now.
+    ///
+    /// # Errors
+    /// [`CredentialError`] names the file or variable that an operator must mend.
+    fn load(&self, name: &str) -> Result<Credential, CredentialError>;
+}
 
 /// What an application was given when it was registered with an upstream.
 #[derive(Debug)]
@@ -13,6 +34,18 @@ pub struct Credential {
     pub proof: Proof,
     /// Changes whenever any of the above does.
     pub generation: Generation,
+}
+
+impl Credential {
+    /// Puts a credential together and names its state.
+    pub fn new(client_id: String, proof: Proof) -> Self {
+        let generation = generation::of(&client_id, &proof);
+        Self {
+            client_id,
+            proof,
+            generation,
+        }
+    }
 }
 
 /// How a client authenticates.

@@ -1,0 +1,105 @@
+//! `[[destination.application]]`: what a destination's tokens are minted with.
+
+use std::sync::Arc;
+
+use super::{
+    credentials::Credentials, findings::Span, oauth2::ClientAuthentication, reader::Section,
+    unique::Unique, upstream::Kind, values,
+};
+use crate::{
+    credential::{Credential, Proof},
+    destination::ApplicationName,
+};
+
+/// An application that is registered for a destination.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// Its name, unique within the destination.
+    pub name: ApplicationName,
+    /// Its credential, already read.
+    pub credential: Arc<Credential>,
+}
+
+/// The applications of one destination, as far as they could be read.
+pub(super) struct Drafts(Vec<Draft>);
+
+struct Draft {
+    name: Option<ApplicationName>,
+    credential: Option<Arc<Credential>>,
+    credential_at: Span,
+}
+
+impl Drafts {
+    pub(super) fn read(sections: Vec<Section<'_>>, credentials: &Credentials<'_>) -> Self {
+        let mut names = Unique::default();
+        let mut drafts = Vec::new();
+        for section in sections {
+            let name = section.required("name", "\"shop\"", values::application_name);
+            if let Some(name) = &name {
+                names.take(name.as_str(), &section, "name");
+            }
+            let credential = section.required("credential", "\"file:shop\"", |value| {
+                credentials.load(value)
+            });
+            drafts.push(Draft {
+                name,
+                credential: credential.flatten(),
+                credential_at: section.at("credential"),
+            });
+            section.finish();
+        }
+        Self(drafts)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names, or `None` when some could not be read.
+    pub(super) fn names(&self) -> Option<Vec<&ApplicationName>> {
+        self.0.iter().map(|draft| draft.name.as_ref()).collect()
+    }
+
+    /// Reports the credentials that prove nothing to an endpoint of this kind.
+    pub(super) fn check_proofs(
+        &self,
+        section: &Section<'_>,
+        kind: Kind,
+        authentication: ClientAuthentication,
+    ) {
+        let wants_key =
+            kind == Kind::OAuth2 && authentication == ClientAuthentication::PrivateKeyJwt;
+        for draft in &self.0 {
+            let Some(credential) = &draft.credential else {
+                continue;
+            };
+            let message = match (&credential.proof, wants_key) {
+                (Proof::ClientSecret(_), false) | (Proof::PrivateKey { .. }, true) => continue,
+                (Proof::ClientSecret(_), true) => {
+                    "\"credential\" holds a client secret, but private_key_jwt needs a private key"
+                        .to_owned()
+                }
+                (Proof::PrivateKey { .. }, false) if kind == Kind::OAuth2 => format!(
+                    "\"credential\" holds a private key, but {} needs a client secret: write client_authentication = \"private_key_jwt\"",
+                    authentication.as_str()
+                ),
+                (Proof::PrivateKey { .. }, false) => format!(
+                    "\"credential\" holds a private key, but {} needs a client secret",
+                    kind.as_str()
+                ),
+            };
+            section.findings().report(&draft.credential_at, message);
+        }
+    }
+
+    /// The applications; those with a mistake are left out.
+    pub(super) fn finish(self) -> Vec<Application> {
+        let whole = self.0.into_iter().filter_map(|draft| {
+            Some(Application {
+                name: draft.name?,
+                credential: draft.credential?,
+            })
+        });
+        whole.collect()
+    }
+}

@@ -1,0 +1,253 @@
+//! Reads the parsed file section by section, and goes on after a mistake.
+
+use std::cell::RefCell;
+
+use toml::{
+    Spanned,
+    de::{DeArray, DeTable, DeValue},
+};
+
+use super::{
+    findings::{Findings, Span},
+    suggestion::{instead_of, quoted},
+    values,
+};
+
+/// Keys that somebody might write because the upstream calls its credentials so.
+const SECRET_KEYS: [&str; 8] = [
+    "client_id",
+    "client_secret",
+    "clientId",
+    "clientSecret",
+    "key_id",
+    "password",
+    "private_key",
+    "secret",
+];
+
+/// One table of the file. It remembers which keys were asked for; at the end all others
+/// are unknown keys.
+pub(super) struct Section<'a> {
+    findings: &'a Findings<'a>,
+    title: &'static str,
+    header: Span,
+    /// `None` when the section is not written, so that every key has its default.
+    table: Option<&'a DeTable<'a>>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(
+        findings: &'a Findings<'a>,
+        title: &'static str,
+        header: Span,
+        table: Option<&'a DeTable<'a>>,
+    ) -> Self {
+        Self {
+            findings,
+            title,
+            header,
+            table,
+            asked: RefCell::default(),
+        }
+    }
+
+    /// A value that need not be there. `None` also when it is wrong, which is reported.
+    pub(super) fn optional<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&'a DeValue<'a>) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.find(key)?;
+        match parse(value.get_ref()) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.report(key, &problem);
+                None
+            }
+        }
+    }
+
+    /// A value with a default.
+    pub(super) fn or<T>(
+        &self,
+        key: &'static str,
+        default: T,
+        parse: impl FnOnce(&'a DeValue<'a>) -> Result<T, String>,
+    ) -> T {
+        self.optional(key, parse).unwrap_or(default)
+    }
+
+    /// A value that must be there; `example` is what could be written, in TOML.
+    pub(super) fn required<T>(
+        &self,
+        key: &'static str,
+        example: &str,
+        parse: impl FnOnce(&'a DeValue<'a>) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.find(key).is_none() {
+            self.report_missing(key, example);
+        }
+        self.optional(key, parse)
+    }
+
+    /// The elements of an array that must name something. Those that are wrong are
+    /// reported and left out.
+    pub(super) fn required_list<T>(
+        &self,
+        key: &'static str,
+        example: &str,
+        parse: impl Fn(&'a DeValue<'a>) -> Result<T, String>,
+    ) -> Vec<T> {
+        match self.required(key, example, values::array) {
+            None => Vec::new(),
+            Some(elements) if elements.is_empty() => {
+                self.report(key, &format!("must not be empty: write {key} = {example}"));
+                Vec::new()
+            }
+            Some(elements) => self.elements(key, elements, parse),
+        }
+    }
+
+    /// One value, or an array of them.
+    pub(super) fn one_or_list<T>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&'a DeValue<'a>) -> Result<T, String>,
+    ) -> Vec<T> {
+        match self.find(key).and_then(|value| value.get_ref().as_array()) {
+            Some(elements) => self.elements(key, elements, parse),
+            None => self.optional(key, parse).into_iter().collect(),
+        }
+    }
+
+    /// A table of texts with free keys, in file order, with the place of each key.
+    pub(super) fn texts(&self, key: &'static str) -> Vec<(&'a str, &'a str, Span)> {
+        let Some(table) = self.optional(key, values::table) else {
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for (name, value) in table {
+            match values::text(value.get_ref()) {
+                Ok(text) => texts.push((name.get_ref().as_ref(), text, name.span())),
+                Err(problem) => {
+                    let name = quoted(name.get_ref());
+                    self.findings
+                        .report(&value.span(), format!("{name} {problem}"));
+                }
+            }
+        }
+        texts.sort_by_key(|(_, _, span)| span.start);
+        texts
+    }
+
+    /// A section that is written at most once.
+    pub(super) fn section(&self, key: &'static str, title: &'static str) -> Section<'a> {
+        let table = self.optional(key, values::table);
+        Section::new(self.findings, title, self.header_of(key), table)
+    }
+
+    /// A section that may be written any number of times.
+    pub(super) fn sections(&self, key: &'static str, title: &'static str) -> Vec<Section<'a>> {
+        let Some(value) = self.find(key) else {
+            return Vec::new();
+        };
+        let tables = match value.get_ref() {
+            DeValue::Array(tables) if tables.iter().all(|table| table.get_ref().is_table()) => {
+                tables
+            }
+            _ => {
+                let message = format!("{key:?} must be written as {title}");
+                // The parser also takes it for a single table when the header before is torn.
+                self.findings.report_absence(&value.span(), message);
+                return Vec::new();
+            }
+        };
+        let section = |table: &'a Spanned<DeValue<'a>>| {
+            let header = table.span();
+            Section::new(self.findings, title, header, table.get_ref().as_table())
+        };
+        tables.iter().map(section).collect()
+    }
+
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Where the value of a key stands, or else the header of the section.
+    pub(super) fn at(&self, key: &'static str) -> Span {
+        self.find(key).map_or(self.header(), Spanned::span)
+    }
+
+    pub(super) fn header(&self) -> Span {
+        self.header.clone()
+    }
+
+    pub(super) fn findings(&self) -> &'a Findings<'a> {
+        self.findings
+    }
+
+    /// Reports what is wrong with a value; the message begins with the key.
+    pub(super) fn report(&self, key: &'static str, problem: &str) {
+        self.findings
+            .report(&self.at(key), format!("{key:?} {problem}"));
+    }
+
+    pub(super) fn report_missing(&self, key: &'static str, example: &str) {
+        let title = self.title;
+        self.findings.report_absence(
+            &self.header,
+            format!("{key:?} is missing in {title}: write {key} = {example}"),
+        );
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(self) {
+        let asked = self.asked.into_inner();
+        for (key, _) in self.table.into_iter().flatten() {
+            let name: &str = key.get_ref();
+            if asked.contains(&name) {
+                continue;
+            }
+            let instead = if SECRET_KEYS.contains(&name) {
+                "credentials are never in this file: write credential = \"file:NAME\" or \"env:NAME\""
+                    .to_owned()
+            } else {
+                instead_of(name, &asked)
+            };
+            let message = format!("unknown key {}: {instead}", quoted(name));
+            self.findings.report(&key.span(), message);
+        }
+    }
+
+    fn elements<T>(
+        &self,
+        key: &'static str,
+        elements: &'a DeArray<'a>,
+        parse: impl Fn(&'a DeValue<'a>) -> Result<T, String>,
+    ) -> Vec<T> {
+        let mut parsed = Vec::new();
+        for element in elements.iter() {
+            match parse(element.get_ref()) {
+                Ok(element) => parsed.push(element),
+                Err(problem) => self
+                    .findings
+                    .report(&element.span(), format!("{key:?} {problem}")),
+            }
+        }
+        parsed
+    }
+
+    fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
+        self.table?.get(key)
+    }
+
+    /// The header of a subsection: where its key stands, or the beginning of the file.
+    fn header_of(&self, key: &'static str) -> Span {
+        self.find(key).map_or(0..0, Spanned::span)
+    }
+}
