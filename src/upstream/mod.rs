@@ -1,4 +1,14 @@
 //! Token endpoints: who mints tokens, and how minting fails.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `protocol` | the protocols, and the one way from a protocol to a [`TokenSource`] |
+//! | `occtoo`, `occtoo_ingest`, `oauth2` | one request each |
+//! | `assertion` | the signed proof of `private_key_jwt` |
+//! | `answer`, `decode`, `retry_after` | what a status, a body and a `Retry-After` mean |
+//! | `http` | the hardened client; the one file that names reqwest |
+//! | `endpoint`, `address` | which URLs and which addresses may be asked |
+//! | `standin` | an Occtoo-shaped token endpoint to test against |
 
 use std::time::Duration;
 
@@ -8,6 +18,28 @@ use crate::{
     slot::{Failure, FailureReason},
     token::Minted,
 };
+
+mod address;
+mod answer;
+mod assertion;
+mod decode;
+mod endpoint;
+mod form;
+mod http;
+mod oauth2;
+mod occtoo;
+mod occtoo_ingest;
+mod protocol;
+mod retry_after;
+mod setup;
+mod trust;
+
+pub use address::AddressRule;
+pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use http::{HttpClient, HttpSettings};
+pub use oauth2::{ClientAuthentication, OAuth2Settings};
+pub use protocol::{Protocol, source};
+pub use setup::SetupError;
 
 /// Mints tokens for one destination with the credentials of one application.
 pub trait TokenSource: Send + Sync {

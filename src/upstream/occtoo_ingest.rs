@@ -1,0 +1,91 @@
+//! A data provider's token, as Occtoo's ingest service gives it.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Endpoint, FetchError, HttpClient, SetupError, TokenSource,
+    answer::{self, Reading, no_error_code},
+    decode::{self, AccessToken, Seconds},
+    http::Target,
+    occtoo::{client_secret, json_request},
+};
+use crate::{credential::Credential, token::Minted};
+
+/// The public service.
+pub(super) const DEFAULT_ENDPOINT: &str = "https://ingest.occtoo.com/dataProviders/tokens";
+
+const READING: Reading = Reading {
+    token,
+    error_code: no_error_code,
+};
+
+/// Mints tokens for one data provider with `POST {endpoint} {"id":…,"secret":…}`.
+pub(super) struct OcctooIngest {
+    target: Target,
+    credential: Arc<Credential>,
+}
+
+impl OcctooIngest {
+    /// A source of tokens for the data provider that the credential names.
+    pub(super) fn new(
+        client: &HttpClient,
+        endpoint: &Endpoint,
+        credential: Arc<Credential>,
+    ) -> Result<Self, SetupError> {
+        client_secret(&credential)?;
+        Ok(Self {
+            target: client.target(endpoint.clone())?,
+            credential,
+        })
+    }
+
+    async fn ask(&self) -> Result<Minted, FetchError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            id: &'a str,
+            secret: &'a str,
+        }
+        let Ok(secret) = client_secret(&self.credential) else {
+            return Err(FetchError::CredentialMissing);
+        };
+        let body = Body {
+            id: &self.credential.client_id,
+            secret: secret.expose(),
+        };
+        let request = json_request(&body, body.id.len() + body.secret.len());
+        answer::read(self.target.post(request).await?, &READING).await
+    }
+}
+
+impl TokenSource for OcctooIngest {
+    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+        self.ask().boxed()
+    }
+}
+
+fn token(body: &[u8]) -> Result<Minted, FetchError> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        result: Option<Answer>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        access_token: AccessToken,
+        token_type: Option<String>,
+        expires_in: Option<Seconds>,
+    }
+    let envelope: Envelope = decode::json(body)?;
+    // The service reports its own errors with a success status and no result.
+    let answer = envelope
+        .result
+        .ok_or(FetchError::Malformed("it has no result"))?;
+    decode::minted(
+        answer.access_token,
+        answer.token_type.as_deref(),
+        answer.expires_in,
+    )
+}
