@@ -12,6 +12,8 @@ import Provider, { errors } from 'oidc-provider';
 const AWKWARD = '+/=:%&? ~*';
 const RESOURCE = 'https://api.example/orders';
 const SCOPE = 'orders.read';
+// The provider knows it, but grants it to no client.
+const OTHER_SCOPE = 'orders.write';
 const LIFETIME = 600;
 
 const KEYS = {
@@ -72,7 +74,7 @@ const provider = new Provider(issuer, {
   })),
   clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt'],
   enabledJWA: { clientAuthSigningAlgValues: Object.keys(KEYS) },
-  scopes: [SCOPE],
+  scopes: [SCOPE, OTHER_SCOPE],
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
