@@ -5,25 +5,13 @@ use std::{
     panic, thread,
 };
 
-use tracing::{Dispatch, dispatcher, level_filters::LevelFilter};
+use tracing::{Dispatch, Level, dispatcher, level_filters::LevelFilter};
 use tracing_subscriber::{Layer as _, filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _};
+
+use crate::config::LogFormat;
 
 /// The target that every event of this crate begins with.
 const OWN_TARGET: &str = "token_broker";
-
-/// How log events are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON anywhere else.
-    #[default]
-    Auto,
-    /// Lines for people.
-    Text,
-    /// One flat JSON object a line: `timestamp`, `level`, `message`, the event's
-    /// own fields and `target`; the fields of the surrounding span under `span`.
-    Json,
-}
 
 /// Something else in this process already receives the log events.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +20,20 @@ pub struct AlreadyStarted;
 
 /// Starts writing log events to standard error.
 ///
+/// On a terminal they are lines for people, elsewhere flat JSON objects, unless
+/// `format` decides: `timestamp`, `level`, `message`, the event's own fields,
+/// `target`, and under `span` the fields of the surrounding span.
+///
 /// `level` is for this crate's events. Dependencies are cut at WARN, since at
 /// TRACE the HTTP and TLS libraries print what they carry. No environment
 /// variable changes either.
 ///
 /// # Errors
 /// [`AlreadyStarted`] on the second call in a process.
-pub fn start(level: LevelFilter, format: LogFormat) -> Result<(), AlreadyStarted> {
+pub fn start(level: Level, format: LogFormat) -> Result<(), AlreadyStarted> {
     let style = Style::choose(format, io::stderr().is_terminal());
-    dispatcher::set_global_default(subscriber(level, style, io::stderr)).map_err(|_| AlreadyStarted)
+    dispatcher::set_global_default(subscriber(level.into(), style, io::stderr))
+        .map_err(|_| AlreadyStarted)
 }
 
 /// Makes panics say where they happened and in which thread, but never why: a
@@ -70,7 +63,7 @@ impl Style {
     fn choose(format: LogFormat, terminal: bool) -> Self {
         match format {
             LogFormat::Auto if !terminal => Self::Json,
-            LogFormat::Auto | LogFormat::Text => Self::Text { colours: terminal },
+            LogFormat::Auto | LogFormat::Pretty => Self::Text { colours: terminal },
             LogFormat::Json => Self::Json,
         }
     }
@@ -144,8 +137,8 @@ mod tests {
         for (format, terminal, style) in [
             (LogFormat::Auto, true, Style::Text { colours: true }),
             (LogFormat::Auto, false, Style::Json),
-            (LogFormat::Text, true, Style::Text { colours: true }),
-            (LogFormat::Text, false, Style::Text { colours: false }),
+            (LogFormat::Pretty, true, Style::Text { colours: true }),
+            (LogFormat::Pretty, false, Style::Text { colours: false }),
             (LogFormat::Json, true, Style::Json),
             (LogFormat::Json, false, Style::Json),
         ] {
