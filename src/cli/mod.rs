@@ -9,8 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod connection;
+pub mod dev;
 mod duration;
 pub mod health;
+pub mod serve;
+mod signal;
 pub mod token;
 
 /// The exit code of a command that was called wrongly, as clap has it.
@@ -28,6 +31,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Try a whole broker on this machine, with nothing to set up
+    Dev(dev::DevArgs),
+    /// Run the broker
+    Serve(serve::ServeArgs),
     /// Ask a broker for tokens
     Token(token::TokenArgs),
     /// Exit with 0 when a broker can hand out tokens, for container probes
@@ -38,6 +45,8 @@ impl Cli {
     /// Does what the command line asks for.
     pub async fn run(self) -> ExitCode {
         match self.command {
+            Command::Dev(args) => dev::run(args).await,
+            Command::Serve(args) => serve::run(args).await,
             Command::Token(args) => token::run(args).await,
             Command::Health(args) => health::run(args).await,
         }

@@ -1,0 +1,41 @@
+//! `token-broker serve`: the broker.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::signal;
+use crate::{app::App, config::Config, telemetry};
+
+/// The arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration file; `token-broker config example` prints one
+    #[arg(long, value_name = "FILE", env = "TOKEN_BROKER_CONFIG", hide_env_values = true)]
+    config: PathBuf,
+}
+
+/// Runs the broker until SIGTERM or SIGINT.
+pub async fn run(args: ServeArgs) -> ExitCode {
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = telemetry::start(config.telemetry.log_level.into(), config.telemetry.log_format) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    let app = match App::start(&config).await {
+        Ok(app) => app,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    signal::stop_requested().await;
+    app.stop().await;
+    ExitCode::SUCCESS
+}
