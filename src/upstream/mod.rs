@@ -32,6 +32,7 @@ mod occtoo_ingest;
 mod protocol;
 mod retry_after;
 mod setup;
+pub mod standin;
 mod trust;
 
 pub use address::AddressRule;

@@ -1,0 +1,56 @@
+//! Which certificates are accepted.
+
+use token_broker::upstream::{FetchError, HttpClient, HttpSettings, SetupError};
+
+use crate::support::{Authority, Raw, TOKEN, error_under, occtoo, ok, settings};
+
+#[tokio::test]
+async fn only_certificates_of_the_given_authorities_are_accepted() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let upstream = Raw::start_tls(ok(TOKEN), &ours, "localhost").await;
+    let trusting = |ca_pem: Option<String>| HttpSettings {
+        ca_pem: ca_pem.map(String::into_bytes),
+        ..settings()
+    };
+    let minted = occtoo(&trusting(Some(ours.pem.clone())), &upstream.url)
+        .unwrap()
+        .mint()
+        .await
+        .unwrap();
+    assert_eq!(minted.access_token.expose(), "token-1");
+
+    let untrusted = FetchError::Transport("its certificate is not trusted");
+    for ca_pem in [Some(theirs.pem.clone()), None] {
+        assert_eq!(
+            error_under(&trusting(ca_pem), &upstream.url).await,
+            untrusted
+        );
+    }
+    let elsewhere = Raw::start_tls(ok(TOKEN), &ours, "auth.example").await;
+    assert_eq!(
+        error_under(&trusting(Some(ours.pem.clone())), &elsewhere.url).await,
+        untrusted
+    );
+    let plain = Raw::start(ok(TOKEN)).await;
+    assert_eq!(
+        error_under(&settings(), &format!("https://{}", plain.address)).await,
+        FetchError::Transport("the TLS handshake failed")
+    );
+    assert_eq!(upstream.requests().len(), 1);
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[test]
+fn unreadable_authorities_are_refused() {
+    for pem in [
+        "",
+        "canary",
+        "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n",
+    ] {
+        let refused = HttpClient::new(&HttpSettings {
+            ca_pem: Some(pem.into()),
+            ..HttpSettings::default()
+        });
+        assert_eq!(refused.err(), Some(SetupError::UnreadableRoots), "{pem}");
+    }
+}
