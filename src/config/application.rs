@@ -51,10 +51,6 @@ impl Drafts {
         Self(drafts)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The names, or `None` when some could not be read.
     pub(super) fn names(&self) -> Option<Vec<&ApplicationName>> {
         self.0.iter().map(|draft| draft.name.as_ref()).collect()

@@ -49,7 +49,7 @@ impl<'a> Credentials<'a> {
             (CredentialRef::File(_), Directory::Wrong) => return Ok(None),
             (CredentialRef::File(_), Directory::NotWritten) => {
                 return Err(
-                    "names a folder: write directory = \"...\" under [credentials], which holds it"
+                    "needs a folder of credentials: write directory = \"...\" in [credentials]"
                         .to_owned(),
                 );
             }

@@ -117,20 +117,21 @@ fn read_protected(
     id: Option<&DestinationId>,
     applications: Drafts,
 ) -> Option<Protection> {
-    if applications.is_empty() && !section.has("application") {
+    if section.lacks("application") {
         let message = "the destination has no application: write [[destination.application]] with name and credential, or unprotected = true";
         section
             .findings()
             .report_absence(&section.header(), message);
     }
     let oauth2 = OAuth2::read(section);
+    let own_endpoint = section.optional("endpoint", values::text);
     let upstream = section.required("upstream", "\"occtoo\"", |value| {
         upstreams.resolve(values::text(value)?)
     });
     let draft = upstreams.draft(upstream?)?;
     let kind = draft.kind?;
     applications.check_proofs(section, kind, oauth2.client_authentication);
-    let endpoint = read_endpoint(section, draft);
+    let endpoint = endpoint(section, own_endpoint, draft);
     if kind != Kind::OAuth2 {
         report_oauth2_keys(section, kind);
     }
@@ -150,12 +151,15 @@ fn read_protected(
 }
 
 /// The destination's own endpoint, or else that of its upstream.
-fn read_endpoint(section: &Section<'_>, draft: &Draft) -> Option<String> {
-    let own = section.optional("endpoint", |value| {
-        token_url(values::text(value)?, draft.reach())
-    });
+fn endpoint(section: &Section<'_>, own: Option<&str>, draft: &Draft) -> Option<String> {
+    if let Some(own) = own {
+        let parsed = token_url(own, draft.reach());
+        return parsed
+            .map_err(|problem| section.report("endpoint", &problem))
+            .ok();
+    }
     if section.has("endpoint") {
-        return own;
+        return None;
     }
     match &draft.endpoint {
         Endpoint::Right(endpoint) => Some(endpoint.clone()),

@@ -58,7 +58,8 @@ fn parse(text: &str, reach: Reach) -> Result<Url, String> {
         }
         "http" if !reach.plain_http => {
             return Err(
-                "must begin with https://, or its [[upstream]] have plain_http = true".to_owned(),
+                "must begin with https://, unless its [[upstream]] has plain_http = true"
+                    .to_owned(),
             );
         }
         "http" => {}

@@ -33,7 +33,7 @@ impl<'a> Findings<'a> {
             let at = self.position(error.span().map_or(self.text.len(), |span| span.start));
             // The parser stumbles several times over one slip; the first says it best.
             if self.torn.insert(at.line) {
-                self.push(at, format!("not TOML: {}", error.message()));
+                self.push(at, format!("not TOML: {}", advised(error.message())));
             }
         }
     }
@@ -55,12 +55,12 @@ impl<'a> Findings<'a> {
         }
     }
 
-    pub(super) fn line(&self, at: &Span) -> usize {
-        self.position(at.start).line
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
     }
 
     pub(super) fn position(&self, offset: usize) -> Position {
-        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let line = self.line(offset);
         let start = self.line_starts.get(line - 1).copied().unwrap_or_default();
         let before = self.text.get(start..offset).unwrap_or_default();
         Position {
@@ -78,5 +78,21 @@ impl<'a> Findings<'a> {
             at: Some(at),
             message,
         });
+    }
+}
+
+/// What the parser says, and what to write instead where it does not say so.
+fn advised(message: &str) -> String {
+    let message = message.trim_end_matches(", expected nothing");
+    // It takes an address without quotes for a number.
+    let of_number = ["invalid float", "invalid integer", "invalid datetime"];
+    if message.starts_with("string values must be quoted") {
+        "texts and durations must be in quotes".to_owned()
+    } else if of_number.iter().any(|start| message.starts_with(start)) {
+        format!("{message}: write texts in quotes")
+    } else if message == "duplicate key" {
+        format!("{message}: write it once")
+    } else {
+        message.to_owned()
     }
 }

@@ -147,14 +147,14 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
 
 /// A broker that may give nobody a token is a mistake that nobody else would see.
 fn report_empty_policy(root: &Section<'_>, destinations: &[Section<'_>]) {
-    if !root.has("destination") {
+    if root.lacks("destination") {
         let message = "no destination is configured: write [[destination]] with id, upstream, an application and a grant";
         root.findings().report_absence(&root.header(), message);
         return;
     }
     if destinations
         .iter()
-        .any(|destination| destination.has("grant"))
+        .any(|destination| !destination.lacks("grant"))
     {
         return;
     }

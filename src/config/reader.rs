@@ -34,6 +34,8 @@ pub(super) struct Section<'a> {
     /// `None` when the section is not written, so that every key has its default.
     table: Option<&'a DeTable<'a>>,
     asked: RefCell<Vec<&'static str>>,
+    /// It is written in a wrong way, which says enough about the keys that it lacks.
+    wrong: bool,
 }
 
 impl<'a> Section<'a> {
@@ -49,6 +51,7 @@ impl<'a> Section<'a> {
             header,
             table,
             asked: RefCell::default(),
+            wrong: false,
         }
     }
 
@@ -143,8 +146,18 @@ impl<'a> Section<'a> {
 
     /// A section that is written at most once.
     pub(super) fn section(&self, key: &'static str, title: &'static str) -> Section<'a> {
-        let table = self.optional(key, values::table);
-        Section::new(self.findings, title, self.header_of(key), table)
+        let value = self.find(key);
+        let header = value.map_or(0..0, Spanned::span);
+        let table = value.and_then(|value| value.get_ref().as_table());
+        let wrong = value.is_some() && table.is_none();
+        if wrong {
+            let message = format!("{key:?} must be written as {title}");
+            self.findings.report(&header, message);
+        }
+        Section {
+            wrong,
+            ..Section::new(self.findings, title, header, table)
+        }
     }
 
     /// A section that may be written any number of times.
@@ -168,6 +181,16 @@ impl<'a> Section<'a> {
             Section::new(self.findings, title, header, table.get_ref().as_table())
         };
         tables.iter().map(section).collect()
+    }
+
+    /// Whether there is nothing under the key, not even something wrong.
+    pub(super) fn lacks(&self, key: &'static str) -> bool {
+        self.find(key).is_none_or(|value| {
+            value
+                .get_ref()
+                .as_array()
+                .is_some_and(|array| array.is_empty())
+        })
     }
 
     pub(super) fn has(&self, key: &'static str) -> bool {
@@ -194,6 +217,9 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn report_missing(&self, key: &'static str, example: &str) {
+        if self.wrong {
+            return;
+        }
         let title = self.title;
         self.findings.report_absence(
             &self.header,
@@ -244,10 +270,5 @@ impl<'a> Section<'a> {
             asked.push(key);
         }
         self.table?.get(key)
-    }
-
-    /// The header of a subsection: where its key stands, or the beginning of the file.
-    fn header_of(&self, key: &'static str) -> Span {
-        self.find(key).map_or(0..0, Spanned::span)
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Unique(HashMap<String, usize>);
 impl Unique {
     /// Takes a name that stands under `key`, or reports who has it.
     pub(super) fn take(&mut self, name: &str, section: &Section<'_>, key: &'static str) {
-        let line = section.findings().line(&section.at(key));
+        let line = section.findings().line(section.at(key).start);
         if let Some(taken) = self.0.get(name) {
             let problem =
                 format!("cannot be {name:?}, which is taken on line {taken}: write another");

@@ -30,39 +30,63 @@ impl CredentialStore for Mounted {
             return Err(error(&self.directory.join("NAME"), Problem::Name));
         }
         let folder = self.directory.join(name);
-        if !folder.is_dir() {
-            let advice = "make a folder with the files client_id and client_secret in it";
-            return Err(error(&folder, Problem::Missing(advice)));
+        let mut state = state(&folder);
+        for _ in 1..MAX_READS {
+            let loaded = load(&folder, &state);
+            let state_now = self::state(&folder);
+            if state_now == state {
+                return loaded;
+            }
+            state = state_now;
         }
-        let secret = folder.join("client_secret");
-        Parts {
-            client_id: part(&folder.join("client_id"))?,
-            client_secret: optional_part(&secret)?,
-            private_key: optional_part(&folder.join("private_key"))?,
-            key_id: optional_part(&folder.join("key_id"))?,
-            no_proof: error(
-                &secret,
-                Problem::Missing(
-                    "write the client secret into it, or a private key into private_key",
-                ),
-            ),
-        }
-        .assemble()
+        load(&folder, &state)
     }
 }
 
-fn part(path: &Path) -> Result<Part, CredentialError> {
-    match small_file::read(path, MAX_PART) {
+/// How often a folder is read when it is renewed meanwhile.
+const MAX_READS: usize = 3;
+
+/// The folder that really holds the parts. Kubernetes renews a mount by pointing the link
+/// `..data` to another folder; it is followed once for all parts, so that an old client id
+/// is never taken with a new secret.
+fn state(folder: &Path) -> Option<PathBuf> {
+    let mounted = folder.join("..data").canonicalize();
+    mounted.or_else(|_| folder.canonicalize()).ok()
+}
+
+/// Reads the parts from the folder's state, and names them as they are in the folder.
+fn load(folder: &Path, state: &Option<PathBuf>) -> Result<Credential, CredentialError> {
+    let Some(state) = state.as_ref().filter(|state| state.is_dir()) else {
+        let advice = "make a folder with the files client_id and client_secret in it";
+        return Err(error(folder, Problem::Missing(advice)));
+    };
+    let part = |name| part(state, folder, name);
+    Parts {
+        client_id: part("client_id")?,
+        client_secret: if_there(part("client_secret"))?,
+        private_key: if_there(part("private_key"))?,
+        key_id: if_there(part("key_id"))?,
+        no_proof: error(
+            &folder.join("client_secret"),
+            Problem::Missing("write the client secret into it, or a private key into private_key"),
+        ),
+    }
+    .assemble()
+}
+
+fn part(state: &Path, folder: &Path, name: &str) -> Result<Part, CredentialError> {
+    let shown = folder.join(name);
+    match small_file::read(&state.join(name), MAX_PART) {
         Ok(bytes) => Ok(Part {
-            place: path.display().to_string(),
+            place: shown.display().to_string(),
             bytes,
         }),
-        Err(problem) => Err(error(path, problem.into())),
+        Err(problem) => Err(error(&shown, problem.into())),
     }
 }
 
-fn optional_part(path: &Path) -> Result<Option<Part>, CredentialError> {
-    match part(path) {
+fn if_there(part: Result<Part, CredentialError>) -> Result<Option<Part>, CredentialError> {
+    match part {
         Err(error) if error.problem == Problem::File(FileError::Missing) => Ok(None),
         part => part.map(Some),
     }
