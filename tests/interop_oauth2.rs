@@ -62,7 +62,7 @@ async fn a_signed_assertion_is_never_sent_twice() {
 async fn a_wrong_secret_is_a_rejected_credential() {
     let provider = Provider::shared();
     for method in ["client_secret_basic", "client_secret_post"] {
-        let client = Client {
+        let client = Registration {
             client_secret: Some("wrong".to_owned()),
             ..provider.client(method).clone()
         };
@@ -74,7 +74,7 @@ async fn a_wrong_secret_is_a_rejected_credential() {
 #[ignore = "needs Node: tests/interop/run"]
 async fn a_key_of_somebody_else_is_a_rejected_credential() {
     let provider = Provider::shared();
-    let client = Client {
+    let client = Registration {
         private_key: Some(rcgen::KeyPair::generate().unwrap().serialize_pem()),
         ..provider.client("private_key_jwt").clone()
     };
@@ -126,11 +126,11 @@ struct Told {
     resource: String,
     scope: String,
     lifetime: i64,
-    clients: Vec<Client>,
+    clients: Vec<Registration>,
 }
 
 #[derive(Clone, Deserialize)]
-struct Client {
+struct Registration {
     client_id: String,
     method: String,
     client_secret: Option<String>,
@@ -138,7 +138,7 @@ struct Client {
     key_id: Option<String>,
 }
 
-impl Client {
+impl Registration {
     fn credential(&self) -> Credential {
         let proof = match (&self.client_secret, &self.private_key) {
             (Some(secret), None) => Proof::ClientSecret(Secret::new(secret.clone())),
@@ -190,14 +190,14 @@ impl Provider {
         }
     }
 
-    fn client(&self, method: &str) -> &Client {
+    fn client(&self, method: &str) -> &Registration {
         let mut clients = self.told.clients.iter();
         clients.find(|client| client.method == method).unwrap()
     }
 
     async fn mint(
         &self,
-        client: &Client,
+        client: &Registration,
         change: impl FnOnce(&mut OAuth2Settings),
     ) -> Result<Minted, FetchError> {
         self.source(client, change).mint().await
@@ -205,7 +205,7 @@ impl Provider {
 
     fn source(
         &self,
-        client: &Client,
+        client: &Registration,
         change: impl FnOnce(&mut OAuth2Settings),
     ) -> Arc<dyn token_broker::upstream::TokenSource> {
         let mut settings = OAuth2Settings {
