@@ -11,7 +11,12 @@ use crate::{app::App, config::Config, telemetry};
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// The configuration file; `token-broker config example` prints one
-    #[arg(long, value_name = "FILE", env = "TOKEN_BROKER_CONFIG", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TOKEN_BROKER_CONFIG",
+        hide_env_values = true
+    )]
     config: PathBuf,
 }
 
@@ -24,7 +29,7 @@ pub async fn run(args: ServeArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = telemetry::start(config.telemetry.log_level.into(), config.telemetry.log_format) {
+    if let Err(error) = telemetry::start(config.telemetry.log_level, config.telemetry.log_format) {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }

@@ -55,13 +55,20 @@ impl Authority {
     /// # Errors
     /// When the system gives no randomness.
     pub fn server(&self, address: IpAddr) -> Result<Signed, rcgen::Error> {
-        let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0_u16, 0, 0, 0, 0, 0, 0, 1])];
+        let loopback = [
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::from([0_u16, 0, 0, 0, 0, 0, 0, 1]),
+        ];
         let mut names = vec![SanType::DnsName("localhost".try_into()?)];
         names.extend(loopback.map(SanType::IpAddress));
         if !address.is_unspecified() && !loopback.contains(&address) {
             names.push(SanType::IpAddress(address));
         }
-        self.sign("token-broker dev server", names, ExtendedKeyUsagePurpose::ServerAuth)
+        self.sign(
+            "token-broker dev server",
+            names,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        )
     }
 
     /// A certificate for a client with this SPIFFE ID.
@@ -70,7 +77,11 @@ impl Authority {
     /// When the id is not ASCII, or the system gives no randomness.
     pub fn client(&self, spiffe_id: &str) -> Result<Signed, rcgen::Error> {
         let names = vec![SanType::URI(spiffe_id.try_into()?)];
-        self.sign("token-broker dev client", names, ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(
+            "token-broker dev client",
+            names,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
     }
 
     fn sign(
@@ -101,7 +112,7 @@ fn params(name: &str) -> CertificateParams {
         rcgen::date_time_ymd(date.year().into(), part(date.month()), part(date.day()))
     };
     // From yesterday on, so that neither time zones nor a slow clock get in the way.
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    let today = TimeZone::UTC.to_datetime(Timestamp::now()).date();
     params.not_before = midnight(today.saturating_sub(1.day()));
     params.not_after = midnight(today.saturating_add(VALID_FOR.days()));
     params

@@ -111,7 +111,11 @@ impl Folder {
     }
 
     /// A configuration like one that a person would write.
-    pub(super) fn write_config(&self, listen: SocketAddr, upstream: &str) -> Result<PathBuf, DevError> {
+    pub(super) fn write_config(
+        &self,
+        listen: SocketAddr,
+        upstream: &str,
+    ) -> Result<PathBuf, DevError> {
         let mut config = format!(
             r#"# Written by `token-broker dev`. Everything in this folder is for trying things out.
 
@@ -170,8 +174,14 @@ callers = ["{CALLER}"]
         for (variable, value) in [
             ("TOKEN_BROKER_ENDPOINT", endpoint.to_owned()),
             ("TOKEN_BROKER_CA", self.path("ca.pem").display().to_string()),
-            ("TOKEN_BROKER_CERT", self.path("client.pem").display().to_string()),
-            ("TOKEN_BROKER_KEY", self.path("client.key").display().to_string()),
+            (
+                "TOKEN_BROKER_CERT",
+                self.path("client.pem").display().to_string(),
+            ),
+            (
+                "TOKEN_BROKER_KEY",
+                self.path("client.key").display().to_string(),
+            ),
             ("TOKEN_BROKER_HTTP", http.to_owned()),
         ] {
             exports += &format!("export {variable}={}\n", quoted(&value));
@@ -268,7 +278,10 @@ mod tests {
 
         let new = parent.path().join("new");
         drop(Folder::create(Some(new.clone())).unwrap());
-        assert!(Folder::create(Some(new)).is_ok(), "what dev wrote it may write again");
+        assert!(
+            Folder::create(Some(new)).is_ok(),
+            "what dev wrote it may write again"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::Args;
-use tracing::level_filters::LevelFilter;
+use tracing::Level;
 
 pub use self::authority::{Authority, Signed};
 use self::folder::{Folder, PROTECTED, Registered, UNPROTECTED, WRONG_SECRET, typed};
@@ -21,9 +21,9 @@ use crate::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     app::{App, StartError},
     client::{self, ConnectError, Refusal, Settings},
-    config::{Config, Mistakes},
+    config::{Config, LogFormat, Mistakes},
     secret::Secret,
-    telemetry::{self, LogFormat},
+    telemetry,
     upstream::standin::{Standin, StandinSettings},
 };
 
@@ -45,7 +45,7 @@ pub struct DevArgs {
     listen: SocketAddr,
     /// The least severe events that are logged
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
-    log_level: LevelFilter,
+    log_level: Level,
 }
 
 /// Why a trial does not start.
@@ -101,7 +101,9 @@ async fn trial(args: DevArgs) -> Result<(), DevError> {
     let app = App::start(&config).await?;
 
     let endpoint = format!("https://{}", reachable(app.address()));
-    let http = app.http_address().map_or_else(String::new, |http| format!("http://{http}"));
+    let http = app
+        .http_address()
+        .map_or_else(String::new, |http| format!("http://{http}"));
     folder.write_env(&endpoint, &http)?;
     let settings = Settings {
         endpoint: endpoint.clone(),
@@ -135,7 +137,11 @@ async fn upstream(folder: &Folder) -> Result<Standin, DevError> {
         let Registered { client_id, secret } = Registered::random();
         upstream.register(sample.id, &client_id, secret.expose());
         let wrong = Registered::random().secret;
-        let written = if sample.id == WRONG_SECRET.id { wrong } else { secret };
+        let written = if sample.id == WRONG_SECRET.id {
+            wrong
+        } else {
+            secret
+        };
         folder.write_credential(&sample, &client_id, &written)?;
     }
     Ok(upstream)
@@ -207,23 +213,40 @@ impl FirstCalls {
         let millis = |took: Duration| took.as_secs_f64() * 1000.0;
         println!("A first GetToken over mutual TLS:\n");
         println!("  destination     {} ({})", PROTECTED.name, PROTECTED.id);
-        println!("  token           Bearer, {} characters, id {}", self.characters, self.token_id);
+        println!(
+            "  token           Bearer, {} characters, id {}",
+            self.characters, self.token_id
+        );
         println!("  lives for       {minutes} minutes");
-        println!("  latency         {:.2} ms cold, {:.2} ms cached (median of {CACHED_CALLS})", millis(self.cold), millis(self.cached));
+        println!(
+            "  latency         {:.2} ms cold, {:.2} ms cached (median of {CACHED_CALLS})",
+            millis(self.cold),
+            millis(self.cached)
+        );
         println!("  upstream calls  {upstream_calls}\n");
     }
 }
 
 fn print_next_steps(folder: &Folder) {
-    let broker = std::env::current_exe().map_or_else(|_| "token-broker".to_owned(), |path| typed(&path));
+    let broker =
+        std::env::current_exe().map_or_else(|_| "token-broker".to_owned(), |path| typed(&path));
     let env = folder::quoted(&folder.path("env").display().to_string());
     println!("Type next, in another terminal:\n");
     println!("  . {env}");
     for (command, comment) in [
         (format!("token get {}", PROTECTED.name), "the token alone"),
-        (format!("token get {} --output json", PROTECTED.name), "and all that is known of it"),
-        (format!("token get {}", UNPROTECTED.name), "refused: it needs no token"),
-        (format!("token get {}", WRONG_SECRET.name), "refused: an operator must act"),
+        (
+            format!("token get {} --output json", PROTECTED.name),
+            "and all that is known of it",
+        ),
+        (
+            format!("token get {}", UNPROTECTED.name),
+            "refused: it needs no token",
+        ),
+        (
+            format!("token get {}", WRONG_SECRET.name),
+            "refused: an operator must act",
+        ),
         ("health".to_owned(), "for container probes"),
     ] {
         println!("  {:<58} # {comment}", format!("{broker} {command}"));
