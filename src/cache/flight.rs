@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     Registration,
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, Moment},
+    destination::TokenKey,
     metrics::Metrics,
     slot::{Decision, Failure, FailureReason, FlightNumber, Report},
     token::{Token, TokenId},
@@ -120,22 +121,24 @@ impl Flights {
             number,
             landed: false,
         };
+        // A task of its own: no caller's end is the end of it.
+        self.tasks.spawn(async move {
+            let registration = Arc::clone(&airborne.entry.registration);
+            let result = mint(&registration, &airborne.flights.metrics).await;
+            airborne.land(result);
+        });
+    }
+
+    /// Tells everybody but the callers what a flight brought.
+    fn landed(&self, entry: &Entry, landing: &Landing) {
         let key = &entry.registration.key;
-        // The flight is a task of its own: no caller's end is the end of it.
-        let span = info_span!(
-            parent: None,
-            "mint",
-            destination = %key.destination,
-            application = %key.application
-        );
-        self.tasks.spawn(
-            async move {
-                let registration = Arc::clone(&airborne.entry.registration);
-                let result = mint(&registration, &airborne.flights.metrics).await;
-                airborne.land(result);
-            }
-            .instrument(span),
-        );
+        let outcome = landing.failing.map_or("ok", FailureReason::code);
+        self.metrics
+            .landed(key.destination.as_str(), key.application.as_str(), outcome);
+        if let Some(due) = landing.due {
+            self.timetable.note(Arc::clone(key), due);
+        }
+        self.landings.send_modify(|count| *count += 1);
     }
 }
 
@@ -164,7 +167,7 @@ impl Airborne {
         state.announce(self.number, outcome);
         drop(state);
 
-        landing.log(failure.as_ref(), now);
+        landing.log(&self.entry.registration.key, failure.as_ref(), now);
         self.flights.landed(&self.entry, &landing);
     }
 }
@@ -174,20 +177,6 @@ impl Drop for Airborne {
         if !self.landed {
             self.touch_down(Err(FetchError::Panicked));
         }
-    }
-}
-
-impl Flights {
-    fn landed(&self, entry: &Arc<Entry>, landing: &Landing) {
-        let key = &entry.registration.key;
-        let outcome = landing.failing.map_or("ok", FailureReason::code);
-        self.metrics
-            .landed(key.destination.as_str(), key.application.as_str(), outcome);
-        if let Some(due) = landing.due {
-            self.timetable
-                .note(Arc::clone(&entry.registration.key), due);
-        }
-        self.landings.send_modify(|count| *count += 1);
     }
 }
 
@@ -202,14 +191,21 @@ struct Landing {
 
 impl Landing {
     /// Says it loudly once for each change, and quietly otherwise.
-    fn log(&self, error: Option<&FetchError>, now: Instant) {
-        let due_in = self.due.map(|due| due.saturating_duration_since(now));
-        let runway = self.runway;
+    fn log(&self, key: &TokenKey, error: Option<&FetchError>, now: Instant) {
+        let (destination, application) = (key.destination.as_str(), key.application.as_str());
+        let runway = self.runway.as_secs();
+        let due_in = self
+            .due
+            .map(|due| due.saturating_duration_since(now).as_secs_f64());
         let Some(reason) = self.failing else {
-            let token_id = self.minted;
-            match self.failing_before {
-                Some(_) => info!(?token_id, ?due_in, "minting works again"),
-                None => debug!(?token_id, ?due_in, "minted a token"),
+            let token_id = self.minted.map(tracing::field::display);
+            if self.failing_before.is_some() {
+                info!(
+                    destination,
+                    application, token_id, due_in, "minting works again"
+                );
+            } else {
+                debug!(destination, application, token_id, due_in, "minted a token");
             }
             return;
         };
@@ -217,13 +213,37 @@ impl Landing {
             || "the token was dead on arrival".to_owned(),
             ToString::to_string,
         );
-        let reason_code = reason.code();
+        let code = reason.code();
         if self.failing_before == Some(reason) {
-            debug!(reason = reason_code, error, ?runway, retry_in = ?due_in, "minting still fails");
+            debug!(
+                destination,
+                application,
+                reason = code,
+                error,
+                runway,
+                due_in,
+                "minting still fails"
+            );
         } else if reason.needs_an_operator() {
-            error!(reason = reason_code, error, ?runway, retry_in = ?due_in, "minting fails until an operator acts");
+            error!(
+                destination,
+                application,
+                reason = code,
+                error,
+                runway,
+                due_in,
+                "minting fails until an operator acts"
+            );
         } else {
-            warn!(reason = reason_code, error, ?runway, retry_in = ?due_in, "minting fails");
+            warn!(
+                destination,
+                application,
+                reason = code,
+                error,
+                runway,
+                due_in,
+                "minting fails"
+            );
         }
     }
 }

@@ -76,7 +76,15 @@ impl Authority {
     /// # Errors
     /// When the id is not ASCII, or the system gives no randomness.
     pub fn client(&self, spiffe_id: &str) -> Result<Signed, rcgen::Error> {
-        let names = vec![SanType::URI(spiffe_id.try_into()?)];
+        self.client_with(vec![SanType::URI(spiffe_id.try_into()?)])
+    }
+
+    /// A certificate for a client with these names, which may be too many or too few to
+    /// tell who it is.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn client_with(&self, names: Vec<SanType>) -> Result<Signed, rcgen::Error> {
         self.sign(
             "token-broker dev client",
             names,

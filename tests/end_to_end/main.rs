@@ -1,0 +1,14 @@
+//! What callers and operators see of a running broker.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic in a test is its report"
+)]
+
+mod doors;
+mod get_token;
+mod identity;
+mod trial;
+mod watch_and_report;

@@ -1,0 +1,215 @@
+//! A whole broker over real sockets and real mutual TLS, with an upstream that can be
+//! told what to do.
+
+use std::{fmt::Write as _, fs, path::PathBuf};
+
+use tempfile::TempDir;
+use token_broker::{
+    api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
+    app::App,
+    cli::dev::{Authority, Signed},
+    config::Config,
+    upstream::standin::{Standin, StandinSettings},
+};
+use tonic::{
+    Response, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_types::StatusExt as _;
+
+/// The caller that is granted every destination.
+pub const CART: &str = "spiffe://corp.example/ns/shop/sa/cart";
+/// A caller that is granted nothing.
+pub const STRANGER: &str = "spiffe://corp.example/ns/other/sa/stranger";
+
+/// A running broker. Its destinations are `d0`, `d1` and so on; `public` needs no token.
+pub struct Trial {
+    pub app: App,
+    pub upstream: Standin,
+    pub authority: Authority,
+    folder: TempDir,
+}
+
+/// What a trial differs in from the ordinary.
+#[derive(Default)]
+pub struct Setup {
+    /// How many protected destinations there are.
+    pub destinations: usize,
+    /// Lines for every protected destination.
+    pub destination: &'static str,
+    /// Lines for `[server]`.
+    pub server: &'static str,
+    /// Lines for `[[upstream]]`.
+    pub upstream: &'static str,
+}
+
+/// The client id of a destination's application.
+pub fn client_id(destination: &str) -> String {
+    format!("client-of-{destination}")
+}
+
+/// The secret of a destination's application.
+pub fn client_secret(destination: &str) -> String {
+    format!("canary-secret-of-{destination}")
+}
+
+impl Trial {
+    /// A broker with this many protected destinations.
+    pub async fn with(destinations: usize) -> Self {
+        Self::start(Setup {
+            destinations,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    pub async fn start(setup: Setup) -> Self {
+        let upstream = Standin::start(([127, 0, 0, 1], 0).into(), StandinSettings::default())
+            .await
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new().unwrap();
+        let server = authority.server([127, 0, 0, 1].into()).unwrap();
+        let trial_file = |name: &str, content: &str| {
+            fs::write(folder.path().join(name), content).unwrap();
+        };
+        trial_file("ca.pem", authority.certificate());
+        trial_file("server.pem", &server.certificate);
+        trial_file("server.key", server.key.expose());
+
+        let names: Vec<_> = (0..setup.destinations).map(|n| format!("d{n}")).collect();
+        for name in &names {
+            upstream.register(name, &client_id(name), &client_secret(name));
+            let credential = folder.path().join("credentials").join(name);
+            fs::create_dir_all(&credential).unwrap();
+            fs::write(credential.join("client_id"), client_id(name)).unwrap();
+            fs::write(credential.join("client_secret"), client_secret(name)).unwrap();
+        }
+        fs::create_dir_all(folder.path().join("credentials")).unwrap();
+        let config = configuration(&setup, &names, &upstream.base_url());
+        trial_file("broker.toml", &config);
+        let config = Config::load(&folder.path().join("broker.toml")).unwrap();
+        Self {
+            app: App::start(&config).await.unwrap(),
+            upstream,
+            authority,
+            folder,
+        }
+    }
+
+    /// A client with the certificate of this caller, on a connection of its own.
+    pub async fn client(&self, caller: &str) -> TokenBrokerClient<Channel> {
+        let signed = self.authority.client(caller).unwrap();
+        TokenBrokerClient::new(self.connect(&signed).await.unwrap())
+    }
+
+    pub async fn connect(&self, signed: &Signed) -> Result<Channel, tonic::transport::Error> {
+        let identity = Identity::from_pem(&signed.certificate, signed.key.expose());
+        self.connect_with(self.tls().identity(identity)).await
+    }
+
+    pub async fn connect_with(
+        &self,
+        tls: ClientTlsConfig,
+    ) -> Result<Channel, tonic::transport::Error> {
+        Endpoint::from_shared(format!("https://{}", self.app.address()))
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+            .connect()
+            .await
+    }
+
+    pub fn tls(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.authority.certificate()))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The body of a plain HTTP GET, and its status.
+    pub async fn http(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.app.http_address().unwrap());
+        let response = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .unwrap()
+            .get(url)
+            .send()
+            .await
+            .unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+}
+
+/// Asks for a token.
+pub async fn ask(
+    client: &mut TokenBrokerClient<Channel>,
+    destination: &str,
+) -> Result<GetTokenResponse, Status> {
+    let request = GetTokenRequest {
+        destination_id: destination.to_owned(),
+        min_validity: None,
+    };
+    client.get_token(request).await.map(Response::into_inner)
+}
+
+/// The reason code of an error.
+pub fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every error has a reason");
+    assert_eq!(info.domain, "tokenbroker");
+    info.reason.clone()
+}
+
+fn configuration(setup: &Setup, names: &[String], upstream: &str) -> String {
+    let mut config = format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+cert = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+{server}
+[http]
+listen = "127.0.0.1:0"
+[credentials]
+directory = "credentials"
+[[upstream]]
+name = "occtoo"
+endpoint = "{upstream}"
+plain_http = true
+allow_loopback = true
+{settings}
+[[destination]]
+id = "public"
+upstream = "occtoo"
+unprotected = true
+[[destination.grant]]
+callers = ["{CART}"]
+"#,
+        server = setup.server,
+        settings = setup.upstream,
+    );
+    for name in names {
+        write!(
+            config,
+            r#"
+[[destination]]
+id = "{name}"
+name = "name-of-{name}"
+upstream = "occtoo"
+{lines}
+[[destination.application]]
+name = "shop"
+credential = "file:{name}"
+[[destination.grant]]
+callers = ["spiffe://corp.example/ns/shop/sa/*", "cart.corp.example"]
+"#,
+            lines = setup.destination
+        )
+        .unwrap();
+    }
+    config
+}
