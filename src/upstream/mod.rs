@@ -7,7 +7,9 @@
 //! | `assertion` | the signed proof of `private_key_jwt` |
 //! | `answer`, `decode`, `retry_after` | what a status, a body and a `Retry-After` mean |
 //! | `http` | the hardened client; the one file that names reqwest |
+//! | `trust`, `body` | which certificates are accepted, and how secrets are written |
 //! | `endpoint`, `address` | which URLs and which addresses may be asked |
+//! | `setup` | why a source cannot be built |
 //! | `standin` | an Occtoo-shaped token endpoint to test against |
 
 use std::time::Duration;
@@ -22,9 +24,9 @@ use crate::{
 mod address;
 mod answer;
 mod assertion;
+mod body;
 mod decode;
 mod endpoint;
-mod form;
 mod http;
 mod oauth2;
 mod occtoo;

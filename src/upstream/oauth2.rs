@@ -13,10 +13,10 @@ use super::{
     Endpoint, FetchError, HttpClient, SetupError, TokenSource,
     answer::{self, Reading, oauth_error_code},
     assertion::{self, AssertionSigner},
+    body,
     decode::{self, AccessToken, Seconds},
-    form,
     http::{Request, Target},
-    occtoo::client_secret,
+    setup::client_secret,
 };
 use crate::{credential::Credential, token::Minted};
 
@@ -169,9 +169,9 @@ impl OAuth2 {
         let parameters = asked.parameters.iter();
         fields.extend(parameters.map(|(name, value)| (name.as_str(), value.as_str())));
         Ok(Request {
-            content_type: form::MEDIA_TYPE,
+            content_type: body::FORM,
             authorization,
-            body: form::body(&fields),
+            body: body::form(&fields),
         })
     }
 }
@@ -188,9 +188,9 @@ fn basic(client_id: &str, secret: &str) -> Result<HeaderValue, SetupError> {
     let mut pair = Zeroizing::new(String::with_capacity(
         3 * (client_id.len() + secret.len()) + 1,
     ));
-    form::encode_into(&mut pair, client_id);
+    body::form_encode_into(&mut pair, client_id);
     pair.push(':');
-    form::encode_into(&mut pair, secret);
+    body::form_encode_into(&mut pair, secret);
     let mut header = Zeroizing::new(String::with_capacity(6 + 4 * pair.len().div_ceil(3)));
     header.push_str("Basic ");
     STANDARD.encode_string(pair.as_bytes(), &mut header);

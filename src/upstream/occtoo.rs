@@ -4,20 +4,16 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::{
     Endpoint, FetchError, HttpClient, SetupError, TokenSource,
     answer::{self, Reading, no_error_code},
+    body,
     decode::{self, AccessToken, Seconds},
     http::{Request, Target},
+    setup::client_secret,
 };
-use crate::{
-    credential::{Credential, Proof},
-    destination::DestinationId,
-    secret::Secret,
-    token::Minted,
-};
+use crate::{credential::Credential, destination::DestinationId, token::Minted};
 
 /// The public service.
 pub(super) const DEFAULT_ENDPOINT: &str = "https://destinations.occtoo.com";
@@ -68,7 +64,12 @@ impl Occtoo {
             client_id: &self.credential.client_id,
             client_secret: secret.expose(),
         };
-        let request = json_request(&body, body.client_id.len() + body.client_secret.len());
+        let texts = body.client_id.len() + body.client_secret.len();
+        let request = Request {
+            content_type: body::JSON,
+            authorization: None,
+            body: body::json(&body, texts),
+        };
         answer::read(self.target.post(request).await?, &READING).await
     }
 }
@@ -79,41 +80,25 @@ impl TokenSource for Occtoo {
     }
 }
 
-/// The secret of an application, which must have one.
-pub(super) fn client_secret(credential: &Credential) -> Result<&Secret, SetupError> {
-    match &credential.proof {
-        Proof::ClientSecret(secret) => Ok(secret),
-        Proof::PrivateKey { .. } => Err(SetupError::SecretNeeded),
-    }
+/// A token as Occtoo's services spell it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answer {
+    access_token: AccessToken,
+    token_type: Option<String>,
+    expires_in: Option<Seconds>,
 }
 
-/// A request with a JSON body that holds `texts` bytes of text beside its keys.
-pub(super) fn json_request(body: &impl Serialize, texts: usize) -> Request {
-    // Allocated once: a buffer that grows leaves copies of the secret behind. A byte becomes
-    // six at most (`\u0000`).
-    let mut json = Zeroizing::new(Vec::with_capacity(64 + 6 * texts));
-    // Writing strings to memory cannot fail.
-    let written = serde_json::to_writer(&mut *json, body);
-    debug_assert!(written.is_ok());
-    Request {
-        content_type: "application/json",
-        authorization: None,
-        body: json,
+impl Answer {
+    pub(super) fn minted(self) -> Result<Minted, FetchError> {
+        decode::minted(
+            self.access_token,
+            self.token_type.as_deref(),
+            self.expires_in,
+        )
     }
 }
 
 fn token(body: &[u8]) -> Result<Minted, FetchError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        access_token: AccessToken,
-        token_type: Option<String>,
-        expires_in: Option<Seconds>,
-    }
-    let answer: Answer = decode::json(body)?;
-    decode::minted(
-        answer.access_token,
-        answer.token_type.as_deref(),
-        answer.expires_in,
-    )
+    decode::json::<Answer>(body)?.minted()
 }

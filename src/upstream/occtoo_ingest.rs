@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     Endpoint, FetchError, HttpClient, SetupError, TokenSource,
     answer::{self, Reading, no_error_code},
-    decode::{self, AccessToken, Seconds},
-    http::Target,
-    occtoo::{client_secret, json_request},
+    body, decode,
+    http::{Request, Target},
+    occtoo::Answer,
+    setup::client_secret,
 };
 use crate::{credential::Credential, token::Minted};
 
@@ -55,7 +56,12 @@ impl OcctooIngest {
             id: &self.credential.client_id,
             secret: secret.expose(),
         };
-        let request = json_request(&body, body.id.len() + body.secret.len());
+        let texts = body.id.len() + body.secret.len();
+        let request = Request {
+            content_type: body::JSON,
+            authorization: None,
+            body: body::json(&body, texts),
+        };
         answer::read(self.target.post(request).await?, &READING).await
     }
 }
@@ -71,21 +77,10 @@ fn token(body: &[u8]) -> Result<Minted, FetchError> {
     struct Envelope {
         result: Option<Answer>,
     }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        access_token: AccessToken,
-        token_type: Option<String>,
-        expires_in: Option<Seconds>,
-    }
     let envelope: Envelope = decode::json(body)?;
     // The service reports its own errors with a success status and no result.
-    let answer = envelope
-        .result
-        .ok_or(FetchError::Malformed("it has no result"))?;
-    decode::minted(
-        answer.access_token,
-        answer.token_type.as_deref(),
-        answer.expires_in,
-    )
+    let answer = envelope.result;
+    answer
+        .ok_or(FetchError::Malformed("it has no result"))?
+        .minted()
 }

@@ -1,6 +1,10 @@
 //! Why a token source cannot be built.
 
 use super::InvalidEndpoint;
+use crate::{
+    credential::{Credential, Proof},
+    secret::Secret,
+};
 
 /// A token endpoint or its credentials are configured in a way that cannot work. No
 /// variant holds any part of a secret or a key.
@@ -38,4 +42,12 @@ pub enum SetupError {
     /// The TLS library or the HTTP library refuses its settings.
     #[error("the HTTP client cannot be set up")]
     Client,
+}
+
+/// The secret of an application, which must have one.
+pub(super) fn client_secret(credential: &Credential) -> Result<&Secret, SetupError> {
+    match &credential.proof {
+        Proof::ClientSecret(secret) => Ok(secret),
+        Proof::PrivateKey { .. } => Err(SetupError::SecretNeeded),
+    }
 }
