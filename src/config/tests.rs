@@ -93,7 +93,9 @@ impl Site {
                 whole.push_str(section);
             }
         }
-        self.read(&whole).err().unwrap_or_default()
+        let mistakes = self.read(&whole).err().unwrap_or_default();
+        assert!(!mistakes.concat().contains("canary"), "{mistakes:?}");
+        mistakes
     }
 
     fn destination(&self, text: &str) -> Result<Config, Vec<String>> {
@@ -346,6 +348,20 @@ credential = "file:shop"
         .collect();
     assert_eq!(names, ["z", "a", "m"], "in file order");
     assert_eq!(oauth2.resource, ["https://a.example", "urn:b"]);
+}
+
+#[test]
+fn marks_and_line_ends_of_other_systems_change_nothing() {
+    let site = Site::new();
+    let text = format!("\u{feff}{}", EXAMPLE.replace('\n', "\r\n"));
+    let config = site.read(decode(text.as_bytes()).unwrap()).unwrap();
+    assert_eq!(config.destinations.len(), 3);
+    let text = text.replace("[server]", "[sever]");
+    let mistakes = site.read(decode(text.as_bytes()).unwrap()).unwrap_err();
+    let line = 1 + EXAMPLE.lines().position(|line| line == "[server]").unwrap();
+    assert!(mistakes.contains(&format!(
+        "{line}:2: unknown key \"sever\": write \"server\""
+    )));
 }
 
 #[test]
