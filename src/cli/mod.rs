@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod config;
 mod connection;
 pub mod dev;
 mod duration;
@@ -15,6 +16,7 @@ pub mod health;
 pub mod serve;
 mod signal;
 pub mod token;
+pub mod upstream;
 
 /// The exit code of a command that was called wrongly, as clap has it.
 const USAGE: u8 = 2;
@@ -35,10 +37,14 @@ enum Command {
     Dev(dev::DevArgs),
     /// Run the broker
     Serve(serve::ServeArgs),
+    /// Check a configuration, or see an example of one
+    Config(config::ConfigArgs),
     /// Ask a broker for tokens
     Token(token::TokenArgs),
     /// Exit with 0 when a broker can hand out tokens, for container probes
     Health(health::HealthArgs),
+    /// Serve a token endpoint that misbehaves on demand, to test against
+    Upstream(upstream::UpstreamArgs),
 }
 
 impl Cli {
@@ -47,8 +53,10 @@ impl Cli {
         match self.command {
             Command::Dev(args) => dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Config(args) => config::run(&args),
             Command::Token(args) => token::run(args).await,
             Command::Health(args) => health::run(args).await,
+            Command::Upstream(args) => upstream::run(args).await,
         }
     }
 }

@@ -4,13 +4,14 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::PathBuf,
+    process::ExitCode,
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
-use jiff::SignedDuration;
 
+use super::{duration::duration, signal};
 use crate::{
     secret::Secret,
     upstream::standin::{Behaviour, Expiry, Fault, Standin, StandinSettings},
@@ -119,7 +120,7 @@ pub struct FaultArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamCommandError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -128,7 +129,7 @@ pub enum UpstreamCommandError {
         source: io::Error,
     },
     /// The file with the secret cannot be read.
-    #[error("cannot read the secret from {}", .path.display())]
+    #[error("cannot read the secret from {}: {source}", .path.display())]
     SecretFile {
         /// The file.
         path: PathBuf,
@@ -136,20 +137,24 @@ pub enum UpstreamCommandError {
         #[source]
         source: io::Error,
     },
-    /// Standard output or the signal handler is out of order.
-    #[error("cannot write to standard output or wait for Ctrl-C")]
-    Terminal(#[from] io::Error),
+    /// Standard output is out of order.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
 }
 
-/// Serves until Ctrl-C.
-///
-/// # Errors
-/// When the address cannot be listened on or the secret cannot be read.
-pub async fn run(args: UpstreamArgs) -> Result<(), UpstreamCommandError> {
-    let standin = start(&args, &mut io::stdout()).await?;
-    tokio::signal::ctrl_c().await?;
-    standin.shutdown().await;
-    Ok(())
+/// Runs `upstream` until it is interrupted.
+pub async fn run(args: UpstreamArgs) -> ExitCode {
+    match start(&args, &mut io::stdout()).await {
+        Ok(standin) => {
+            signal::stop_requested().await;
+            standin.shutdown().await;
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Starts the stand-in, and prints first its URL and then the secrets it drew.
@@ -251,13 +256,6 @@ fn application(text: &str) -> Result<Application, &'static str> {
         }
         _ => Err("expected DESTINATION:CLIENT_ID"),
     }
-}
-
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|span| Duration::try_from(span).ok())
-        .ok_or("expected a duration with a unit, such as 500ms, 90s or 60m")
 }
 
 fn share(text: &str) -> Result<f64, &'static str> {

@@ -80,7 +80,8 @@ impl Destination {
             .map(|grant| Grant::read(grant, known))
             .collect();
         let protection = if unprotected {
-            read_unprotected(&section, upstreams)
+            report_protected_keys(&section, upstreams);
+            Some(Protection::Unprotected)
         } else {
             read_protected(&section, upstreams, id.as_ref(), applications)
         };
@@ -95,7 +96,8 @@ impl Destination {
     }
 }
 
-fn read_unprotected(section: &Section<'_>, upstreams: &mut Upstreams) -> Option<Protection> {
+/// An unprotected destination may name its upstream, and that is all.
+fn report_protected_keys(section: &Section<'_>, upstreams: &mut Upstreams) {
     let name = section.optional("upstream", values::text);
     if let Some(Err(problem)) = name.map(|name| upstreams.resolve(name)) {
         section.report("upstream", &problem);
@@ -108,7 +110,6 @@ fn read_unprotected(section: &Section<'_>, upstreams: &mut Upstreams) -> Option<
             );
         }
     }
-    Some(Protection::Unprotected)
 }
 
 fn read_protected(

@@ -50,7 +50,6 @@ fn parse(text: &str, reach: Reach) -> Result<Url, String> {
     }
     let scope = scope(&host);
     match url.scheme() {
-        "https" => {}
         "http" if scope != Scope::Loopback => {
             return Err(
                 "must begin with https://: without TLS only loopback is spoken to".to_owned(),
@@ -62,7 +61,7 @@ fn parse(text: &str, reach: Reach) -> Result<Url, String> {
                     .to_owned(),
             );
         }
-        "http" => {}
+        "http" | "https" => {}
         _ => return Err("must begin with https://".to_owned()),
     }
     match scope {

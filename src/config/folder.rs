@@ -27,7 +27,7 @@ impl Folder {
     pub(super) fn directory(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         let path = self.path(value)?;
         if !path.is_dir() {
-            return Err(format!("names {path:?}, which is not a folder"));
+            return Err(names(&path, "is not a folder"));
         }
         Ok(path)
     }
@@ -50,23 +50,24 @@ impl Folder {
         // The error of the parser quotes the line that it stumbled over, so it is dropped.
         match PrivateKeyDer::from_pem_slice(&bytes) {
             Ok(_) => Ok(path),
-            Err(_) => Err(format!("names {path:?}, which holds no private key in PEM")),
+            Err(_) => Err(names(&path, "holds no private key in PEM")),
         }
     }
 }
 
 fn certificates_in(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let bytes = read(path)?;
-    let mut certificates = CertificateDer::pem_slice_iter(&bytes).peekable();
-    if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
-        return Err(format!(
-            "names {path:?}, which holds no certificates in PEM"
-        ));
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    if certificates.map_or(0, |certificates| certificates.len()) == 0 {
+        return Err(names(path, "holds no certificates in PEM"));
     }
-    drop(certificates);
     Ok(bytes)
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    small_file::read(path, MAX_PEM).map_err(|error| format!("names {path:?}, which {error}"))
+    small_file::read(path, MAX_PEM).map_err(|error| names(path, &error.to_string()))
+}
+
+fn names(path: &Path, problem: &str) -> String {
+    format!("names {:?}, which {problem}", path.to_string_lossy())
 }

@@ -22,7 +22,7 @@ impl Grant {
     pub(super) fn read(section: Section<'_>, applications: Option<&Drafts>) -> Self {
         let example = "[\"spiffe://trust-domain/path/*\"]";
         let callers = section.required_list("callers", example, values::pattern);
-        let named = section.optional("application", values::application_name);
+        let written = section.optional("application", values::application_name);
         let application = match applications {
             None => {
                 if section.has("application") {
@@ -31,7 +31,7 @@ impl Grant {
                 }
                 None
             }
-            Some(applications) => application(&section, named, applications),
+            Some(applications) => application(&section, written, applications),
         };
         section.finish();
         Self {
@@ -44,33 +44,37 @@ impl Grant {
 /// The application that a grant means.
 fn application(
     section: &Section<'_>,
-    named: Option<ApplicationName>,
+    written: Option<ApplicationName>,
     applications: &Drafts,
 ) -> Option<ApplicationName> {
-    let names = applications.names()?;
-    let Some(named) = named else {
-        return match names.as_slice() {
-            _ if section.has("application") => None,
-            // That there is none is reported once, not at each grant.
-            [] => None,
-            [only] => Some((*only).clone()),
-            [first, ..] => {
-                section.report_missing(
-                    "application",
-                    &format!("\"{first}\" or another of its applications"),
-                );
-                None
-            }
-        };
-    };
-    if !names.contains(&&named) {
-        let known: Vec<_> = names.iter().map(|name| name.as_str()).collect();
-        let problem = format!(
-            "names {}, which is no application of this destination: {}",
-            quoted(named.as_str()),
-            instead_of(named.as_str(), &known)
-        );
-        section.report("application", &problem);
+    let known = applications.names()?;
+    if let Some(written) = written {
+        if !known.contains(&&written) {
+            report_unknown(section, &written, &known);
+        }
+        return Some(written);
     }
-    Some(named)
+    if section.has("application") {
+        return None;
+    }
+    match known.as_slice() {
+        // That there is none is reported once, not at each grant.
+        [] => None,
+        [only] => Some((*only).clone()),
+        [first, ..] => {
+            let example = format!("\"{first}\" or another of its applications");
+            section.report_missing("application", &example);
+            None
+        }
+    }
+}
+
+fn report_unknown(section: &Section<'_>, name: &ApplicationName, known: &[&ApplicationName]) {
+    let known: Vec<_> = known.iter().map(|name| name.as_str()).collect();
+    let problem = format!(
+        "names {}, which is no application of this destination: {}",
+        quoted(name.as_str()),
+        instead_of(name.as_str(), &known)
+    );
+    section.report("application", &problem);
 }

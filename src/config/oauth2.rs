@@ -80,7 +80,7 @@ impl OAuth2 {
 }
 
 impl ClientAuthentication {
-    /// The registered name (RFC 7591 §2, OpenID Connect Core §9).
+    /// The registered name (RFC 7591 §2, RFC 8414 §2).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientSecretBasic => "client_secret_basic",

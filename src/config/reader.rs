@@ -253,7 +253,7 @@ impl<'a> Section<'a> {
         parse: impl Fn(&'a DeValue<'a>) -> Result<T, String>,
     ) -> Vec<T> {
         let mut parsed = Vec::new();
-        for element in elements.iter() {
+        for element in elements {
             match parse(element.get_ref()) {
                 Ok(element) => parsed.push(element),
                 Err(problem) => self

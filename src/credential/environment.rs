@@ -13,8 +13,10 @@ use super::{
 /// The variables `NAME_CLIENT_ID` and `NAME_CLIENT_SECRET`, or `NAME_CLIENT_ID`,
 /// `NAME_PRIVATE_KEY` and optionally `NAME_KEY_ID`.
 pub struct Environment {
-    variable: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    variable: Box<Lookup>,
 }
+
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 impl Environment {
     /// The environment of this process.

@@ -32,14 +32,14 @@ impl CredentialStore for Mounted {
         let folder = self.directory.join(name);
         let mut state = state(&folder);
         for _ in 1..MAX_READS {
-            let loaded = load(&folder, &state);
+            let loaded = load(&folder, state.as_deref());
             let state_now = self::state(&folder);
             if state_now == state {
                 return loaded;
             }
             state = state_now;
         }
-        load(&folder, &state)
+        load(&folder, state.as_deref())
     }
 }
 
@@ -55,8 +55,8 @@ fn state(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Reads the parts from the folder's state, and names them as they are in the folder.
-fn load(folder: &Path, state: &Option<PathBuf>) -> Result<Credential, CredentialError> {
-    let Some(state) = state.as_ref().filter(|state| state.is_dir()) else {
+fn load(folder: &Path, state: Option<&Path>) -> Result<Credential, CredentialError> {
+    let Some(state) = state.filter(|state| state.is_dir()) else {
         let advice = "make a folder with the files client_id and client_secret in it";
         return Err(error(folder, Problem::Missing(advice)));
     };

@@ -1,0 +1,235 @@
+//! `token-broker config`: checks a configuration, or shows an example of one.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde_json::json;
+
+use crate::config::{Config, EXAMPLE, Mistakes, Protection};
+
+/// Arguments of `token-broker config`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Report every mistake in a configuration, with its line and what to write instead
+    Check {
+        /// The configuration file
+        file: PathBuf,
+        /// How to report
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Print a commented configuration that shows every key
+    Example,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// Runs the command. It ends with 0, or with 1 when the configuration has mistakes or the
+/// report cannot be written.
+pub fn run(args: &ConfigArgs) -> ExitCode {
+    match report(args, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn report(args: &ConfigArgs, out: &mut impl Write, err: &mut impl Write) -> io::Result<bool> {
+    match &args.command {
+        Command::Example => out.write_all(EXAMPLE.as_bytes()).map(|()| true),
+        Command::Check { file, output } => match (Config::load(file), output) {
+            (Ok(config), Output::Text) => {
+                let file = file.display();
+                writeln!(out, "{file}: ok, {}", Count::of(&config)).map(|()| true)
+            }
+            (Err(mistakes), Output::Text) => writeln!(err, "{mistakes}").map(|()| false),
+            (Ok(config), Output::Json) => {
+                writeln!(out, "{}", Count::of(&config).json(file)).map(|()| true)
+            }
+            (Err(mistakes), Output::Json) => {
+                writeln!(out, "{}", mistakes_json(&mistakes)).map(|()| false)
+            }
+        },
+    }
+}
+
+/// What a configuration holds.
+struct Count {
+    destinations: usize,
+    applications: usize,
+    grants: usize,
+}
+
+impl Count {
+    fn of(config: &Config) -> Self {
+        let applications =
+            config
+                .destinations
+                .iter()
+                .map(|destination| match &destination.protection {
+                    Protection::Protected { applications, .. } => applications.len(),
+                    Protection::Unprotected => 0,
+                });
+        let grants = config.destinations.iter().map(|d| d.grants.len());
+        Self {
+            destinations: config.destinations.len(),
+            applications: applications.sum(),
+            grants: grants.sum(),
+        }
+    }
+
+    fn json(&self, file: &Path) -> serde_json::Value {
+        json!({
+            "file": file.display().to_string(),
+            "ok": true,
+            "destinations": self.destinations,
+            "applications": self.applications,
+            "grants": self.grants,
+        })
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (count, noun, end) in [
+            (self.destinations, "destination", ", "),
+            (self.applications, "application", ", "),
+            (self.grants, "grant", ""),
+        ] {
+            let plural = if count == 1 { "" } else { "s" };
+            write!(f, "{count} {noun}{plural}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+fn mistakes_json(mistakes: &Mistakes) -> serde_json::Value {
+    let list: Vec<_> = mistakes
+        .as_slice()
+        .iter()
+        .map(|mistake| {
+            json!({
+                "line": mistake.at.map(|at| at.line),
+                "column": mistake.at.map(|at| at.column),
+                "message": mistake.message,
+            })
+        })
+        .collect();
+    json!({
+        "file": mistakes.file().display().to_string(),
+        "ok": false,
+        "mistakes": list,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::fs;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ConfigArgs,
+    }
+
+    fn run_with(arguments: &[&str]) -> (bool, String, String) {
+        let cli = Cli::try_parse_from([&["config"], arguments].concat()).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let ok = report(&cli.args, &mut out, &mut err).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (ok, text(out), text(err))
+    }
+
+    fn write(text: &str) -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        for kind in ["CERTIFICATE", "PRIVATE KEY"] {
+            let pem = format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+            fs::write(folder.path().join(kind), pem).unwrap();
+        }
+        let file = folder.path().join("broker.toml");
+        fs::write(&file, text).unwrap();
+        let file = file.display().to_string();
+        (folder, file)
+    }
+
+    const GOOD: &str = r#"
+[server]
+cert = "CERTIFICATE"
+key = "PRIVATE KEY"
+client_ca = "CERTIFICATE"
+[[destination]]
+id = "a"
+unprotected = true
+[[destination.grant]]
+callers = ["spiffe://td/**"]
+[[destination.grant]]
+callers = ["cart.example"]
+"#;
+
+    #[test]
+    fn a_good_configuration_is_counted() {
+        let (_folder, file) = write(GOOD);
+        let counted = format!("{file}: ok, 1 destination, 0 applications, 2 grants\n");
+        assert_eq!(run_with(&["check", &file]), (true, counted, String::new()));
+        let (ok, out, err) = run_with(&["check", &file, "--output", "json"]);
+        assert!(ok && err.is_empty());
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["ok"], true);
+        assert_eq!(json["grants"], 2);
+    }
+
+    #[test]
+    fn mistakes_go_to_stderr_and_fail() {
+        let (_folder, file) = write(&GOOD.replace("cert =", "certt ="));
+        let expected = [
+            format!("{file}:2:1: \"cert\" is missing in [server]: write cert = \"server.pem\"\n"),
+            format!("{file}:3:1: unknown key \"certt\": write \"cert\"\n"),
+            format!("{file}: 2 mistakes\n"),
+        ];
+        let (ok, out, err) = run_with(&["check", &file]);
+        assert_eq!((ok, out, err), (false, String::new(), expected.concat()));
+        let (ok, out, err) = run_with(&["check", &file, "--output", "json"]);
+        assert!(!ok && err.is_empty());
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["mistakes"][1]["line"], 3);
+        assert_eq!(json["mistakes"][1]["column"], 1);
+        assert_eq!(json["mistakes"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_example_is_printed() {
+        assert_eq!(
+            run_with(&["example"]),
+            (true, EXAMPLE.to_owned(), String::new())
+        );
+    }
+
+    #[test]
+    fn wrong_usage_is_told_from_a_wrong_configuration() {
+        for arguments in [
+            vec!["config"],
+            vec!["config", "check"],
+            vec!["config", "chek", "x"],
+        ] {
+            let error = Cli::try_parse_from(arguments).err().unwrap();
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}
