@@ -1,5 +1,6 @@
 //! A token broker.
 
+pub mod admission;
 pub mod api;
 pub mod app;
 pub mod backoff;

@@ -5,14 +5,30 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use crate::identity::{CallerId, IdentityError};
 
-/// The one SPIFFE ID of a leaf certificate (X509-SVID §2: exactly one URI), or else its
-/// one DNS name. The common name is never looked at.
-pub(super) fn caller(leaf: &CertificateDer<'_>) -> Result<CallerId, IdentityError> {
+/// What matters of a client's own certificate.
+pub(super) struct Leaf {
+    /// Whom it names.
+    pub(super) caller: Result<CallerId, IdentityError>,
+    /// When it ends, in Unix seconds.
+    pub(super) not_after: i64,
+}
+
+/// Reads a certificate that the handshake has verified.
+pub(super) fn read(leaf: &CertificateDer<'_>) -> Result<Leaf, IdentityError> {
     let (rest, certificate) =
         X509Certificate::from_der(leaf).map_err(|_| IdentityError::Unreadable)?;
     if !rest.is_empty() {
         return Err(IdentityError::Unreadable);
     }
+    Ok(Leaf {
+        caller: caller(&certificate),
+        not_after: certificate.validity().not_after.timestamp(),
+    })
+}
+
+/// The one SPIFFE ID of a certificate (X509-SVID §2: exactly one URI), or else its one
+/// DNS name. The common name is never looked at.
+fn caller(certificate: &X509Certificate<'_>) -> Result<CallerId, IdentityError> {
     let names = certificate
         .subject_alternative_name()
         .map_err(|_| IdentityError::Unreadable)?
@@ -91,7 +107,7 @@ mod tests {
             (vec![dns("Cart.corp.example")], Err(NotDnsName)),
             (vec![dns("*.corp.example")], Err(NotDnsName)),
         ] {
-            let found = caller(&certificate(&names));
+            let found = read(&certificate(&names)).unwrap().caller;
             assert_eq!(
                 found.as_ref().map(CallerId::as_str),
                 expected.as_ref().copied(),
@@ -103,10 +119,10 @@ mod tests {
     #[test]
     fn what_is_no_certificate_names_nobody() {
         for bytes in [&b""[..], b"garbage", &[0x30, 0x82, 0xff, 0xff]] {
-            assert_eq!(caller(&bytes.into()), Err(IdentityError::Unreadable));
+            assert_eq!(read(&bytes.into()).err(), Some(IdentityError::Unreadable));
         }
         let mut trailing = certificate(&[dns("a.example")]).to_vec();
         trailing.push(0);
-        assert_eq!(caller(&trailing.into()), Err(IdentityError::Unreadable));
+        assert_eq!(read(&trailing.into()).err(), Some(IdentityError::Unreadable));
     }
 }
