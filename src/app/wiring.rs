@@ -35,7 +35,7 @@ pub(super) fn catalogue(config: &Config) -> Result<Catalogue, StartError> {
                 let minting = Minting {
                     upstream: &upstreams[*upstream],
                     endpoint,
-                    oauth2: oauth2.as_ref().map(dedupe),
+                    oauth2: oauth2.clone(),
                 };
                 applications
                     .iter()
@@ -178,24 +178,4 @@ fn grants(
             .iter()
             .map(move |pattern| (pattern.clone(), registration.cloned()))
     }))
-}
-
-fn dedupe(o: &config::OAuth2) -> OAuth2Settings {
-    OAuth2Settings {
-        client_authentication: match o.client_authentication {
-            config::ClientAuthentication::ClientSecretBasic => {
-                upstream::ClientAuthentication::SecretBasic
-            }
-            config::ClientAuthentication::ClientSecretPost => {
-                upstream::ClientAuthentication::SecretPost
-            }
-            config::ClientAuthentication::PrivateKeyJwt => {
-                upstream::ClientAuthentication::PrivateKeyJwt
-            }
-        },
-        scope: o.scope.clone(),
-        audience: o.audience.clone(),
-        resource: o.resource.clone(),
-        parameters: o.parameters.clone(),
-    }
 }

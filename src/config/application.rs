@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    credentials::Credentials, findings::Span, oauth2::ClientAuthentication, reader::Section,
-    unique::Unique, upstream::Kind, values,
+    credentials::Credentials, findings::Span, reader::Section, unique::Unique, upstream::Kind,
+    values,
 };
 use crate::{
     credential::{Credential, Proof},
     destination::ApplicationName,
+    upstream::ClientAuthentication,
 };
 
 /// An application that is registered for a destination.

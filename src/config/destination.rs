@@ -5,14 +5,14 @@ use super::{
     credentials::Credentials,
     endpoint::token_url,
     grant::Grant,
-    oauth2::OAuth2,
+    oauth2,
     reader::Section,
     unique::Unique,
     upstream::{Draft, Endpoint, Kind},
     upstreams::Upstreams,
     values,
 };
-use crate::destination::DestinationId;
+use crate::{destination::DestinationId, upstream::OAuth2Settings};
 
 /// A destination.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub enum Protection {
         /// the URL of the token endpoint.
         endpoint: String,
         /// What an OAuth 2 endpoint is asked for; present exactly for that kind.
-        oauth2: Option<OAuth2>,
+        oauth2: Option<OAuth2Settings>,
         /// The applications registered for it; at least one.
         applications: Vec<Application>,
     },
@@ -102,7 +102,7 @@ fn report_protected_keys(section: &Section<'_>, upstreams: &mut Upstreams) {
     if let Some(Err(problem)) = name.map(|name| upstreams.resolve(name)) {
         section.report("upstream", &problem);
     }
-    for key in ["warm", "application"].iter().chain(&OAuth2::KEYS) {
+    for key in ["warm", "application"].iter().chain(&oauth2::KEYS) {
         if section.has(key) {
             section.report(
                 key,
@@ -124,7 +124,7 @@ fn read_protected(
             .findings()
             .report_absence(&section.header(), message);
     }
-    let oauth2 = OAuth2::read(section);
+    let oauth2 = oauth2::read(section);
     let own_endpoint = section.optional("endpoint", values::text);
     let upstream = section.required("upstream", "\"occtoo\"", |value| {
         upstreams.resolve(values::text(value)?)
@@ -173,7 +173,7 @@ fn endpoint(section: &Section<'_>, own: Option<&str>, draft: &Draft) -> Option<S
 }
 
 fn report_oauth2_keys(section: &Section<'_>, kind: Kind) {
-    for key in OAuth2::KEYS {
+    for key in oauth2::KEYS {
         if section.has(key) {
             section.report(
                 key,

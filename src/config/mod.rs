@@ -40,7 +40,6 @@ pub use destination::{Destination, Protection};
 pub use grant::Grant;
 pub use http::Http;
 pub use mistakes::{Mistake, Mistakes, Position};
-pub use oauth2::{ClientAuthentication, OAuth2};
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use upstream::{Kind, Upstream};
