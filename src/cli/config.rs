@@ -81,7 +81,7 @@ impl Count {
                 .destinations
                 .iter()
                 .map(|destination| match &destination.protection {
-                    Protection::Protected { applications, .. } => applications.len(),
+                    Protection::Protected(protected) => protected.applications.len(),
                     Protection::Unprotected => 0,
                 });
         let grants = config.destinations.iter().map(|d| d.grants.len());
