@@ -46,7 +46,7 @@ pub use telemetry::{LogFormat, Telemetry};
 pub use upstream::Upstream;
 
 /// A commented configuration that shows every key.
-pub const EXAMPLE: &str = include_str!("../../config/example.toml");
+pub const EXAMPLE: &str = include_str!("../../deploy/token-broker.toml");
 
 /// The largest configuration, in bytes: some ten thousand destinations.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
