@@ -41,7 +41,7 @@ pub enum Protection {
     /// It is public and has no credentials.
     Unprotected,
     /// It wants a token.
-    Protected(Protected),
+    Protected(Box<Protected>),
 }
 
 /// How the tokens of a destination are minted.
@@ -92,8 +92,8 @@ impl Destination {
             report_protected_keys(&section, upstreams);
             Some(Protection::Unprotected)
         } else {
-            read_protected(&section, upstreams, id.as_ref(), applications)
-                .map(Protection::Protected)
+            let read = read_protected(&section, upstreams, id.as_ref(), applications);
+            read.map(Box::new).map(Protection::Protected)
         };
         section.finish();
         Some(Self {

@@ -79,6 +79,11 @@ impl ClientAuthentication {
             Self::PrivateKeyJwt => "private_key_jwt",
         }
     }
+
+    /// Reads a registered name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == name)
+    }
 }
 
 /// Mints tokens with the client credentials grant.
@@ -286,5 +291,13 @@ mod tests {
             ..OAuth2Settings::default()
         });
         assert_eq!(refused.err(), Some(SetupError::PrivateKeyNeeded));
+    }
+
+    #[test]
+    fn registered_names_are_read_and_written() {
+        for known in ClientAuthentication::ALL {
+            assert_eq!(ClientAuthentication::parse(known.as_str()), Some(known));
+        }
+        assert_eq!(ClientAuthentication::parse("none"), None);
     }
 }

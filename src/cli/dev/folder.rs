@@ -116,7 +116,7 @@ impl Folder {
         listen: SocketAddr,
         upstream: &str,
     ) -> Result<PathBuf, DevError> {
-        let mut config = format!(
+        let config = format!(
             r#"# Written by `token-broker dev`. Everything in this folder is for trying things out.
 
 [server]
@@ -149,8 +149,8 @@ callers = ["{CALLER}"]
             unprotected_id = UNPROTECTED.id,
             unprotected = UNPROTECTED.name,
         );
-        for Sample { name, id } in [PROTECTED, WRONG_SECRET] {
-            config += &format!(
+        let protected = [PROTECTED, WRONG_SECRET].map(|Sample { name, id }| {
+            format!(
                 r#"
 [[destination]]
 id = "{id}"
@@ -162,31 +162,24 @@ credential = "file:{name}"
 [[destination.grant]]
 callers = ["{CALLER}"]
 "#
-            );
-        }
-        self.write("token-broker.toml", &config)?;
+            )
+        });
+        self.write("token-broker.toml", &(config + &protected.concat()))?;
         Ok(self.path("token-broker.toml"))
     }
 
     /// Shell exports, from which the client commands read how to connect.
     pub(super) fn write_env(&self, endpoint: &str, http: &str) -> Result<(), DevError> {
-        let mut exports = String::new();
-        for (variable, value) in [
+        let path = |name| self.path(name).display().to_string();
+        let exports = [
             ("TOKEN_BROKER_ENDPOINT", endpoint.to_owned()),
-            ("TOKEN_BROKER_CA", self.path("ca.pem").display().to_string()),
-            (
-                "TOKEN_BROKER_CERT",
-                self.path("client.pem").display().to_string(),
-            ),
-            (
-                "TOKEN_BROKER_KEY",
-                self.path("client.key").display().to_string(),
-            ),
+            ("TOKEN_BROKER_CA", path("ca.pem")),
+            ("TOKEN_BROKER_CERT", path("client.pem")),
+            ("TOKEN_BROKER_KEY", path("client.key")),
             ("TOKEN_BROKER_HTTP", http.to_owned()),
-        ] {
-            exports += &format!("export {variable}={}\n", quoted(&value));
-        }
-        self.write("env", &exports)
+        ]
+        .map(|(variable, value)| format!("export {variable}={}\n", quoted(&value)));
+        self.write("env", &exports.concat())
     }
 
     fn make_folder(&self, name: &str) -> Result<(), DevError> {
