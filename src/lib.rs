@@ -17,6 +17,7 @@ pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod metrics;
+pub mod pem_file;
 pub mod policy;
 pub mod secret;
 pub mod slot;
