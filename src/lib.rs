@@ -19,6 +19,7 @@ pub mod listener;
 pub mod metrics;
 pub mod pem_file;
 pub mod policy;
+pub mod process;
 pub mod secret;
 pub mod slot;
 pub mod small_file;

@@ -26,6 +26,7 @@ pub struct Metrics {
     mint_seconds: Family<HostLabels, Histogram, Latency>,
     flights: Gauge,
     connections: Family<ConnectionLabels, Counter>,
+    connections_closed: Family<ClosedLabels, Counter>,
     open_connections: Gauge,
 }
 
@@ -53,6 +54,11 @@ struct ConnectionLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    reason: &'static str,
+}
+
 #[derive(Clone)]
 struct Latency;
 
@@ -72,6 +78,7 @@ impl Metrics {
             mint_seconds: Family::new_with_constructor(Latency),
             flights: Gauge::default(),
             connections: Family::default(),
+            connections_closed: Family::default(),
             open_connections: Gauge::default(),
             registry: Registry::default(),
         };
@@ -98,8 +105,13 @@ impl Metrics {
         );
         registry.register(
             "connections",
-            "Connections accepted, by outcome of the handshake",
+            "Connections accepted, by what became of them: ok, or why they were refused",
             metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_closed",
+            "Connections that ended, by reason",
+            metrics.connections_closed.clone(),
         );
         registry.register(
             "connections_open",
@@ -152,6 +164,13 @@ impl Metrics {
         self.mint_seconds
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+    }
+
+    /// A connection that was open has ended.
+    pub fn closed(&self, reason: &'static str) {
+        self.connections_closed
+            .get_or_create(&ClosedLabels { reason })
+            .inc();
     }
 
     /// A connection got through its handshake, or was refused for the reason given.

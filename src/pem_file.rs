@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
+};
 use zeroize::Zeroizing;
 
 use crate::small_file::{self, FileError};
@@ -28,6 +30,9 @@ pub enum PemError {
     /// It holds no certificate, or a broken one.
     #[error("holds no certificates in PEM")]
     NoCertificates,
+    /// It holds no revocation list, or a broken one.
+    #[error("holds no revocation lists in PEM (-----BEGIN X509 CRL-----)")]
+    NoRevocationLists,
     /// It holds no private key.
     #[error("holds no private key in PEM")]
     NoPrivateKey,
@@ -43,6 +48,21 @@ pub fn certificates(file: &Path) -> Result<PemFile<Vec<CertificateDer<'static>>>
     match certificates {
         Ok(content) if !content.is_empty() => Ok(PemFile { bytes, content }),
         _ => Err(PemError::NoCertificates),
+    }
+}
+
+/// Reads all revocation lists in a file, at least one (RFC 5280 §5).
+///
+/// # Errors
+/// [`PemError`], also when only one of several lists is broken.
+pub fn revocation_lists(
+    file: &Path,
+) -> Result<PemFile<Vec<CertificateRevocationListDer<'static>>>, PemError> {
+    let bytes = small_file::read(file, MAX_PEM)?;
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match lists {
+        Ok(content) if !content.is_empty() => Ok(PemFile { bytes, content }),
+        _ => Err(PemError::NoRevocationLists),
     }
 }
 

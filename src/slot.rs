@@ -151,6 +151,11 @@ impl Slot {
         }
     }
 
+    /// Serves tokens that land from now on until another margin before their expiry.
+    pub fn keep_margin(&mut self, expiry_margin: Duration) {
+        self.expiry_margin = expiry_margin;
+    }
+
     /// What to do for a caller who wants a token that lives at least `min_validity` more.
     pub fn decide(&self, now: Instant, min_validity: Duration) -> Decision {
         if self.quarantined {

@@ -11,7 +11,7 @@ mod host;
 mod schedule;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use moka::policy::EvictionPolicy;
 
@@ -105,7 +105,7 @@ impl Cache {
         loop {
             let now = Instant::now();
             entry.touch(now);
-            match self.flights.ask(&entry, now, min_validity) {
+            match self.flights.ask(&entry, registration, now, min_validity) {
                 Answer::Now(result) => return result,
                 Answer::After(flight) => {
                     let token = flight.landed().await?;
@@ -121,7 +121,11 @@ impl Cache {
 
     /// The token of this registration and all its successors, one at a time.
     pub fn watch(&self, registration: &Arc<Registration>) -> Watch {
-        Watch::new(self.entry(registration), Arc::clone(&self.flights))
+        Watch::new(
+            self.entry(registration),
+            Arc::clone(registration),
+            Arc::clone(&self.flights),
+        )
     }
 
     /// Takes in a report that the destination rejected a token.
@@ -134,7 +138,20 @@ impl Cache {
     pub fn warm(&self, registration: &Arc<Registration>) {
         let entry = self.entry(registration);
         // Nobody waits for the answer: the flight is its own.
-        drop(self.flights.ask(&entry, Instant::now(), Duration::ZERO));
+        drop(
+            self.flights
+                .ask(&entry, registration, Instant::now(), Duration::ZERO),
+        );
+    }
+
+    /// Forgets the slots of all other keys. A flight that is under way for one of them
+    /// lands where nobody looks.
+    pub fn retain(&self, keys: &HashSet<&TokenKey>) {
+        for (key, _) in &self.slots {
+            if !keys.contains(&**key) {
+                self.slots.invalidate(&*key);
+            }
+        }
     }
 
     /// What there is for a registration, without touching it.

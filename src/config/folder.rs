@@ -48,6 +48,15 @@ impl Folder {
         }
     }
 
+    /// A PEM file with at least one certificate revocation list.
+    pub(super) fn revocation_lists(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
+        let path = self.path(value)?;
+        match pem_file::revocation_lists(&path) {
+            Ok(_) => Ok(path),
+            Err(error) => Err(names(&path, error)),
+        }
+    }
+
     /// A PEM file with a private key.
     pub(super) fn private_key(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         let path = self.path(value)?;

@@ -41,7 +41,7 @@ pub use destination::{Destination, Protected, Protection};
 pub use grant::Grant;
 pub use http::Http;
 pub use mistakes::{Mistake, Mistakes, Position};
-pub use server::Server;
+pub use server::{ConnectionLimits, Server, TlsFiles, TlsVersion};
 pub use telemetry::{LogFormat, Telemetry};
 pub use upstream::Upstream;
 

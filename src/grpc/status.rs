@@ -90,6 +90,14 @@ fn code_and_message(error: CallError) -> (Code, &'static str) {
                 "the destination's token endpoint gave no usable token: try again after the retry delay",
             ),
         },
+        CallError::Overloaded { .. } => (
+            Code::ResourceExhausted,
+            "the broker has too many calls under way: try again after the retry delay",
+        ),
+        CallError::CallerRate { .. } => (
+            Code::ResourceExhausted,
+            "this caller makes too many calls in a second: try again after the retry delay, and keep the token until it expires",
+        ),
         CallError::DeadlineExceeded => (
             Code::DeadlineExceeded,
             "the deadline passed before there was a token: allow more time",
@@ -103,6 +111,9 @@ fn retry_delay(error: CallError) -> Option<Duration> {
         CallError::Refused(Refusal::Failed { reason, retry_at }) if !reason.needs_an_operator() => {
             let left = retry_at.saturating_duration_since(Instant::now());
             Some(left.max(LEAST_RETRY_DELAY))
+        }
+        CallError::Overloaded { retry_in } | CallError::CallerRate { retry_in } => {
+            Some(retry_in.max(LEAST_RETRY_DELAY))
         }
         _ => None,
     }
@@ -193,6 +204,8 @@ mod tests {
                 "UPSTREAM_MALFORMED",
                 true,
             ),
+            (CallError::Overloaded { retry_in: Duration::ZERO }, Code::ResourceExhausted, "OVERLOADED", true),
+            (CallError::CallerRate { retry_in: Duration::ZERO }, Code::ResourceExhausted, "CALLER_RATE", true),
             (
                 CallError::DeadlineExceeded,
                 Code::DeadlineExceeded,

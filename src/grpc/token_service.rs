@@ -16,6 +16,7 @@ use super::{
     status::{status, unavailable},
 };
 use crate::{
+    admission::{Call, Connected},
     api::v1::{
         GetTokenRequest, GetTokenResponse, ReportOutcome, ReportRejectedRequest,
         ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
@@ -24,7 +25,6 @@ use crate::{
     broker::{Broker, CallError, Granted},
     clock::Instant,
     destination::DestinationId,
-    identity::{CallerId, Peer},
     metrics::Metrics,
     slot::Report,
     token::{Token, TokenId},
@@ -58,12 +58,18 @@ impl TokenService {
         }
     }
 
-    /// Parses what every call begins with, and asks the policy.
-    fn authorise<T>(&self, request: &Request<T>, destination: &str) -> Result<Granted, CallError> {
-        let caller = caller(request)?;
+    /// Lets the call in, parses what every call begins with, and asks the policy.
+    fn authorise<T>(
+        &self,
+        request: &Request<T>,
+        destination: &str,
+    ) -> Result<(Call, Granted), CallError> {
+        let peer = peer(request)?;
+        let call = peer.call()?;
         let destination =
             DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
-        self.broker.authorise(caller, &destination)
+        let granted = self.broker.authorise(peer.id(), &destination)?;
+        Ok((call, granted))
     }
 
     /// Counts and logs an answered call, and turns its error into a status.
@@ -77,7 +83,7 @@ impl TokenService {
         let destination = granted.map_or("", |granted| granted.destination.as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         self.metrics.call(DOOR, destination, outcome);
-        let caller = caller(request).map_or("", CallerId::as_str);
+        let caller = peer(request).map_or("", |peer| peer.id().as_str());
         debug!(caller, destination, outcome, "answered");
         result.map(Response::new).map_err(status)
     }
@@ -92,7 +98,7 @@ impl TokenBroker for TokenService {
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
         let body = request.get_ref();
-        let granted = match self.authorise(&request, &body.destination_id) {
+        let (_call, granted) = match self.authorise(&request, &body.destination_id) {
             Ok(granted) => granted,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
@@ -113,16 +119,24 @@ impl TokenBroker for TokenService {
         &self,
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
-        let granted = match self.authorise(&request, &request.get_ref().destination_id) {
-            Ok(granted) => granted,
+        let authorised = self
+            .authorise(&request, &request.get_ref().destination_id)
+            // Only its beginning counts as a call: a watcher lives long, and costs little.
+            .and_then(|(_, granted)| Ok((peer(&request)?.id(), granted)));
+        let (caller, granted) = match authorised {
+            Ok(authorised) => authorised,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
-        let events = stream::unfold(self.broker.watch(&granted), |mut watch| async {
+        let watch = self.broker.watch(caller, &granted);
+        let events = stream::unfold(Some(watch), |watch| async {
+            let mut watch = watch?;
             let event = match watch.next().await {
                 Ok(token) => Event::Token(reply(&token)),
-                Err(error) => Event::Unavailable(unavailable(error)),
+                Err(error @ CallError::Refused(_)) => Event::Unavailable(unavailable(error)),
+                // Not granted any more: the end.
+                Err(error) => return Some((Err(status(error)), None)),
             };
-            Some((Ok(WatchTokenResponse { event: Some(event) }), watch))
+            Some((Ok(WatchTokenResponse { event: Some(event) }), Some(watch)))
         });
         let stream = events
             .take_until(self.stop.clone().cancelled_owned())
@@ -135,7 +149,7 @@ impl TokenBroker for TokenService {
         request: Request<ReportRejectedRequest>,
     ) -> Result<Response<ReportRejectedResponse>, Status> {
         let body = request.get_ref();
-        let granted = match self.authorise(&request, &body.destination_id) {
+        let (_call, granted) = match self.authorise(&request, &body.destination_id) {
             Ok(granted) => granted,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
@@ -156,11 +170,11 @@ impl TokenBroker for TokenService {
 }
 
 /// Who calls, by the verified certificate of the connection and by nothing else.
-fn caller<T>(request: &Request<T>) -> Result<&CallerId, CallError> {
+fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
     request
         .extensions()
-        .get::<Peer>()
-        .and_then(|peer| peer.0.as_ref().ok())
+        .get::<Arc<Connected>>()
+        .map(|peer| &**peer)
         .ok_or(CallError::CallerUnidentified)
 }
 

@@ -22,7 +22,6 @@ use tower::Service as _;
 use tracing::debug;
 
 use super::{
-    Limits,
     activity::{Activity, Idle, Reply},
     certificate::{self, Leaf},
     handshake,
@@ -31,6 +30,7 @@ use super::{
 use crate::{
     admission::{Admission, Connected, Unwelcome},
     clock::Instant,
+    config::ConnectionLimits,
     identity::{CallerId, IdentityError},
     metrics::Metrics,
 };
@@ -50,7 +50,7 @@ pub(super) struct Lobby {
     pub(super) routes: Routes,
     pub(super) tls: watch::Receiver<Arc<Tls>>,
     pub(super) admission: Arc<Admission>,
-    pub(super) limits: Limits,
+    pub(super) limits: ConnectionLimits,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
 }

@@ -19,32 +19,12 @@ use tonic::service::Routes;
 use tracing::warn;
 
 use self::connection::Lobby;
-pub use self::tls::{Tls, TlsError, TlsFiles, MinimumVersion};
-use crate::{admission::Admission, metrics::Metrics};
+pub use self::tls::{Tls, TlsError};
+use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics};
 
 /// How long accepting rests after it failed, so that running out of descriptors does not
 /// spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-
-/// How much the listener takes on, and for how long.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// How many connections may be open at once.
-    pub connections: usize,
-    /// How long a peer may take for its TLS handshake.
-    pub handshake: Duration,
-    /// How long a peer may take from there to its first request.
-    pub first_request: Duration,
-    /// How long a connection may be without a request.
-    pub idle: Duration,
-    /// How old a connection may become, give or take a tenth.
-    pub age: Duration,
-    /// How long calls under way may take to end when the broker stops, or when their
-    /// connection has come of age.
-    pub drain: Duration,
-    /// The only SPIFFE trust domains whose callers are known; all of them if empty.
-    pub trust_domains: Vec<String>,
-}
 
 /// A bound port.
 pub struct Listener {
@@ -80,11 +60,11 @@ impl Listener {
         routes: Routes,
         tls: watch::Receiver<Arc<Tls>>,
         admission: Arc<Admission>,
-        limits: Limits,
+        limits: ConnectionLimits,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) {
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let places = Arc::new(Semaphore::new(limits.count));
         let drain = limits.drain;
         let lobby = Arc::new(Lobby {
             routes,
