@@ -23,7 +23,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rcgen::SanType;
-use rustls::ServerConfig;
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use token_broker::{
     api::v1::{
         GetTokenRequest, GetTokenResponse, ReportRejectedRequest, ReportRejectedResponse,
@@ -31,7 +31,7 @@ use token_broker::{
         token_broker_server::{TokenBroker, TokenBrokerServer},
     },
     cli::dev::{Authority, Signed},
-    listener,
+    pem_file,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Empty;
@@ -416,13 +416,18 @@ fn server_config(folder: &Path) -> ServerConfig {
     }
     let server = ours.server_with(name("localhost")).unwrap();
     write(server, "server.pem", "server-key.pem");
-    let path = |name| folder.join(name);
-    listener::server_config(
-        &path("server.pem"),
-        &path("server-key.pem"),
-        &path("ca.pem"),
-    )
-    .unwrap()
+    let certificates = |name| pem_file::certificates(&folder.join(name)).unwrap().content;
+    let key = pem_file::private_key(&folder.join("server-key.pem")).unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates("ca.pem"));
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(verifier.unwrap())
+        .with_single_cert(certificates("server.pem"), key.content)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
 }
 
 struct Answers(Seen);
