@@ -152,7 +152,7 @@ fn named(what: &'static str, path: &Path) -> impl FnOnce(PemError) -> ConnectErr
             path: path.to_owned(),
             source,
         },
-        PemError::NoCertificates | PemError::NoPrivateKey => ConnectError::NotPem {
+        _ => ConnectError::NotPem {
             what,
             path: path.to_owned(),
         },

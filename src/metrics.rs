@@ -25,8 +25,9 @@ pub struct Metrics {
     mints: Family<MintLabels, Counter>,
     mint_seconds: Family<HostLabels, Histogram, Latency>,
     flights: Gauge,
-    connections: Family<ConnectionLabels, Counter>,
+    connections: Family<OutcomeLabels, Counter>,
     connections_closed: Family<ClosedLabels, Counter>,
+    reloads: Family<OutcomeLabels, Counter>,
     open_connections: Gauge,
 }
 
@@ -50,7 +51,7 @@ struct HostLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConnectionLabels {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -79,6 +80,7 @@ impl Metrics {
             flights: Gauge::default(),
             connections: Family::default(),
             connections_closed: Family::default(),
+            reloads: Family::default(),
             open_connections: Gauge::default(),
             registry: Registry::default(),
         };
@@ -112,6 +114,11 @@ impl Metrics {
             "connections_closed",
             "Connections that ended, by reason",
             metrics.connections_closed.clone(),
+        );
+        registry.register(
+            "reloads",
+            "Changed configurations, by outcome (ok or refused)",
+            metrics.reloads.clone(),
         );
         registry.register(
             "connections_open",
@@ -166,6 +173,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// A changed configuration was taken in (`ok`) or `refused`.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
     /// A connection that was open has ended.
     pub fn closed(&self, reason: &'static str) {
         self.connections_closed
@@ -176,7 +188,7 @@ impl Metrics {
     /// A connection got through its handshake, or was refused for the reason given.
     pub fn connection(&self, outcome: &'static str) {
         self.connections
-            .get_or_create(&ConnectionLabels { outcome })
+            .get_or_create(&OutcomeLabels { outcome })
             .inc();
     }
 

@@ -1,6 +1,8 @@
 //! What the process asks of the system: descriptors, and that its memory stays its own.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use tracing::warn;
 
 /// Descriptors that are not for callers: the ports, the upstreams, the files that are read.
@@ -40,7 +42,12 @@ pub fn connections_that_fit(wanted: usize) -> usize {
     let fit = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
     let fit = usize::try_from(fit).unwrap_or(usize::MAX);
     if fit < wanted {
-        warn!(descriptors, wanted, connections = fit, "the limit of descriptors allows fewer connections than [server] max_connections");
+        warn!(
+            descriptors,
+            wanted,
+            connections = fit,
+            "the limit of descriptors allows fewer connections than [server] max_connections"
+        );
     }
     fit.min(wanted)
 }

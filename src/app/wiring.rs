@@ -13,8 +13,12 @@ use crate::{
 };
 
 /// All destinations, ready to be asked for.
-pub(super) fn catalogue(config: &Config) -> Result<Catalogue, StartError> {
-    let mut wiring = Wiring::new(config.cache.expiry_margin);
+pub(super) fn catalogue(config: &Config, hosts: &mut Hosts) -> Result<Catalogue, StartError> {
+    let mut wiring = Wiring {
+        expiry_margin: config.cache.expiry_margin,
+        clients: HashMap::new(),
+        hosts,
+    };
     // Also those that no destination uses: what is wrong with them is not for later.
     for upstream in &config.upstreams {
         wiring.client(upstream)?;
@@ -43,20 +47,27 @@ struct Wiring<'a> {
     expiry_margin: Duration,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
-    /// One host for each host and port, however many upstreams and destinations mean it,
-    /// since a host limits rates without regard to our names for it.
-    hosts: HashMap<String, Arc<Host>>,
+    hosts: &'a mut Hosts,
+}
+
+/// The hosts that are asked: one for each host and port, however many upstreams and
+/// destinations mean it, since a host limits rates without regard to our names for it.
+/// They outlive a configuration, so that a reload ends no pause.
+#[derive(Default)]
+pub(super) struct Hosts(HashMap<(String, usize), Arc<Host>>);
+
+impl Hosts {
+    fn host(&mut self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
+        let name = endpoint.host();
+        let host = self
+            .0
+            .entry((name.clone(), concurrency))
+            .or_insert_with(|| Arc::new(Host::new(name, concurrency)));
+        Arc::clone(host)
+    }
 }
 
 impl<'a> Wiring<'a> {
-    fn new(expiry_margin: Duration) -> Self {
-        Self {
-            expiry_margin,
-            clients: HashMap::new(),
-            hosts: HashMap::new(),
-        }
-    }
-
     /// What mints a destination's tokens; nothing where it is unprotected.
     fn registrations(&mut self, destination: &'a Destination) -> Result<Registrations, StartError> {
         let Protection::Protected(protected) = &destination.protection else {
@@ -64,7 +75,7 @@ impl<'a> Wiring<'a> {
         };
         let upstream = &protected.upstream;
         let client = self.client(upstream)?;
-        let host = self.host(&protected.endpoint, upstream.concurrency);
+        let host = self.hosts.host(&protected.endpoint, upstream.concurrency);
         let mut registrations = Registrations::new();
         for application in &protected.applications {
             let source = upstream::source(
@@ -103,15 +114,6 @@ impl<'a> Wiring<'a> {
         })?;
         self.clients.insert(&upstream.name, client.clone());
         Ok(client)
-    }
-
-    fn host(&mut self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
-        let name = endpoint.host();
-        let host = self
-            .hosts
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Host::new(name, concurrency)));
-        Arc::clone(host)
     }
 }
 

@@ -167,7 +167,7 @@ async fn a_thousand_cold_callers_make_one_call() {
     let source = steady();
     let (cache, _guard, registration) = one(&source);
     let callers: Vec<_> = (0..1000).map(|_| ask(&cache, &registration)).collect();
-    let mut ids = std::collections::HashSet::new();
+    let mut ids = HashSet::new();
     for caller in callers {
         ids.insert(caller.await.unwrap().unwrap().id);
     }

@@ -59,13 +59,14 @@ impl Watch {
             self.news.borrow_and_update();
             let now = Instant::now();
             self.entry.touch(now);
-            let outcome = match self
-                .flights
-                .ask(&self.entry, &self.registration, now, Duration::ZERO)
-            {
-                Answer::Now(outcome) => outcome,
-                Answer::After(flight) => flight.landed().await,
-            };
+            let outcome =
+                match self
+                    .flights
+                    .ask(&self.entry, &self.registration, now, Duration::ZERO)
+                {
+                    Answer::Now(outcome) => outcome,
+                    Answer::After(flight) => flight.landed().await,
+                };
             let told = Some(Told::from(&outcome));
             if self.told != told {
                 self.told = told;

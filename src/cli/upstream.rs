@@ -141,7 +141,8 @@ pub enum UpstreamCommandError {
 pub async fn run(args: UpstreamArgs) -> ExitCode {
     match start(&args, &mut io::stdout()).await {
         Ok(standin) => {
-            signal::stop_requested().await;
+            // There is nothing to read anew.
+            signal::stop_requested(|| ()).await;
             standin.shutdown().await;
             ExitCode::SUCCESS
         }

@@ -1,25 +1,48 @@
 //! The files that a configuration names.
 
 use std::{
+    cell::RefCell,
     fmt::Display,
     path::{Path, PathBuf},
 };
 
 use toml::de::DeValue;
 
-use super::values;
+use super::{files::Files, values};
 use crate::pem_file;
 
-/// The folder of the configuration file, from which relative paths start.
-pub(super) struct Folder(PathBuf);
+/// The folder of the configuration file, from which relative paths start. It remembers
+/// what was looked at, so that a change of any of it can be noticed.
+pub(super) struct Folder {
+    path: PathBuf,
+    files: RefCell<Files>,
+}
 
 impl Folder {
     pub(super) fn of(file: &Path) -> Self {
-        Self(file.parent().unwrap_or(Path::new("")).to_owned())
+        let folder = Self {
+            path: file.parent().unwrap_or(Path::new("")).to_owned(),
+            files: RefCell::default(),
+        };
+        folder.look_at([file.to_owned()]);
+        folder
+    }
+
+    /// Remembers files that are about to be read.
+    pub(super) fn look_at(&self, files: impl IntoIterator<Item = PathBuf>) {
+        let mut looked_at = self.files.borrow_mut();
+        files.into_iter().for_each(|file| looked_at.look_at(file));
+    }
+
+    /// Everything that was looked at.
+    pub(super) fn into_files(self) -> Files {
+        self.files.into_inner()
     }
 
     pub(super) fn path(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
-        values::line(value).map(|text| self.0.join(text))
+        let path = values::line(value).map(|text| self.path.join(text))?;
+        self.look_at([path.clone()]);
+        Ok(path)
     }
 
     pub(super) fn directory(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {

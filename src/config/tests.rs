@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    admission::Shares,
     credential::Proof,
     upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
 };
@@ -177,7 +178,7 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && key != "ca"
+        && !["ca", "crl", "trust_domains"].contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -190,13 +191,29 @@ fn the_example_is_read_into_the_documented_values() {
         config.server,
         Server {
             listen: "127.0.0.1:7443".parse().unwrap(),
-            cert: folder.join("tls/server.pem"),
-            key: folder.join("tls/server-key.pem"),
-            client_ca: folder.join("tls/client-ca.pem"),
+            tls: TlsFiles {
+                cert: folder.join("tls/server.pem"),
+                key: folder.join("tls/server-key.pem"),
+                client_ca: folder.join("tls/client-ca.pem"),
+                crl: Vec::new(),
+                crl_lenient: false,
+                min_version: TlsVersion::Tls13,
+            },
             request_timeout: Duration::from_secs(30),
-            handshake_timeout: Duration::from_secs(3),
-            drain_timeout: Duration::from_secs(10),
-            max_connections: 10_000,
+            connections: ConnectionLimits {
+                count: 10_000,
+                handshake: Duration::from_secs(3),
+                first_request: Duration::from_secs(10),
+                idle: Duration::from_secs(3600),
+                age: Duration::from_secs(7200),
+                drain: Duration::from_secs(10),
+                trust_domains: Vec::new(),
+            },
+            shares: Shares {
+                connections_per_caller: 2000,
+                calls_per_second: 10_000.try_into().unwrap(),
+                calls: 20_000,
+            },
         }
     );
     let listen = "127.0.0.1:9464".parse().unwrap();

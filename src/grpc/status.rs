@@ -204,8 +204,22 @@ mod tests {
                 "UPSTREAM_MALFORMED",
                 true,
             ),
-            (CallError::Overloaded { retry_in: Duration::ZERO }, Code::ResourceExhausted, "OVERLOADED", true),
-            (CallError::CallerRate { retry_in: Duration::ZERO }, Code::ResourceExhausted, "CALLER_RATE", true),
+            (
+                CallError::Overloaded {
+                    retry_in: Duration::ZERO,
+                },
+                Code::ResourceExhausted,
+                "OVERLOADED",
+                true,
+            ),
+            (
+                CallError::CallerRate {
+                    retry_in: Duration::ZERO,
+                },
+                Code::ResourceExhausted,
+                "CALLER_RATE",
+                true,
+            ),
             (
                 CallError::DeadlineExceeded,
                 Code::DeadlineExceeded,

@@ -1,18 +1,14 @@
 //! Whether anything is going on on a connection.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::time::sleep_until;
-use tonic::{Status, body::Body};
 
 use crate::clock::Instant;
 
@@ -84,32 +80,6 @@ impl Drop for UnderWay {
     }
 }
 
-/// A reply that is under way until its body has ended or was given up.
-pub(super) struct Reply {
-    pub(super) body: Body,
-    pub(super) _under_way: UnderWay,
-}
-
-impl HttpBody for Reply {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::{advance, timeout};
@@ -131,7 +101,12 @@ mod tests {
     async fn a_connection_is_idle_some_time_after_its_last_request_has_ended() {
         let activity = Activity::new();
         let request = activity.begin();
-        assert!(timeout(10 * IDLE, activity.idle(FIRST, IDLE)).await.is_err(), "busy");
+        assert!(
+            timeout(10 * IDLE, activity.idle(FIRST, IDLE))
+                .await
+                .is_err(),
+            "busy"
+        );
         let ended = Instant::now();
         drop(request);
         assert_eq!(activity.idle(FIRST, IDLE).await, Idle::Unused);

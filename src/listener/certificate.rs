@@ -123,6 +123,9 @@ mod tests {
         }
         let mut trailing = certificate(&[dns("a.example")]).to_vec();
         trailing.push(0);
-        assert_eq!(read(&trailing.into()).err(), Some(IdentityError::Unreadable));
+        assert_eq!(
+            read(&trailing.into()).err(),
+            Some(IdentityError::Unreadable)
+        );
     }
 }

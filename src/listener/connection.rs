@@ -6,8 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -17,12 +16,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, service::Routes};
-use tower::Service as _;
+use tonic::service::Routes;
 use tracing::debug;
 
 use super::{
-    activity::{Activity, Idle, Reply},
+    activity::{Activity, Idle},
+    answering::Answering,
     certificate::{self, Leaf},
     handshake,
     tls::Tls,
@@ -181,37 +180,19 @@ impl Visit<'_> {
         &self,
         stream: TlsStream<TcpStream>,
         activity: &Arc<Activity>,
-    ) -> http2::Connection<
-        TokioIo<TlsStream<TcpStream>>,
-        impl hyper::service::HttpService<Incoming, ResBody = Body> + use<>,
-        TokioExecutor,
-    > {
-        let routes = self.lobby.routes.clone();
-        let (peer, activity) = (self.peer.clone(), Arc::clone(activity));
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            // Whatever the request claims, this is the one identity it gets.
-            if let Some(peer) = &peer {
-                request.extensions_mut().insert(Arc::clone(peer));
-            }
-            let under_way = activity.begin();
-            let answer = routes.clone().call(request);
-            async move {
-                let answer = answer.await?;
-                Ok::<Response<Body>, std::convert::Infallible>(answer.map(|body| {
-                    Body::new(Reply {
-                        body,
-                        _under_way: under_way,
-                    })
-                }))
-            }
-        });
+    ) -> http2::Connection<TokioIo<TlsStream<TcpStream>>, Answering, TokioExecutor> {
+        let answering = Answering {
+            routes: self.lobby.routes.clone(),
+            peer: self.peer.clone(),
+            activity: Arc::clone(activity),
+        };
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADERS)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), answering)
     }
 
     fn age(&self) -> Duration {

@@ -2,6 +2,7 @@
 //! other end. A hostile network must not be able to tire it.
 
 mod activity;
+mod answering;
 mod certificate;
 mod connection;
 mod handshake;
@@ -84,7 +85,11 @@ impl Listener {
             };
             let (lobby, cut) = (Arc::clone(&lobby), cut.clone());
             connections.spawn(async move {
-                if cut.run_until_cancelled(lobby.receive(stream)).await.is_none() {
+                if cut
+                    .run_until_cancelled(lobby.receive(stream))
+                    .await
+                    .is_none()
+                {
                     lobby.metrics.closed("drain_deadline");
                 }
                 drop(place);
@@ -93,7 +98,10 @@ impl Listener {
         drop(self.socket);
         connections.close();
         if timeout(drain, connections.wait()).await.is_err() {
-            warn!(connections = connections.len(), "cutting what did not end in time");
+            warn!(
+                connections = connections.len(),
+                "cutting what did not end in time"
+            );
             cut.cancel();
             connections.wait().await;
         }

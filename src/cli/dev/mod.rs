@@ -21,7 +21,8 @@ use crate::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     app::{App, StartError},
     client::{self, ConnectError, Refusal, Settings},
-    config::{Config, LogFormat, Mistakes},
+    config::LogFormat,
+    process,
     secret::Secret,
     telemetry,
     upstream::standin::{Standin, StandinSettings},
@@ -60,8 +61,6 @@ pub(super) enum DevError {
     #[error("cannot start the embedded upstream: {0}")]
     Upstream(io::Error),
     #[error(transparent)]
-    Config(#[from] Mistakes),
-    #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -90,10 +89,11 @@ pub async fn run(args: DevArgs) -> ExitCode {
 }
 
 async fn trial(args: DevArgs) -> Result<(), DevError> {
+    process::keep_memory_private();
     let folder = Folder::create(args.dir)?;
     folder.write_certificates(args.listen)?;
     let upstream = upstream(&folder).await?;
-    let config = Config::load(&folder.write_config(args.listen, &upstream.base_url())?)?;
+    let config = folder.write_config(args.listen, &upstream.base_url())?;
     let app = App::start(&config).await?;
 
     let endpoint = format!("https://{}", reachable(app.address()));
@@ -117,7 +117,7 @@ async fn trial(args: DevArgs) -> Result<(), DevError> {
     first.print(upstream.calls());
     print_next_steps(&folder);
 
-    signal::stop_requested().await;
+    signal::stop_requested(|| app.reload()).await;
     app.stop().await;
     upstream.shutdown().await;
     Ok(())
