@@ -167,7 +167,7 @@ impl Metrics {
         OpenConnection(self.open_connections.clone())
     }
 
-    /// The exposition, in the OpenMetrics text format.
+    /// The exposition, in the `OpenMetrics` text format.
     ///
     /// # Errors
     /// Never in practice: a `String` takes every write.

@@ -351,8 +351,8 @@ impl Held {
 
     /// The moment from which the token is not handed out to a caller with this wish.
     fn served_until(&self, min_validity: Duration) -> Instant {
-        let reserve = min_validity.max(self.margin).min(self.token.lifetime);
-        self.token.requested_at.instant + (self.token.lifetime - reserve)
+        let reserve = min_validity.max(self.margin);
+        self.token.requested_at.instant + self.token.lifetime.saturating_sub(reserve)
     }
 
     /// Whether a token like this one, but new, could have the validity that this one lacks.

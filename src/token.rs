@@ -37,7 +37,7 @@ impl Token {
 
     /// Whether the token lives for more than `validity` from `now` on.
     pub fn suffices(&self, now: Instant, validity: Duration) -> bool {
-        validity < self.lifetime && now < self.requested_at.instant + (self.lifetime - validity)
+        now < self.requested_at.instant + self.lifetime.saturating_sub(validity)
     }
 }
 

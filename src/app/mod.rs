@@ -4,6 +4,7 @@ mod wiring;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -11,7 +12,7 @@ use crate::{
     broker::Broker,
     cache::Cache,
     config::Config,
-    grpc::{self, Health},
+    grpc::{Door, Readiness},
     http::PlainHttp,
     listener::{self, Limits, Listener, TlsError},
     metrics::Metrics,
@@ -102,23 +103,21 @@ impl App {
             Some(http) => Some(bind_http(http.listen, &broker, &metrics, &stopping).await?),
             None => None,
         };
-        let (routes, health) = grpc::routes(
-            Arc::clone(&broker),
+        let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
+        let routes = Door {
+            broker: Arc::clone(&broker),
             metrics,
-            server.request_timeout,
-            stopping.clone(),
-        )?;
+            max_deadline: server.request_timeout,
+            readiness: readiness_seen,
+            stop: stopping.clone(),
+        }
+        .routes()?;
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
         broker.warm();
-        house.spawn(report_health(
-            health,
-            Arc::clone(&broker),
-            stopping.clone(),
-            stopped.clone(),
-        ));
+        house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
         doors.spawn(listener.serve(routes, stopping.clone()));
         let mut http_address = None;
         if let Some((address, http)) = http {
@@ -202,25 +201,28 @@ async fn bind_http(
     })
 }
 
-/// Reports health by gRPC whenever it may have changed: a flight has landed, a token may
-/// have died, the broker stops.
-async fn report_health(
-    health: Health,
+/// Keeps the readiness up to date until the broker stops: it may change when a flight has
+/// landed, and when a token dies.
+async fn look_after(
+    readiness: watch::Sender<Readiness>,
     broker: Arc<Broker>,
     stopping: CancellationToken,
-    stopped: CancellationToken,
 ) {
     /// A token can die without any event.
     const LOOK_AGAIN: Duration = Duration::from_secs(1);
     let mut landings = broker.cache().landings();
     loop {
-        let ready = !stopping.is_cancelled() && broker.is_ready();
-        health.report(ready).await;
+        let now = if broker.is_ready() {
+            Readiness::Ready
+        } else {
+            Readiness::Unready
+        };
+        readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
-            () = stopped.cancelled() => return,
-            () = stopping.cancelled(), if ready => {}
+            () = stopping.cancelled() => break,
             _ = landings.changed() => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }
+    readiness.send_replace(Readiness::Stopping);
 }

@@ -74,6 +74,7 @@ impl TokenSource for Scripted {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a script ends with")]
 fn token_of(life: Duration) -> Result<Minted, FetchError> {
     Ok(Minted {
         access_token: Secret::new("token".to_owned()),

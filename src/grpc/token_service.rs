@@ -34,7 +34,7 @@ use crate::{
 const DOOR: &str = "grpc";
 
 /// Answers callers over gRPC.
-pub struct TokenService {
+pub(super) struct TokenService {
     broker: Arc<Broker>,
     metrics: Arc<Metrics>,
     max_deadline: Duration,
@@ -44,7 +44,7 @@ pub struct TokenService {
 impl TokenService {
     /// A service in which no call takes longer than `max_deadline`, and whose streams end
     /// when `stop` is cancelled.
-    pub fn new(
+    pub(super) fn new(
         broker: Arc<Broker>,
         metrics: Arc<Metrics>,
         max_deadline: Duration,
@@ -164,10 +164,15 @@ fn caller<T>(request: &Request<T>) -> Result<&CallerId, CallError> {
         .ok_or(CallError::CallerUnidentified)
 }
 
+/// A duration as protobuf defines it. Prost's own conversion panics on some that are not.
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
-    wanted.map_or(Ok(Duration::ZERO), |wanted| {
-        Duration::try_from(*wanted).map_err(|_| CallError::InvalidMinValidity)
-    })
+    let Some(wanted) = wanted else {
+        return Ok(Duration::ZERO);
+    };
+    match (u64::try_from(wanted.seconds), u32::try_from(wanted.nanos)) {
+        (Ok(seconds), Ok(nanos @ 0..=999_999_999)) => Ok(Duration::new(seconds, nanos)),
+        _ => Err(CallError::InvalidMinValidity),
+    }
 }
 
 fn reply(token: &Token) -> GetTokenResponse {

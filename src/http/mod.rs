@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{broker::Broker, metrics::Metrics};
 
-/// The media type of the exposition (OpenMetrics 1.0, "Overall Structure").
+/// The media type of the exposition (`OpenMetrics` 1.0, "Overall Structure").
 const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A bound plain HTTP port.

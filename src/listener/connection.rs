@@ -1,14 +1,14 @@
 //! One connection, from its handshake to its end.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, service::Routes};
+use tonic::service::Routes;
 use tower::Service as _;
 use tracing::debug;
 
@@ -64,7 +64,7 @@ impl Connection {
             // Whatever the request claims, this is the one identity it gets.
             request.extensions_mut().insert(peer.clone());
             let mut routes = routes.clone();
-            async move { Ok::<Response<Body>, Infallible>(routes.call(request).await?) }
+            routes.call(request)
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

@@ -119,6 +119,7 @@ enum Step {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn scenarios() {
     use FailureReason::{CredentialMissing, CredentialRejected, Malformed, Throttled, Unavailable};
     use Step::*;
@@ -538,6 +539,7 @@ struct Model {
     quarantined: bool,
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each event")]
 fn keeps_the_promises(events: &[Event]) {
     let mut bench = Bench::new();
     let mut model = Model::default();

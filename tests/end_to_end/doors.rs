@@ -1,4 +1,5 @@
 use token_broker::upstream::standin::Behaviour;
+use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -30,7 +31,20 @@ async fn ready_only_when_tokens_flow() {
     assert_eq!(trial.http("/readyz").await, (200, "ready\n".to_owned()));
     let whole = health.check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(whole.into_inner().status(), ServingStatus::Serving);
+    let unknown = health
+        .check(HealthCheckRequest {
+            service: "unknown".to_owned(),
+        })
+        .await;
+    assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
+
+    // A watcher is told about the stop and then let go, so that it does not hold it up.
     trial.app.stop().await;
+    assert_eq!(
+        changes.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
+    assert!(changes.message().await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -197,6 +197,8 @@ async fn validity_is_attained_refused_or_invalid() {
         (-1, 0, Err("INVALID_MIN_VALIDITY")),
         (0, -1, Err("INVALID_MIN_VALIDITY")),
         (i64::MIN, i32::MIN, Err("INVALID_MIN_VALIDITY")),
+        (0, 1_000_000_000, Err("INVALID_MIN_VALIDITY")),
+        (i64::MAX, i32::MAX, Err("INVALID_MIN_VALIDITY")),
     ] {
         let request = GetTokenRequest {
             destination_id: "d0".to_owned(),
@@ -217,7 +219,7 @@ async fn validity_is_attained_refused_or_invalid() {
 async fn the_servers_longest_deadline_ends_a_call_and_not_the_flight() {
     let trial = Trial::start(Setup {
         destinations: 1,
-        server: r#"request_timeout = "50ms""#,
+        server: r#"request_timeout = "100ms""#,
         ..Setup::default()
     })
     .await;

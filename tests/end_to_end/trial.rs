@@ -1,7 +1,7 @@
 //! A whole broker over real sockets and real mutual TLS, with an upstream that can be
 //! told what to do.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fmt::Write as _, fs};
 
 use tempfile::TempDir;
 use token_broker::{
@@ -18,44 +18,45 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 /// The caller that is granted every destination.
-pub const CART: &str = "spiffe://corp.example/ns/shop/sa/cart";
+pub(crate) const CART: &str = "spiffe://corp.example/ns/shop/sa/cart";
 /// A caller that is granted nothing.
-pub const STRANGER: &str = "spiffe://corp.example/ns/other/sa/stranger";
+pub(crate) const STRANGER: &str = "spiffe://corp.example/ns/other/sa/stranger";
 
 /// A running broker. Its destinations are `d0`, `d1` and so on; `public` needs no token.
-pub struct Trial {
-    pub app: App,
-    pub upstream: Standin,
-    pub authority: Authority,
-    folder: TempDir,
+pub(crate) struct Trial {
+    pub(crate) app: App,
+    pub(crate) upstream: Standin,
+    pub(crate) authority: Authority,
+    /// Holds the files that the broker was configured with.
+    _folder: TempDir,
 }
 
 /// What a trial differs in from the ordinary.
 #[derive(Default)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// How many protected destinations there are.
-    pub destinations: usize,
+    pub(crate) destinations: usize,
     /// Lines for every protected destination.
-    pub destination: &'static str,
+    pub(crate) destination: &'static str,
     /// Lines for `[server]`.
-    pub server: &'static str,
+    pub(crate) server: &'static str,
     /// Lines for `[[upstream]]`.
-    pub upstream: &'static str,
+    pub(crate) upstream: &'static str,
 }
 
 /// The client id of a destination's application.
-pub fn client_id(destination: &str) -> String {
+pub(crate) fn client_id(destination: &str) -> String {
     format!("client-of-{destination}")
 }
 
 /// The secret of a destination's application.
-pub fn client_secret(destination: &str) -> String {
+pub(crate) fn client_secret(destination: &str) -> String {
     format!("canary-secret-of-{destination}")
 }
 
 impl Trial {
     /// A broker with this many protected destinations.
-    pub async fn with(destinations: usize) -> Self {
+    pub(crate) async fn with(destinations: usize) -> Self {
         Self::start(Setup {
             destinations,
             ..Setup::default()
@@ -63,7 +64,7 @@ impl Trial {
         .await
     }
 
-    pub async fn start(setup: Setup) -> Self {
+    pub(crate) async fn start(setup: Setup) -> Self {
         let upstream = Standin::start(([127, 0, 0, 1], 0).into(), StandinSettings::default())
             .await
             .unwrap();
@@ -93,22 +94,25 @@ impl Trial {
             app: App::start(&config).await.unwrap(),
             upstream,
             authority,
-            folder,
+            _folder: folder,
         }
     }
 
     /// A client with the certificate of this caller, on a connection of its own.
-    pub async fn client(&self, caller: &str) -> TokenBrokerClient<Channel> {
+    pub(crate) async fn client(&self, caller: &str) -> TokenBrokerClient<Channel> {
         let signed = self.authority.client(caller).unwrap();
         TokenBrokerClient::new(self.connect(&signed).await.unwrap())
     }
 
-    pub async fn connect(&self, signed: &Signed) -> Result<Channel, tonic::transport::Error> {
+    pub(crate) async fn connect(
+        &self,
+        signed: &Signed,
+    ) -> Result<Channel, tonic::transport::Error> {
         let identity = Identity::from_pem(&signed.certificate, signed.key.expose());
         self.connect_with(self.tls().identity(identity)).await
     }
 
-    pub async fn connect_with(
+    pub(crate) async fn connect_with(
         &self,
         tls: ClientTlsConfig,
     ) -> Result<Channel, tonic::transport::Error> {
@@ -120,16 +124,12 @@ impl Trial {
             .await
     }
 
-    pub fn tls(&self) -> ClientTlsConfig {
+    pub(crate) fn tls(&self) -> ClientTlsConfig {
         ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.authority.certificate()))
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     /// The body of a plain HTTP GET, and its status.
-    pub async fn http(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn http(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.app.http_address().unwrap());
         let response = reqwest::Client::builder()
             .no_proxy()
@@ -144,7 +144,7 @@ impl Trial {
 }
 
 /// Asks for a token.
-pub async fn ask(
+pub(crate) async fn ask(
     client: &mut TokenBrokerClient<Channel>,
     destination: &str,
 ) -> Result<GetTokenResponse, Status> {
@@ -156,7 +156,7 @@ pub async fn ask(
 }
 
 /// The reason code of an error.
-pub fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details.error_info().expect("every error has a reason");
     assert_eq!(info.domain, "tokenbroker");

@@ -150,7 +150,7 @@ callers = ["{CALLER}"]
             unprotected = UNPROTECTED.name,
         );
         for Sample { name, id } in [PROTECTED, WRONG_SECRET] {
-            config += &format!(
+            let section = format!(
                 r#"
 [[destination]]
 id = "{id}"
@@ -163,6 +163,7 @@ credential = "file:{name}"
 callers = ["{CALLER}"]
 "#
             );
+            config.push_str(&section);
         }
         self.write("token-broker.toml", &config)?;
         Ok(self.path("token-broker.toml"))
@@ -184,7 +185,8 @@ callers = ["{CALLER}"]
             ),
             ("TOKEN_BROKER_HTTP", http.to_owned()),
         ] {
-            exports += &format!("export {variable}={}\n", quoted(&value));
+            let export = format!("export {variable}={}\n", quoted(&value));
+            exports.push_str(&export);
         }
         self.write("env", &exports)
     }
