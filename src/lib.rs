@@ -65,6 +65,7 @@ pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod metrics;
+pub mod pem_file;
 pub mod policy;
 pub mod secret;
 pub mod slot;

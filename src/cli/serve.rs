@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::signal;
+use super::{exit::failed, signal};
 use crate::{app::App, config::Config, telemetry};
 
 /// The arguments of `serve`.
@@ -30,15 +30,11 @@ pub async fn run(args: ServeArgs) -> ExitCode {
         }
     };
     if let Err(error) = telemetry::start(config.telemetry.log_level, config.telemetry.log_format) {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
+        return failed(error);
     }
     let app = match App::start(&config).await {
         Ok(app) => app,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(error),
     };
     signal::stop_requested().await;
     app.stop().await;

@@ -13,6 +13,7 @@ mod findings;
 mod folder;
 mod grant;
 mod http;
+mod kind;
 mod mistakes;
 mod oauth2;
 mod reader;
@@ -24,7 +25,7 @@ mod upstream;
 mod upstreams;
 mod values;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use toml::de::DeTable;
 
@@ -36,17 +37,16 @@ use crate::{credential::Environment, small_file};
 
 pub use application::Application;
 pub use cache::CacheSettings;
-pub use destination::{Destination, Protection};
+pub use destination::{Destination, Protected, Protection};
 pub use grant::Grant;
 pub use http::Http;
 pub use mistakes::{Mistake, Mistakes, Position};
-pub use oauth2::{ClientAuthentication, OAuth2};
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
-pub use upstream::{Kind, Upstream};
+pub use upstream::Upstream;
 
 /// A commented configuration that shows every key.
-pub const EXAMPLE: &str = include_str!("../../config/example.toml");
+pub const EXAMPLE: &str = include_str!("../../deploy/token-broker.toml");
 
 /// The largest configuration, in bytes: some ten thousand destinations.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -62,8 +62,9 @@ pub struct Config {
     pub cache: CacheSettings,
     /// What an operator sees.
     pub telemetry: Telemetry,
-    /// The upstreams that destinations use.
-    pub upstreams: Vec<Upstream>,
+    /// The upstreams that are written, whether or not a destination uses them, and those
+    /// built-in ones that destinations use.
+    pub upstreams: Vec<Arc<Upstream>>,
     /// The destinations, in file order.
     pub destinations: Vec<Destination>,
 }

@@ -1,34 +1,28 @@
 //! The server's side of TLS: its certificate, and which clients it believes.
 
 use std::{
-    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
+
+use crate::pem_file::{self, PemError, PemFile};
 
 /// What is wrong with the listener's certificates or key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{}: cannot be read: {source}", .file.display())]
-    Unreadable {
+    /// A file cannot be read, or holds something else.
+    #[error("{}: {source}", .file.display())]
+    Pem {
         /// The file.
         file: PathBuf,
         /// Why.
-        source: io::Error,
+        source: PemError,
     },
-    /// A file holds no certificate in PEM.
-    #[error("{}: holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
-    NoCertificate(PathBuf),
-    /// A file holds no private key in PEM.
-    #[error("{}: holds no private key in PEM (-----BEGIN PRIVATE KEY-----)", .0.display())]
-    NoKey(PathBuf),
     /// A certificate cannot serve as the root of client certificates.
     #[error("{}: holds a certificate that cannot be a client CA: {reason}", .file.display())]
     UnusableCa {
@@ -55,7 +49,7 @@ pub enum TlsError {
 /// [`TlsError`], which names the file.
 pub fn server_config(cert: &Path, key: &Path, client_ca: &Path) -> Result<ServerConfig, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(client_ca)? {
+    for certificate in read(client_ca, pem_file::certificates)? {
         roots
             .add(certificate)
             .map_err(|error| TlsError::UnusableCa {
@@ -72,7 +66,10 @@ pub fn server_config(cert: &Path, key: &Path, client_ca: &Path) -> Result<Server
 
     let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(cert)?, private_key(key)?)
+        .with_single_cert(
+            read(cert, pem_file::certificates)?,
+            read(key, pem_file::private_key)?,
+        )
         .map_err(|error| TlsError::KeyMismatch {
             key: key.to_owned(),
             cert: cert.to_owned(),
@@ -85,22 +82,15 @@ pub fn server_config(cert: &Path, key: &Path, client_ca: &Path) -> Result<Server
     Ok(config)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(file)?;
-    let certificates: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&pem).collect();
-    certificates
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| TlsError::NoCertificate(file.to_owned()))
-}
-
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|_| TlsError::NoKey(file.to_owned()))
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(file).map_err(|source| TlsError::Unreadable {
-        file: file.to_owned(),
-        source,
-    })
+fn read<T>(
+    file: &Path,
+    read: impl FnOnce(&Path) -> Result<PemFile<T>, PemError>,
+) -> Result<T, TlsError> {
+    match read(file) {
+        Ok(pem) => Ok(pem.content),
+        Err(source) => Err(TlsError::Pem {
+            file: file.to_owned(),
+            source,
+        }),
+    }
 }

@@ -16,7 +16,7 @@ use tracing::Level;
 
 pub use self::authority::{Authority, Signed};
 use self::folder::{Folder, PROTECTED, Registered, UNPROTECTED, WRONG_SECRET, typed};
-use super::signal;
+use super::{exit::failed, signal};
 use crate::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     app::{App, StartError},
@@ -40,8 +40,8 @@ pub struct DevArgs {
     /// Without it a folder among the system's temporary files is used and removed.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// The address to answer on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    /// Where to listen; port 0 takes any free port
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The least severe events that are logged
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
@@ -81,15 +81,11 @@ impl DevError {
 /// Runs `dev` until it is interrupted.
 pub async fn run(args: DevArgs) -> ExitCode {
     if let Err(error) = telemetry::start(args.log_level, LogFormat::Auto) {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
+        return failed(error);
     }
     match trial(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error),
     }
 }
 
