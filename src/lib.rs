@@ -16,6 +16,7 @@
 //! | | [`destination`] | ids, applications, and the key of a token |
 //! | | [`token`] | a token, and how long it lives |
 //! | | [`small_file`] | reading files that ought to be small |
+//! | | [`pem_file`] | certificates and keys from such files |
 //! | rules, pure | [`policy`] | who may have which token |
 //! | | [`backoff`] | how long to wait after a failure |
 //! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
@@ -42,7 +43,7 @@
 //! | reqwest | `upstream/http.rs` |
 //! | tonic's `Status` | [`grpc`]; and [`client`], which receives it |
 //! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes |
-//! | rustls | [`listener`], [`upstream`], [`client`]; [`config`] and [`credential`] read PEM with it |
+//! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
 //! | axum | [`http`] |
 //! | clap | [`cli`], and `main` |
 //! | toml | [`config`] |
