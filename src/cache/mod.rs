@@ -1,7 +1,7 @@
 //! The token cache: one slot for each key, one flight for each slot, and a schedule
 //! that refreshes ahead of the callers.
 //!
-//! Moka only bounds the number of slots and drops those that nobody has used for a
+//! Moka only bounds the number of slots and drops those that nobody has looked up for a
 //! day. Expiry, refresh and single flight are the slot's and are decided on tokio's
 //! clock, which moka's own expiry does not follow.
 

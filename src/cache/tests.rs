@@ -1,3 +1,5 @@
+//! The cache in paused time, with sources that do what a test tells them.
+
 use std::{
     future::Future,
     sync::{
