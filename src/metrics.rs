@@ -14,7 +14,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Upper bounds of the upstream latency buckets, in seconds; a flight ends after ten.
+/// Upper bounds of the upstream latency buckets, in seconds. A call to a token endpoint
+/// ends after five, unless configured otherwise.
 const LATENCY_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All metrics of one broker. Labels hold configured names, door names and reason
@@ -86,7 +87,7 @@ impl Metrics {
         };
         registry.register(
             "calls",
-            "Calls answered, by door, destination (empty when not granted) and outcome (ok or the reason code)",
+            "Calls answered, by door, destination (empty where no token was granted) and outcome (ok or the reason code)",
             metrics.calls.clone(),
         );
         registry.register(

@@ -96,6 +96,8 @@ fn metrics_of_the_readme_are_those_of_the_exposition() {
     metrics.landed("orders", "shop", "ok");
     metrics.answered("auth.example:443", Duration::ZERO);
     metrics.connection("ok");
+    metrics.closed("peer");
+    metrics.reloaded("ok");
     let exposition = metrics.exposition().unwrap();
     let kinds = exposition
         .lines()

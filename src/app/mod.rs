@@ -20,7 +20,7 @@ use crate::{
     admission::Admission,
     broker::Broker,
     cache::Cache,
-    config::{Mistakes, Reading},
+    config::{Config, Mistakes, Reading},
     grpc::{Door, Readiness},
     http::PlainHttp,
     listener::{Listener, Tls, TlsError},
@@ -105,8 +105,7 @@ impl App {
         let server = &config.server;
         let (tls, tls_seen) = watch::channel(Arc::new(Tls::load(&server.tls)?));
         let metrics = Arc::new(Metrics::new());
-        let mut hosts = Hosts::default();
-        let catalogue = wiring::catalogue(&config, &mut hosts)?;
+        let (catalogue, hosts) = wiring::catalogue(&config, &Hosts::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -158,7 +157,8 @@ impl App {
                 }
             });
         }
-        info!(%address, ?http_address, destinations = config.destinations.len(), "answering");
+        let http_shown = http_address.map(tracing::field::display);
+        info!(%address, http_address = http_shown, destinations = config.destinations.len(), "answering");
         let reload = Arc::new(Notify::new());
         let live = Live {
             file: file.to_owned(),
@@ -222,6 +222,16 @@ impl App {
         }
         info!("stopped");
     }
+}
+
+/// Everything that starting would find wrong with a configuration, short of listening.
+///
+/// # Errors
+/// [`StartError`], which names what to change.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    Tls::load(&config.server.tls)?;
+    wiring::catalogue(config, &Hosts::default())?;
+    Ok(())
 }
 
 async fn bind_http(

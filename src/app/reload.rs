@@ -96,7 +96,8 @@ impl Live {
         let in_force = reading.config.map_err(StartError::from).and_then(|config| {
             let tls = Tls::load(&config.server.tls)?;
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            let catalogue = wiring::catalogue(&config, &mut hosts)?;
+            let catalogue;
+            (catalogue, *hosts) = wiring::catalogue(&config, &hosts)?;
             drop(hosts);
             // Nothing can fail any more.
             self.broker.replace(catalogue);

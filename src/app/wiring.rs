@@ -12,12 +12,14 @@ use crate::{
     upstream::{self, Endpoint, HttpClient, OAuth2Settings, Protocol},
 };
 
-/// All destinations, ready to be asked for.
-pub(super) fn catalogue(config: &Config, hosts: &mut Hosts) -> Result<Catalogue, StartError> {
+/// All destinations, ready to be asked for, and the hosts that are asked. Of the `last`
+/// configuration's hosts those that go on are kept.
+pub(super) fn catalogue(config: &Config, last: &Hosts) -> Result<(Catalogue, Hosts), StartError> {
     let mut wiring = Wiring {
         expiry_margin: config.cache.expiry_margin,
         clients: HashMap::new(),
-        hosts,
+        hosts: Hosts::default(),
+        last,
     };
     // Also those that no destination uses: what is wrong with them is not for later.
     for upstream in &config.upstreams {
@@ -36,7 +38,7 @@ pub(super) fn catalogue(config: &Config, hosts: &mut Hosts) -> Result<Catalogue,
             registrations.into_values(),
         );
     }
-    Ok(catalogue)
+    Ok((catalogue, wiring.hosts))
 }
 
 /// The registrations of one destination, by application.
@@ -47,22 +49,29 @@ struct Wiring<'a> {
     expiry_margin: Duration,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
-    hosts: &'a mut Hosts,
+    hosts: Hosts,
+    last: &'a Hosts,
 }
 
 /// The hosts that are asked: one for each host and port, however many upstreams and
 /// destinations mean it, since a host limits rates without regard to our names for it.
-/// They outlive a configuration, so that a reload ends no pause.
 #[derive(Default)]
-pub(super) struct Hosts(HashMap<(String, usize), Arc<Host>>);
+pub(super) struct Hosts(HashMap<String, Arc<Host>>);
 
 impl Hosts {
-    fn host(&mut self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
+    /// The host of an endpoint. It is taken over from the `last` configuration if it may,
+    /// so that a reload ends no pause.
+    fn host(&mut self, last: &Self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
         let name = endpoint.host();
-        let host = self
-            .0
-            .entry((name.clone(), concurrency))
-            .or_insert_with(|| Arc::new(Host::new(name, concurrency)));
+        let host = self.0.entry(name).or_insert_with_key(|name| {
+            last.0
+                .get(name)
+                .filter(|host| host.concurrency() == concurrency)
+                .map_or_else(
+                    || Arc::new(Host::new(name.clone(), concurrency)),
+                    Arc::clone,
+                )
+        });
         Arc::clone(host)
     }
 }
@@ -75,7 +84,9 @@ impl<'a> Wiring<'a> {
         };
         let upstream = &protected.upstream;
         let client = self.client(upstream)?;
-        let host = self.hosts.host(&protected.endpoint, upstream.concurrency);
+        let host = self
+            .hosts
+            .host(self.last, &protected.endpoint, upstream.concurrency);
         let mut registrations = Registrations::new();
         for application in &protected.applications {
             let source = upstream::source(

@@ -125,10 +125,12 @@ impl Broker {
     /// try, and there is one at least whose tokens do not fail.
     pub fn is_ready(&self) -> bool {
         let catalogue = self.catalogue.load();
+        let conditions = self.cache.conditions();
         let mut registrations = catalogue.registrations().peekable();
         let mut works = registrations.peek().is_none();
         for registration in registrations {
-            let condition = self.cache.condition(registration);
+            let condition = conditions.get(&registration.key).copied();
+            let condition = condition.unwrap_or(Condition::Cold);
             if registration.warm && matches!(condition, Condition::Cold | Condition::Pending) {
                 return false;
             }

@@ -140,9 +140,16 @@ impl State {
 
     /// Tells everybody who waits or watches what a flight brought.
     pub(super) fn announce(&self, landed: FlightNumber, outcome: Outcome) {
-        self.news.send_replace(News {
-            landed: Some(landed),
-            outcome,
+        // A flight that was disowned lands after its successor has, and is no news then.
+        self.news.send_if_modified(|news| {
+            let is_news = news.landed < Some(landed);
+            if is_news {
+                *news = News {
+                    landed: Some(landed),
+                    outcome,
+                };
+            }
+            is_news
         });
     }
 }

@@ -11,7 +11,11 @@ mod host;
 mod schedule;
 mod watch;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use moka::policy::EvictionPolicy;
 
@@ -32,7 +36,8 @@ use crate::{
 /// More slots than this are never kept. It is a fence, not a tuning knob: slots exist
 /// only for configured keys.
 const MAX_SLOTS: u64 = 100_000;
-/// A slot unused for this long is dropped; its token has long expired.
+/// A slot unused for this long is dropped. No token is trusted for longer, so its token
+/// has expired; and a slot that is kept fresh is used about every half of a token's life.
 const IDLE_OUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An application that is registered for a destination: everything that minting its
@@ -154,12 +159,13 @@ impl Cache {
         }
     }
 
-    /// What there is for a registration, without touching it.
-    pub fn condition(&self, registration: &Registration) -> Condition {
-        match self.slots.get(&registration.key) {
-            None => Condition::Cold,
-            Some(entry) => entry.condition(Instant::now()),
-        }
+    /// What there is for each key that has a slot. Looking does not count as use.
+    pub fn conditions(&self) -> HashMap<Arc<TokenKey>, Condition> {
+        let now = Instant::now();
+        self.slots
+            .iter()
+            .map(|(key, entry)| (Arc::clone(&*key), entry.condition(now)))
+            .collect()
     }
 
     /// Wakes whenever a flight has landed.

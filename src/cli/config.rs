@@ -12,7 +12,10 @@ use super::{
     exit::{EXIT_CODES, failed},
     output::Output,
 };
-use crate::config::{Config, EXAMPLE, Mistakes, Protection};
+use crate::{
+    app::{self, StartError},
+    config::{Config, EXAMPLE, Protection},
+};
 
 /// The arguments of `config`.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,19 +59,26 @@ fn report(args: ConfigArgs, out: &mut impl Write, err: &mut impl Write) -> io::R
         Command::Example => return out.write_all(EXAMPLE.as_bytes()).map(|()| true),
         Command::Check { file, output } => (file, output),
     };
-    match (Config::load(&file), output) {
+    match (check(&file), output) {
         (Ok(config), Output::Text) => {
             let file = file.display();
             writeln!(out, "{file}: ok, {}", Count::of(&config)).map(|()| true)
         }
-        (Err(mistakes), Output::Text) => writeln!(err, "{mistakes}").map(|()| false),
+        (Err(error), Output::Text) => writeln!(err, "{error}").map(|()| false),
         (Ok(config), Output::Json) => {
             writeln!(out, "{}", Count::of(&config).json(&file)).map(|()| true)
         }
-        (Err(mistakes), Output::Json) => {
-            writeln!(out, "{}", mistakes_json(&mistakes)).map(|()| false)
+        (Err(error), Output::Json) => {
+            writeln!(out, "{}", mistakes_json(&file, &error)).map(|()| false)
         }
     }
+}
+
+/// The configuration, if a broker would start with it.
+fn check(file: &Path) -> Result<Config, StartError> {
+    let config = Config::load(file)?;
+    app::check(&config)?;
+    Ok(config)
 }
 
 /// What a configuration holds.
@@ -121,20 +131,24 @@ impl std::fmt::Display for Count {
     }
 }
 
-fn mistakes_json(mistakes: &Mistakes) -> serde_json::Value {
-    let list: Vec<_> = mistakes
-        .as_slice()
-        .iter()
-        .map(|mistake| {
-            json!({
-                "line": mistake.at.map(|at| at.line),
-                "column": mistake.at.map(|at| at.column),
-                "message": mistake.message,
+fn mistakes_json(file: &Path, error: &StartError) -> serde_json::Value {
+    let list: Vec<_> = match error {
+        StartError::Config(mistakes) => mistakes
+            .as_slice()
+            .iter()
+            .map(|mistake| {
+                json!({
+                    "line": mistake.at.map(|at| at.line),
+                    "column": mistake.at.map(|at| at.column),
+                    "message": mistake.message,
+                })
             })
-        })
-        .collect();
+            .collect(),
+        // Every line is right by itself; what they name does not go together.
+        other => vec![json!({ "line": null, "column": null, "message": other.to_string() })],
+    };
     json!({
-        "file": mistakes.file().display().to_string(),
+        "file": file.display().to_string(),
         "ok": false,
         "mistakes": list,
     })

@@ -51,7 +51,7 @@ const DEFAULT_LIFETIMES: LifetimeRule = LifetimeRule {
 
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(300);
 const LIFETIMES: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 const CONCURRENCY: RangeInclusive<usize> = 1..=1024;
 
 impl Draft {

@@ -79,11 +79,11 @@ fn code_and_message(error: CallError) -> (Code, &'static str) {
             ),
             FailureReason::Unavailable => (
                 Code::Unavailable,
-                "the destination's token endpoint cannot be reached and there is no valid token: try again after the retry delay",
+                "the destination's token endpoint cannot be reached, and there is no token that is valid for long enough: try again after the retry delay",
             ),
             FailureReason::Throttled => (
                 Code::Unavailable,
-                "the destination's token endpoint limits requests and there is no valid token: try again after the retry delay",
+                "the destination's token endpoint limits requests, and there is no token that is valid for long enough: try again after the retry delay",
             ),
             FailureReason::Malformed => (
                 Code::Unavailable,

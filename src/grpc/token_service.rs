@@ -6,7 +6,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::debug;
@@ -105,9 +105,8 @@ impl TokenBroker for TokenService {
         let result = match validity(body.min_validity.as_ref()) {
             Ok(min_validity) => {
                 let deadline = deadline::of(request.metadata(), self.max_deadline);
-                timeout(deadline, self.broker.token(&granted, min_validity))
-                    .await
-                    .unwrap_or(Err(CallError::DeadlineExceeded))
+                let deadline = Some(Instant::now() + deadline);
+                until(deadline, self.broker.token(&granted, min_validity)).await
             }
             Err(error) => Err(error),
         };
@@ -128,12 +127,14 @@ impl TokenBroker for TokenService {
             Err(error) => return self.answer(&request, None, Err(error)),
         };
         let watch = self.broker.watch(caller, &granted);
-        let events = stream::unfold(Some(watch), |watch| async {
+        // A stream may last, so only the caller's own deadline ends it.
+        let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let events = stream::unfold(Some(watch), move |watch| async move {
             let mut watch = watch?;
-            let event = match watch.next().await {
+            let event = match until(deadline, watch.next()).await {
                 Ok(token) => Event::Token(reply(&token)),
                 Err(error @ CallError::Refused(_)) => Event::Unavailable(unavailable(error)),
-                // Not granted any more: the end.
+                // Not granted any more, or too late: the end.
                 Err(error) => return Some((Err(status(error)), None)),
             };
             Some((Ok(WatchTokenResponse { event: Some(event) }), Some(watch)))
@@ -176,6 +177,18 @@ fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
         .get::<Arc<Connected>>()
         .map(|peer| &**peer)
         .ok_or(CallError::CallerUnidentified)
+}
+
+async fn until<T>(
+    deadline: Option<Instant>,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, call)
+            .await
+            .unwrap_or(Err(CallError::DeadlineExceeded)),
+        None => call.await,
+    }
 }
 
 /// A duration as protobuf defines it. Prost's own conversion panics on some that are not.
