@@ -12,7 +12,10 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tracing::debug;
 
-use super::certificate;
+use super::{
+    certificate,
+    meter::{Flood, Metered},
+};
 use crate::{
     identity::{CallerId, IdentityError, Peer},
     metrics::Metrics,
@@ -59,6 +62,7 @@ impl Connection {
 
     async fn answer(self, stream: TlsStream<TcpStream>) {
         let peer = Peer(identify(&stream));
+        let (stream, verdict) = Metered::new(stream);
         let routes = self.routes;
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Whatever the request claims, this is the one identity it gets.
@@ -82,7 +86,8 @@ impl Connection {
             }
         };
         if let Err(error) = ended {
-            debug!(%error, "the connection broke");
+            let flood = verdict.flood().map(Flood::label);
+            debug!(%error, flood, "the connection broke");
         }
     }
 }

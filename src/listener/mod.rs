@@ -3,6 +3,7 @@
 
 mod certificate;
 mod connection;
+mod meter;
 mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
