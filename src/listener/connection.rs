@@ -21,8 +21,9 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How many calls one connection may have under way.
-const MAX_STREAMS: u32 = 64;
+/// How many calls one connection may have under way. Clients assume 100 until they have
+/// read the limit (RFC 9113 §6.5.2), so with less the first burst of calls would be refused.
+const MAX_STREAMS: u32 = 100;
 /// What the headers of one call may take, in bytes.
 const MAX_HEADERS: u32 = 8 * 1024;
 /// A peer that does not answer pings for this long is gone.
