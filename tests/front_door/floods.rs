@@ -224,7 +224,7 @@ async fn callers_that_give_up_are_never_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures for a minute, and wants the machine for itself"]
+#[ignore = "measures for two minutes, and wants the machine for itself"]
 async fn an_honest_callers_p99_with_and_without_each_flood() {
     let trial = Trial::with(1).await;
     let mut client = trial.client(CART).await;

@@ -35,7 +35,7 @@ const CHEAP: u32 = 1;
 const PING_PRICE: u32 = 2;
 /// The broker writes, and adapts every stream.
 const SETTINGS_PRICE: u32 = 10;
-/// A piece of a header block, which is decoded from the start of the last field on.
+/// A piece of a header block, which is decoded without a call to show for it.
 const FRAGMENT: u32 = 10;
 /// DATA without anything in it.
 const EMPTY: u32 = 12;
@@ -55,7 +55,8 @@ const BYTES_PER_CREDIT: u32 = 1_024;
 const RAPID: Duration = Duration::from_millis(10);
 /// As in h2: DATA smaller than this is mostly framing.
 const SMALL: u32 = 256;
-/// h2 ends the connection at the sixth. What fits the header limit fits one frame.
+/// HEADERS and four CONTINUATION: what fits the header limit fits one frame. h2 gives up
+/// too, at the sixth CONTINUATION, but counts neither blocks nor time.
 const MAX_FRAGMENTS: u32 = 5;
 /// More calls than this are never under way: clients assume at most 100 before they
 /// know the limit.
