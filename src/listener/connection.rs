@@ -22,8 +22,7 @@ use tracing::{debug, warn};
 use super::{
     activity::{Activity, Idle},
     answering::Answering,
-    certificate,
-    handshake,
+    certificate, handshake,
     meter::{Flood, Metered},
     tls::Tls,
 };
@@ -265,7 +264,11 @@ fn next_expiry(chain: &[CertificateDer<'_>]) -> Instant {
         .filter_map(certificate::not_after)
         // It is good in the whole of its last second.
         .filter_map(|last| u64::try_from(last).ok()?.checked_add(1))
-        .filter_map(|end| (UNIX_EPOCH + Duration::from_secs(end)).duration_since(now).ok())
+        .filter_map(|end| {
+            (UNIX_EPOCH + Duration::from_secs(end))
+                .duration_since(now)
+                .ok()
+        })
         .filter(|left| !left.is_zero())
         .min();
     Instant::now() + left.unwrap_or(YEAR).min(YEAR)

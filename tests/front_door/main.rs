@@ -8,7 +8,13 @@
 )]
 
 mod attacker;
+mod certificates;
+mod counters;
+mod disguise;
+mod files;
 mod floods;
+mod line;
+mod pki;
 #[path = "../end_to_end/trial.rs"]
 #[expect(
     dead_code,
