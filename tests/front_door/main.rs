@@ -11,10 +11,13 @@ mod attacker;
 mod certificates;
 mod counters;
 mod disguise;
+mod events;
 mod files;
 mod floods;
 mod line;
 mod pki;
+mod revocation;
+mod steady;
 #[path = "../end_to_end/trial.rs"]
 #[expect(
     dead_code,
