@@ -16,6 +16,7 @@ mod files;
 mod floods;
 mod line;
 mod pki;
+mod reload;
 mod revocation;
 mod steady;
 #[path = "../end_to_end/trial.rs"]
