@@ -27,6 +27,7 @@ pub(crate) struct Trial {
     pub(crate) upstream: Standin,
     pub(crate) authority: Authority,
     /// Holds the files that the broker was configured with, `broker.toml` first.
+    #[allow(dead_code, reason = "only some programs of tests change files")]
     pub(crate) folder: TempDir,
 }
 
