@@ -89,8 +89,12 @@ mod tests {
                 fs::write(path("new"), "same").unwrap();
                 fs::rename(path("new"), path("two/file")).unwrap();
             }),
-            ("made", &|| fs::write(path("missing"), "").unwrap()),
-            ("removed", &|| fs::remove_file(path("two/file")).unwrap()),
+            ("made", &|| {
+                fs::write(path("missing"), "").unwrap();
+            }),
+            ("removed", &|| {
+                fs::remove_file(path("two/file")).unwrap();
+            }),
         ];
         for (name, change) in changes {
             change();
