@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(before.again(), before, "nothing has changed");
         let changes: [(&str, &dyn Fn()); 5] = [
             ("written", &|| {
-                fs::write(path("one/file"), "other!").unwrap()
+                fs::write(path("one/file"), "other!").unwrap();
             }),
             ("pointed elsewhere", &|| {
                 symlink(path("two"), path("new")).unwrap();
