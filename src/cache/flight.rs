@@ -206,7 +206,7 @@ async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, F
         .map_err(|_| FetchError::Malformed("the declared lifetime is zero or less"))?;
     Ok(Token {
         key: Arc::clone(&registration.key),
-        access_token: minted.access_token,
+        access_token: Arc::new(minted.access_token),
         id: TokenId::random(),
         requested_at,
         lifetime,

@@ -151,6 +151,20 @@ impl Cache {
         );
     }
 
+    /// Begins the slot of a registration whose credentials were renewed with the token of
+    /// the `predecessor`, and launches the flight for one of its own. So nobody waits, and
+    /// renewed credentials that do not work cost nothing while the last token lives.
+    pub fn succeed(&self, predecessor: &TokenKey, registration: &Arc<Registration>) {
+        let now = Instant::now();
+        let Some(from) = self.slots.get(predecessor) else {
+            return;
+        };
+        let entry = self.slots.get_with_by_ref(&registration.key, || {
+            Arc::new(Entry::inheriting(Arc::clone(registration), &from, now))
+        });
+        self.flights.tend(&entry, now);
+    }
+
     /// Forgets the slots of all other keys. A flight that is under way for one of them
     /// lands where nobody looks.
     pub fn retain(&self, keys: &HashSet<&TokenKey>) {
