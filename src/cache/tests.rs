@@ -615,7 +615,7 @@ async fn renewed_credentials_that_are_rejected_leave_the_token_alone() {
         assert_eq!(token.id, inherited.id);
     }
     assert!(source.calls() > 5, "they are tried again and again");
-    tokio::time::sleep_until(inherited.expires_at().instant).await;
+    sleep_until(inherited.expires_at().instant).await;
     let refusal = cache.token(&renewed, Duration::ZERO).await.unwrap_err();
     assert_eq!(reason(refusal), FailureReason::CredentialRejected);
 }
