@@ -1,34 +1,17 @@
-//! Who a client certificate names.
+//! Who a client certificate names, and when certificates and revocation lists run out.
 
-use rustls::pki_types::CertificateDer;
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _,
+    revocation_list::CertificateRevocationList,
+};
 
 use crate::identity::{CallerId, IdentityError};
 
-/// What matters of a client's own certificate.
-pub(super) struct Leaf {
-    /// Whom it names.
-    pub(super) caller: Result<CallerId, IdentityError>,
-    /// When it ends, in Unix seconds.
-    pub(super) not_after: i64,
-}
-
-/// Reads a certificate that the handshake has verified.
-pub(super) fn read(leaf: &CertificateDer<'_>) -> Result<Leaf, IdentityError> {
-    let (rest, certificate) =
-        X509Certificate::from_der(leaf).map_err(|_| IdentityError::Unreadable)?;
-    if !rest.is_empty() {
-        return Err(IdentityError::Unreadable);
-    }
-    Ok(Leaf {
-        caller: caller(&certificate),
-        not_after: certificate.validity().not_after.timestamp(),
-    })
-}
-
-/// The one SPIFFE ID of a certificate (X509-SVID §2: exactly one URI), or else its one
-/// DNS name. The common name is never looked at.
-fn caller(certificate: &X509Certificate<'_>) -> Result<CallerId, IdentityError> {
+/// The one SPIFFE ID of a certificate that the handshake has verified (X509-SVID §2:
+/// exactly one URI), or else its one DNS name. The common name is never looked at.
+pub(super) fn caller(leaf: &CertificateDer<'_>) -> Result<CallerId, IdentityError> {
+    let certificate = read(leaf).ok_or(IdentityError::Unreadable)?;
     let names = certificate
         .subject_alternative_name()
         .map_err(|_| IdentityError::Unreadable)?
@@ -50,6 +33,22 @@ fn caller(certificate: &X509Certificate<'_>) -> Result<CallerId, IdentityError> 
         ([], []) => Err(IdentityError::Nameless),
         _ => Err(IdentityError::Ambiguous),
     }
+}
+
+/// The last second in which a certificate is good, in Unix time.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    Some(read(certificate)?.validity().not_after.timestamp())
+}
+
+/// The last second in which a revocation list is good, in Unix time.
+pub(super) fn next_update(list: &CertificateRevocationListDer<'_>) -> Option<i64> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    Some(list.next_update()?.timestamp())
+}
+
+fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    let (rest, certificate) = X509Certificate::from_der(certificate).ok()?;
+    rest.is_empty().then_some(certificate)
 }
 
 #[cfg(test)]
@@ -107,7 +106,7 @@ mod tests {
             (vec![dns("Cart.corp.example")], Err(NotDnsName)),
             (vec![dns("*.corp.example")], Err(NotDnsName)),
         ] {
-            let found = read(&certificate(&names)).unwrap().caller;
+            let found = caller(&certificate(&names));
             assert_eq!(
                 found.as_ref().map(CallerId::as_str),
                 expected.as_ref().copied(),
@@ -119,13 +118,10 @@ mod tests {
     #[test]
     fn what_is_no_certificate_names_nobody() {
         for bytes in [&b""[..], b"garbage", &[0x30, 0x82, 0xff, 0xff]] {
-            assert_eq!(read(&bytes.into()).err(), Some(IdentityError::Unreadable));
+            assert_eq!(caller(&bytes.into()), Err(IdentityError::Unreadable));
         }
         let mut trailing = certificate(&[dns("a.example")]).to_vec();
         trailing.push(0);
-        assert_eq!(
-            read(&trailing.into()).err(),
-            Some(IdentityError::Unreadable)
-        );
+        assert_eq!(caller(&trailing.into()), Err(IdentityError::Unreadable));
     }
 }

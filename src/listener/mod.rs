@@ -21,7 +21,7 @@ use tonic::service::Routes;
 use tracing::warn;
 
 use self::connection::Lobby;
-pub use self::tls::{Tls, TlsError};
+pub use self::tls::{Expiry, Tls, TlsError};
 use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics};
 
 /// How long accepting rests after it failed, so that running out of descriptors does not
