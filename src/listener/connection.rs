@@ -165,7 +165,8 @@ impl Visit<'_> {
                 // The listener cuts what does not leave by the drain deadline.
                 () = self.lobby.stop.cancelled(), if leaving.is_none() => ("stop", None),
                 () = age.as_mut(), if leaving.is_none() => {
-                    ("age", Some(Instant::now() + limits.drain))
+                    let why = if self.peer.is_some() { "age" } else { "unidentified" };
+                    (why, Some(Instant::now() + limits.last_calls))
                 }
                 idle = idle.as_mut(), if leaving.is_none() => {
                     let why = match idle {

@@ -337,5 +337,5 @@ async fn a_peer_that_names_no_caller_is_soon_sent_away() {
     let refused = line.ask("d0").await.unwrap_err();
     assert_eq!(reason(&refused), "CALLER_UNIDENTIFIED");
     line.ended().await.unwrap();
-    trial.until_counted(&closed("age"), 1).await;
+    trial.until_counted(&closed("unidentified"), 1).await;
 }
