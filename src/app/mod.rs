@@ -106,7 +106,7 @@ impl App {
         let server = &config.server;
         let tls = Tls::load(&server.tls)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, tls.expiries());
+        expiries::show(&metrics, &tls);
         let (tls, tls_seen) = watch::channel(Arc::new(tls));
         let (catalogue, hosts) = wiring::catalogue(&config, &Hosts::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));

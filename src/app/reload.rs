@@ -104,7 +104,7 @@ impl Live {
             drop(hosts);
             // Nothing can fail any more.
             self.broker.replace(catalogue);
-            expiries::show(&self.metrics, tls.expiries());
+            expiries::show(&self.metrics, &tls);
             self.tls.send_replace(Arc::new(tls));
             Ok(config)
         });
