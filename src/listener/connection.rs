@@ -109,8 +109,9 @@ impl Lobby {
             chain,
             peer,
         };
-        self.metrics.closed(visit.serve(stream).await);
+        let why = visit.serve(stream).await;
         drop(open);
+        self.metrics.closed(why);
     }
 
     fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<CallerId, IdentityError> {
@@ -165,13 +166,15 @@ impl Visit<'_> {
                 // The listener cuts what does not leave by the drain deadline.
                 () = self.lobby.stop.cancelled(), if leaving.is_none() => ("stop", None),
                 () = age.as_mut(), if leaving.is_none() => {
-                    let why = if self.peer.is_some() { "age" } else { "unidentified" };
-                    (why, Some(Instant::now() + limits.last_calls))
+                    let (why, grace) = if self.peer.is_some() {
+                        ("age", limits.last_calls)
+                    } else {
+                        ("unidentified", limits.handshake)
+                    };
+                    (why, Some(Instant::now() + grace))
                 }
                 idle = idle.as_mut(), if leaving.is_none() => {
                     let why = match idle {
-                        // It could not tell what it was told.
-                        Idle::NoRequest if !verdict.has_greeted() => return "no_request",
                         Idle::NoRequest => "no_request",
                         Idle::Unused => "idle",
                     };
@@ -180,15 +183,16 @@ impl Visit<'_> {
                 () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
                     return leaving.map_or("cut", |(why, _)| why);
                 }
-                () = sleep_until(self.judge_at) => match self.judge() {
-                    Ok(()) => continue,
-                    Err(why) => return why,
-                },
-                Ok(()) = self.tls.changed() => match self.judge() {
+                () = doubt(&mut self.tls, self.judge_at) => match self.judge() {
                     Ok(()) => continue,
                     Err(why) => return why,
                 },
             };
+            // A peer that has not begun to speak HTTP/2 has nothing to end, and would hold
+            // its place for as long as it says nothing.
+            if !verdict.has_greeted() {
+                return why.0;
+            }
             leaving = Some(why);
             connection.as_mut().graceful_shutdown();
         }
@@ -253,6 +257,15 @@ fn chain(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
         .iter()
         .map(|certificate| certificate.clone().into_owned())
         .collect()
+}
+
+/// Waits until a client that was believed may not be any more: what decides has changed,
+/// or a certificate has run out.
+async fn doubt(tls: &mut watch::Receiver<Arc<Tls>>, judge_at: Instant) {
+    tokio::select! {
+        Ok(()) = tls.changed() => {}
+        () = sleep_until(judge_at) => {}
+    }
 }
 
 /// When the next of these certificates runs out, on the clock that decides. The chain may

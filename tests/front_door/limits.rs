@@ -8,7 +8,7 @@ use token_broker::{
     upstream::standin::{Behaviour, Fault},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
@@ -19,7 +19,7 @@ use crate::{
     attacker::{DATA, END_HEADERS, END_STREAM, HEADERS, call, frame},
     counters::{closed, connections},
     disguise::Disguise,
-    line::{GIVE_UP, Line, ask},
+    line::{GIVE_UP, Line, ask, hung_up},
     trial::{CART, STRANGER, Setup, Trial, reason},
 };
 
@@ -63,13 +63,6 @@ async fn let_in(trial: &Trial, caller: &str) -> Line {
         }
     };
     timeout(GIVE_UP, tried).await.expect("there is room")
-}
-
-/// Waits until the broker hangs up on a peer that says nothing more.
-async fn hung_up(mut peer: impl tokio::io::AsyncRead + Unpin) {
-    let mut received = Vec::new();
-    let read = async { while peer.read_buf(&mut received).await.is_ok_and(|n| n > 0) {} };
-    timeout(GIVE_UP, read).await.expect("it does not hang up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
