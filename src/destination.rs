@@ -113,6 +113,9 @@ fn name(text: &str) -> Result<Arc<str>, InvalidName> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -111,6 +111,9 @@ impl LifetimeRule {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

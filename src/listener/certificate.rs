@@ -80,6 +80,9 @@ fn ia5_string<'a>(name: &Any<'a>) -> Option<&'a str> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
 

@@ -32,7 +32,7 @@ const RESERVED: [&str; 8] = [
     "resource",
 ];
 
-const READING: Reading = Reading {
+pub(super) const READING: Reading = Reading {
     token,
     error_code: oauth_error_code,
 };
