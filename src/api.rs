@@ -14,18 +14,6 @@ pub mod v1 {
     tonic::include_proto!("tokenbroker.v1");
 }
 
-/// The API that operators use.
-#[allow(
-    missing_docs,
-    clippy::pedantic,
-    unreachable_pub,
-    unused_qualifications,
-    reason = "generated"
-)]
-pub mod admin {
-    tonic::include_proto!("tokenbroker.admin.v1");
-}
-
 /// The definitions themselves, which reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -1,29 +1,26 @@
 //! How a client reaches a broker: mutual TLS from four settings, and errors that
 //! say what to do.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
+use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 use tonic::{
     Request,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use url::Url;
-use zeroize::Zeroizing;
 
 mod explain;
 mod refusal;
 
 pub use refusal::Refusal;
 
-use explain::{explain, innermost};
+use self::explain::{explain, innermost};
+use crate::{
+    pem_file::{self, PemError},
+    small_file::FileError,
+};
 
 /// Where the broker is, and what both sides prove themselves with.
 #[derive(Clone, Debug)]
@@ -45,15 +42,14 @@ pub enum ConnectError {
     #[error("the endpoint `{0}` is not an https URL such as https://broker.example:8443")]
     Endpoint(String),
     /// A file cannot be read.
-    #[error("cannot read the {what} {}: {source}", .path.display())]
+    #[error("cannot read the {what} {}: it {source}", .path.display())]
     Unreadable {
         /// What the file should hold.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
+        /// Why.
+        source: FileError,
     },
     /// A file holds something else.
     #[error("{} holds no usable {what} in PEM", .path.display())]
@@ -107,22 +103,22 @@ impl Settings {
         if !url.is_some_and(|url| url.scheme() == "https" && url.has_host()) {
             return Err(ConnectError::Endpoint(self.endpoint.clone()));
         }
-        let ca = certificates("CA certificate", &self.ca)?;
+        let what = "CA certificate";
+        let ca = pem_file::certificates(&self.ca).map_err(named(what, &self.ca))?;
         // Tonic would skip what it cannot use and then trust nobody.
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&ca) {
-            let usable = certificate.is_ok_and(|certificate| roots.add(certificate).is_ok());
-            if !usable {
-                return Err(not_pem("CA certificate", &self.ca));
+        for certificate in ca.content {
+            if roots.add(certificate).is_err() {
+                return Err(named(what, &self.ca)(PemError::NoCertificates));
             }
         }
-        let cert = certificates("client certificate", &self.cert)?;
-        let key = Zeroizing::new(read("private key", &self.key)?);
-        PrivateKeyDer::from_pem_slice(&key).map_err(|_| not_pem("private key", &self.key))?;
+        let cert =
+            pem_file::certificates(&self.cert).map_err(named("client certificate", &self.cert))?;
+        let key = pem_file::private_key(&self.key).map_err(named("private key", &self.key))?;
 
         let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(ca))
-            .identity(Identity::from_pem(cert, &*key));
+            .ca_certificate(Certificate::from_pem(&*ca.bytes))
+            .identity(Identity::from_pem(&*cert.bytes, &*key.bytes));
         Endpoint::from_shared(self.endpoint.clone())
             .map_err(|_| ConnectError::Endpoint(self.endpoint.clone()))?
             .tls_config(tls)
@@ -148,24 +144,17 @@ pub fn request<T>(message: T, deadline: Instant) -> Request<T> {
     request
 }
 
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    fs::read(path).map_err(|source| ConnectError::Unreadable {
-        what,
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    let pem = read(what, path)?;
-    let mut found = CertificateDer::pem_slice_iter(&pem).peekable();
-    let usable = found.peek().is_some() && found.all(|certificate| certificate.is_ok());
-    usable.then_some(pem).ok_or_else(|| not_pem(what, path))
-}
-
-fn not_pem(what: &'static str, path: &Path) -> ConnectError {
-    ConnectError::NotPem {
-        what,
-        path: path.to_owned(),
+/// Says what the file should hold.
+fn named(what: &'static str, path: &Path) -> impl FnOnce(PemError) -> ConnectError {
+    move |error| match error {
+        PemError::File(source) => ConnectError::Unreadable {
+            what,
+            path: path.to_owned(),
+            source,
+        },
+        _ => ConnectError::NotPem {
+            what,
+            path: path.to_owned(),
+        },
     }
 }

@@ -21,11 +21,6 @@ const SPIFFE_SCHEME: &str = "spiffe://";
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(Arc<str>);
 
-/// The far end of a verified connection: the caller that its certificate names, or why
-/// it names none. It is made once for each connection, from the certificate alone.
-#[derive(Clone, Debug)]
-pub struct Peer(pub Result<CallerId, IdentityError>);
-
 /// Why a text, or a certificate, names no caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
@@ -38,6 +33,9 @@ pub enum IdentityError {
     /// There is more than one URI, or more than one DNS name and no URI.
     #[error("the certificate has several names")]
     Ambiguous,
+    /// The SPIFFE ID is of a trust domain that is not allowed here.
+    #[error("the trust domain is not one of [server] trust_domains")]
+    TrustDomain,
     /// The URI is not a SPIFFE ID of a workload.
     #[error(
         "the URI is not a SPIFFE ID of a workload: spiffe://trust-domain/path, lower-case trust domain, no port, query, fragment, empty or dot segment"
@@ -46,6 +44,20 @@ pub enum IdentityError {
     /// The name is not a canonical DNS host name.
     #[error("the name is not a lower-case DNS host name without wildcards")]
     NotDnsName,
+}
+
+impl IdentityError {
+    /// The label under which such a certificate is counted.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unreadable => "identity_unreadable",
+            Self::Nameless => "identity_missing",
+            Self::Ambiguous => "identity_ambiguous",
+            Self::TrustDomain => "identity_trust_domain",
+            Self::NotSpiffe => "identity_not_spiffe",
+            Self::NotDnsName => "identity_not_dns_name",
+        }
+    }
 }
 
 impl CallerId {
@@ -86,6 +98,12 @@ impl CallerId {
         } else {
             Self::from_dns(text)
         }
+    }
+
+    /// The trust domain of a SPIFFE ID; a DNS name has none.
+    pub fn trust_domain(&self) -> Option<&str> {
+        let rest = self.0.strip_prefix(SPIFFE_SCHEME)?;
+        rest.split('/').next()
     }
 
     /// The canonical text.

@@ -1,5 +1,56 @@
-//! A token broker.
+//! A token broker: it holds the credentials of token endpoints, and hands out their
+//! tokens to callers that prove who they are.
+//!
+//! A request goes down from a door to the slot, and a token comes back up:
+//! [`listener`] (who calls) → [`grpc`] (what they want) → [`broker`] (may they have it) →
+//! [`cache`] (the slot of that key) → [`slot`] (serve, launch, join or refuse). What a
+//! flight asks is in [`upstream`].
+//!
+//! Imports point down only. `ARCHITECTURE.md` is the map at length.
+//!
+//! | floor | room | holds |
+//! |---|---|---|
+//! | values | [`secret`] | a text that is never shown |
+//! | | [`clock`] | the clock that decides, and the one that is shown |
+//! | | [`identity`] | the caller that a certificate names |
+//! | | [`destination`] | ids, applications, and the key of a token |
+//! | | [`token`] | a token, and how long it lives |
+//! | | [`small_file`] | reading files that ought to be small |
+//! | | [`pem_file`] | certificates and keys from such files |
+//! | rules, pure | [`policy`] | who may have which token |
+//! | | [`backoff`] | how long to wait after a failure |
+//! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
+//! | parts | [`credential`] | what the broker proves itself with |
+//! | | [`upstream`] | token endpoints |
+//! | | [`config`] | the configuration |
+//! | | [`metrics`] | what is counted |
+//! | | [`telemetry`] | log events, and panics without their payload |
+//! | | [`api`] | the protocol |
+//! | core | [`cache`] | slots, flights, hosts, and the schedule |
+//! | | [`broker`] | destinations, who may have what, readiness |
+//! | doors | [`listener`] | connections and their TLS |
+//! | | [`grpc`] | the token service, and errors as statuses |
+//! | | [`http`] | health and metrics |
+//! | house | [`app`] | the whole, started and stopped |
+//! | | [`client`] | how a broker is reached |
+//! | | [`cli`] | the commands |
+//!
+//! Of the libraries that could be anywhere, each is known in one place:
+//!
+//! | library | is known to |
+//! |---|---|
+//! | moka | `cache/mod.rs` |
+//! | reqwest | `upstream/http.rs` |
+//! | tonic's `Status` | [`grpc`]; and [`client`], which receives it |
+//! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes |
+//! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
+//! | axum | [`http`] |
+//! | clap | [`cli`], and `main` |
+//! | toml | [`config`] |
+//! | prometheus-client | [`metrics`] |
+//! | tracing-subscriber | [`telemetry`] |
 
+pub mod admission;
 pub mod api;
 pub mod app;
 pub mod backoff;
@@ -18,7 +69,9 @@ pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod metrics;
+pub mod pem_file;
 pub mod policy;
+pub mod process;
 pub mod secret;
 pub mod slot;
 pub mod small_file;

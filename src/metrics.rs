@@ -14,7 +14,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Upper bounds of the upstream latency buckets, in seconds; a flight ends after ten.
+/// Upper bounds of the upstream latency buckets, in seconds. A call to a token endpoint
+/// ends after five, unless configured otherwise.
 const LATENCY_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All metrics of one broker. Labels hold configured names, door names and reason
@@ -25,7 +26,9 @@ pub struct Metrics {
     mints: Family<MintLabels, Counter>,
     mint_seconds: Family<HostLabels, Histogram, Latency>,
     flights: Gauge,
-    connections: Family<ConnectionLabels, Counter>,
+    connections: Family<OutcomeLabels, Counter>,
+    connections_closed: Family<ClosedLabels, Counter>,
+    reloads: Family<OutcomeLabels, Counter>,
     open_connections: Gauge,
 }
 
@@ -49,8 +52,13 @@ struct HostLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConnectionLabels {
+struct OutcomeLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone)]
@@ -72,12 +80,14 @@ impl Metrics {
             mint_seconds: Family::new_with_constructor(Latency),
             flights: Gauge::default(),
             connections: Family::default(),
+            connections_closed: Family::default(),
+            reloads: Family::default(),
             open_connections: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
             "calls",
-            "Calls answered, by door, destination (empty when not granted) and outcome (ok or the reason code)",
+            "Calls answered, by door, destination (empty where no token was granted) and outcome (ok or the reason code)",
             metrics.calls.clone(),
         );
         registry.register(
@@ -98,8 +108,18 @@ impl Metrics {
         );
         registry.register(
             "connections",
-            "Connections accepted, by outcome of the handshake",
+            "Connections accepted, by what became of them: ok, or why they were refused",
             metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_closed",
+            "Connections that ended, by reason",
+            metrics.connections_closed.clone(),
+        );
+        registry.register(
+            "reloads",
+            "Changed configurations, by outcome (ok or refused)",
+            metrics.reloads.clone(),
         );
         registry.register(
             "connections_open",
@@ -154,10 +174,22 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// A changed configuration was taken in (`ok`) or `refused`.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A connection that was open has ended.
+    pub fn closed(&self, reason: &'static str) {
+        self.connections_closed
+            .get_or_create(&ClosedLabels { reason })
+            .inc();
+    }
+
     /// A connection got through its handshake, or was refused for the reason given.
     pub fn connection(&self, outcome: &'static str) {
         self.connections
-            .get_or_create(&ConnectionLabels { outcome })
+            .get_or_create(&OutcomeLabels { outcome })
             .inc();
     }
 

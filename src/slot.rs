@@ -18,9 +18,9 @@ const REFRESH_AT: f64 = 0.5;
 const REFRESH_JITTER: f64 = 0.05;
 /// The expiry margin never takes more than this part of a token's life.
 const MARGIN_SHARE: u32 = 10;
-/// A token younger than this, or than a tenth of its life, is not replaced for a caller
-/// who wants more validity: its successor would hardly live longer, and callers could
-/// mint without end.
+/// A token younger than this, or than a tenth of its life if that is less, is not replaced
+/// for a caller who wants more validity: its successor would hardly live longer, and
+/// callers could mint without end.
 const TOO_FRESH_TO_REPLACE: Duration = Duration::from_secs(10);
 /// A `Retry-After` is believed within these bounds.
 const RETRY_AFTER_FLOOR: Duration = Duration::from_secs(1);
@@ -149,6 +149,11 @@ impl Slot {
             quarantined: false,
             heeds_reports_at: None,
         }
+    }
+
+    /// Serves tokens that land from now on until another margin before their expiry.
+    pub fn keep_margin(&mut self, expiry_margin: Duration) {
+        self.expiry_margin = expiry_margin;
     }
 
     /// What to do for a caller who wants a token that lives at least `min_validity` more.

@@ -22,16 +22,16 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
-};
-use token_broker::api::v1::{
-    GetTokenRequest, GetTokenResponse, ReportRejectedRequest, ReportRejectedResponse,
-    WatchTokenRequest, WatchTokenResponse,
-    token_broker_server::{TokenBroker, TokenBrokerServer},
+use rcgen::SanType;
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use token_broker::{
+    api::v1::{
+        GetTokenRequest, GetTokenResponse, ReportRejectedRequest, ReportRejectedResponse,
+        WatchTokenRequest, WatchTokenResponse,
+        token_broker_server::{TokenBroker, TokenBrokerServer},
+    },
+    cli::dev::{Authority, Signed},
+    pem_file,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Empty;
@@ -399,46 +399,35 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, answers: Answers) {
 
 /// Writes all the files that the tests name, and trusts one of the two authorities.
 fn server_config(folder: &Path) -> ServerConfig {
-    let ca = authority("broker CA");
-    let other = authority("other CA");
-    fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
-    fs::write(folder.join("other-ca.pem"), other.pem()).unwrap();
-    issue(&ca, "cart.example", folder, "cert.pem", "key.pem");
-    issue(&other, "cart.example", folder, "other.pem", "other-key.pem");
-    issue(&ca, "localhost", folder, "server.pem", "server-key.pem");
+    let [ours, other] = [Authority::new().unwrap(), Authority::new().unwrap()];
+    let name = |name: &str| vec![SanType::DnsName(name.try_into().unwrap())];
+    let write = |signed: Signed, cert: &str, key: &str| {
+        fs::write(folder.join(cert), signed.certificate).unwrap();
+        fs::write(folder.join(key), signed.key.expose()).unwrap();
+    };
+    fs::write(folder.join("ca.pem"), ours.certificate()).unwrap();
+    fs::write(folder.join("other-ca.pem"), other.certificate()).unwrap();
+    for (authority, cert, key) in [
+        (&ours, "cert.pem", "key.pem"),
+        (&other, "other.pem", "other-key.pem"),
+    ] {
+        let client = authority.client_with(name("cart.example")).unwrap();
+        write(client, cert, key);
+    }
+    let server = ours.server_with(name("localhost")).unwrap();
+    write(server, "server.pem", "server-key.pem");
+    let certificates = |name| pem_file::certificates(&folder.join(name)).unwrap().content;
+    let key = pem_file::private_key(&folder.join("server-key.pem")).unwrap();
 
     let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .unwrap();
-    let cert = CertificateDer::from_pem_file(folder.join("server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(folder.join("server-key.pem")).unwrap();
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![cert], key)
+    roots.add_parsable_certificates(certificates("ca.pem"));
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(verifier.unwrap())
+        .with_single_cert(certificates("server.pem"), key.content)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
-}
-
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn issue(ca: &CertifiedIssuer<'_, KeyPair>, name: &str, folder: &Path, cert: &str, key: &str) {
-    let pair = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let leaf = params.signed_by(&pair, ca).unwrap();
-    fs::write(folder.join(cert), leaf.pem()).unwrap();
-    fs::write(folder.join(key), pair.serialize_pem()).unwrap();
 }
 
 struct Answers(Seen);

@@ -342,5 +342,5 @@ fn a_credential_cut_at_any_byte_is_another_one_or_refused() {
 fn relative_paths_start_from_the_folder_of_the_file() {
     let site = Site::new();
     let config = site.load().unwrap();
-    assert_eq!(config.server.cert, site.path("server.pem"));
+    assert_eq!(config.server.tls.cert, site.path("server.pem"));
 }

@@ -1,21 +1,31 @@
-//! The whole broker: wired from a configuration, started, and stopped in order.
+//! The whole broker: wired from a configuration, started, reloaded, and stopped in order.
 
+mod reload;
 mod wiring;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use self::{reload::Live, wiring::Hosts};
 use crate::{
+    admission::Admission,
     broker::Broker,
     cache::Cache,
-    config::Config,
+    config::{Config, Mistakes, Reading},
     grpc::{Door, Readiness},
     http::PlainHttp,
-    listener::{self, Limits, Listener, TlsError},
+    listener::{Listener, Tls, TlsError},
     metrics::Metrics,
+    process,
     upstream::SetupError,
 };
 
@@ -24,7 +34,7 @@ pub struct App {
     address: SocketAddr,
     http_address: Option<SocketAddr>,
     broker: Arc<Broker>,
-    drain_timeout: Duration,
+    reload: Arc<Notify>,
     /// No new callers, no readiness.
     stopping: CancellationToken,
     /// No schedule and no plain HTTP any more.
@@ -33,9 +43,12 @@ pub struct App {
     house: TaskTracker,
 }
 
-/// Why a broker does not start.
+/// Why a broker does not start, or does not take in a changed configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The configuration has mistakes.
+    #[error(transparent)]
+    Config(#[from] Mistakes),
     /// The listener's certificates or key are not usable.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -73,25 +86,31 @@ pub enum StartError {
 }
 
 impl App {
-    /// Starts a broker and returns once it answers. Nothing listens if it fails.
+    /// Starts a broker and returns once it answers. Nothing listens if it fails. From then
+    /// on it takes in what changes in the file, and in the files that it names.
     ///
     /// # Errors
     /// [`StartError`], which names what to change.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
+    pub async fn start(file: &Path) -> Result<Self, StartError> {
+        Self::start_with(file, Reading::of(file)).await
+    }
+
+    /// Starts a broker with what was read from this file just now.
+    ///
+    /// # Errors
+    /// [`StartError`], which names what to change.
+    pub async fn start_with(file: &Path, reading: Reading) -> Result<Self, StartError> {
+        let Reading { files, config } = reading;
+        let config = config?;
         let server = &config.server;
-        let tls = listener::server_config(&server.cert, &server.key, &server.client_ca)?;
+        let (tls, tls_seen) = watch::channel(Arc::new(Tls::load(&server.tls)?));
         let metrics = Arc::new(Metrics::new());
-        let catalogue = wiring::catalogue(config)?;
+        let (catalogue, hosts) = wiring::catalogue(&config, &Hosts::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
-        let limits = Limits {
-            connections: server.max_connections,
-            handshake: server.handshake_timeout,
-            drain: server.drain_timeout,
-        };
-        let listener = Listener::bind(server.listen, Arc::new(tls), limits, Arc::clone(&metrics))
+        let listener = Listener::bind(server.listen)
             .await
             .and_then(|listener| Ok((listener.address()?, listener)));
         let (address, listener) = listener.map_err(|source| StartError::Listen {
@@ -106,7 +125,7 @@ impl App {
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
         let routes = Door {
             broker: Arc::clone(&broker),
-            metrics,
+            metrics: Arc::clone(&metrics),
             max_deadline: server.request_timeout,
             readiness: readiness_seen,
             stop: stopping.clone(),
@@ -118,7 +137,16 @@ impl App {
         house.spawn(schedule.run(stopped.clone()));
         broker.warm();
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
-        doors.spawn(listener.serve(routes, stopping.clone()));
+        let mut limits = server.connections.clone();
+        limits.count = process::connections_that_fit(limits.count);
+        doors.spawn(listener.serve(
+            routes,
+            tls_seen,
+            Admission::new(server.shares),
+            limits,
+            Arc::clone(&metrics),
+            stopping.clone(),
+        ));
         let mut http_address = None;
         if let Some((address, http)) = http {
             http_address = Some(address);
@@ -129,12 +157,23 @@ impl App {
                 }
             });
         }
-        info!(%address, ?http_address, destinations = config.destinations.len(), "answering");
+        let http_shown = http_address.map(tracing::field::display);
+        info!(%address, http_address = http_shown, destinations = config.destinations.len(), "answering");
+        let reload = Arc::new(Notify::new());
+        let live = Live {
+            file: file.to_owned(),
+            broker: Arc::clone(&broker),
+            hosts: Mutex::new(hosts),
+            tls,
+            metrics,
+            asked: Arc::clone(&reload),
+        };
+        house.spawn(live.keep_up(files, config, stopping.clone()));
         Ok(Self {
             address,
             http_address,
             broker,
-            drain_timeout: server.drain_timeout,
+            reload,
             stopping,
             stopped,
             doors,
@@ -157,9 +196,17 @@ impl App {
         !self.stopping.is_cancelled() && self.broker.is_ready()
     }
 
+    /// Takes in the configuration anew, without waiting for a change to be noticed.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+
     /// Stops in order: unready, no new connections, calls under way end, flights land.
     /// It takes little longer than the drain deadline at most.
     pub async fn stop(self) {
+        /// For what nobody waits for: a flight whose callers have gone, a scraper that
+        /// holds its connection.
+        const GRACE: Duration = Duration::from_millis(500);
         info!("stopping");
         self.stopping.cancel();
         self.doors.close();
@@ -170,14 +217,21 @@ impl App {
             self.house.wait().await;
             self.broker.cache().drain().await;
         };
-        // Half a second for what nobody waits for: a flight whose callers have gone, a
-        // scraper that holds its connection.
-        let grace = self.drain_timeout.min(Duration::from_millis(500));
-        if tokio::time::timeout(grace, quiet).await.is_err() {
+        if tokio::time::timeout(GRACE, quiet).await.is_err() {
             warn!("not everything ended in time");
         }
         info!("stopped");
     }
+}
+
+/// Everything that starting would find wrong with a configuration, short of listening.
+///
+/// # Errors
+/// [`StartError`], which names what to change.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    Tls::load(&config.server.tls)?;
+    wiring::catalogue(config, &Hosts::default())?;
+    Ok(())
 }
 
 async fn bind_http(

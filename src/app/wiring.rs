@@ -1,57 +1,33 @@
 //! From configured destinations to what mints their tokens.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::StartError;
 use crate::{
     broker::{Catalogue, Listing},
     cache::{Host, Registration},
-    config::{self, Config, Kind, Protection},
+    config::{Application, Config, Destination, Grant, Protected, Protection, Upstream},
     destination::{ApplicationName, TokenKey},
     policy::Grants,
-    upstream::{
-        self, AddressRule, Endpoint, HttpClient, HttpSettings, OAuth2Settings, Protocol, SetupError,
-    },
+    upstream::{self, Endpoint, HttpClient, OAuth2Settings, Protocol},
 };
 
-/// All destinations, ready to be asked for.
-pub(super) fn catalogue(config: &Config) -> Result<Catalogue, StartError> {
-    let upstreams = config
-        .upstreams
-        .iter()
-        .map(|settings| Upstream::new(settings, config))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut hosts = Hosts::default();
+/// All destinations, ready to be asked for, and the hosts that are asked. Of the `last`
+/// configuration's hosts those that go on are kept.
+pub(super) fn catalogue(config: &Config, last: &Hosts) -> Result<(Catalogue, Hosts), StartError> {
+    let mut wiring = Wiring {
+        expiry_margin: config.cache.expiry_margin,
+        clients: HashMap::new(),
+        hosts: Hosts::default(),
+        last,
+    };
+    // Also those that no destination uses: what is wrong with them is not for later.
+    for upstream in &config.upstreams {
+        wiring.client(upstream)?;
+    }
     let mut catalogue = Catalogue::default();
     for destination in &config.destinations {
-        let registrations = match &destination.protection {
-            Protection::Unprotected => HashMap::new(),
-            Protection::Protected {
-                upstream,
-                endpoint,
-                oauth2,
-                applications,
-            } => {
-                let minting = Minting {
-                    upstream: &upstreams[*upstream],
-                    endpoint,
-                    oauth2: oauth2.as_ref().map(dedupe),
-                };
-                applications
-                    .iter()
-                    .map(|application| {
-                        let registration = minting
-                            .registration(destination, application, &mut hosts)
-                            .map_err(|source| StartError::Destination {
-                                destination: destination.id.to_string(),
-                                application: application.name.to_string(),
-                                source,
-                            })?;
-                        Ok((application.name.clone(), Arc::new(registration)))
-                    })
-                    .collect::<Result<_, StartError>>()?
-            }
-        };
+        let registrations = wiring.registrations(destination)?;
         let listing = Listing {
             id: destination.id.clone(),
             grants: grants(&destination.grants, &registrations),
@@ -62,111 +38,125 @@ pub(super) fn catalogue(config: &Config) -> Result<Catalogue, StartError> {
             registrations.into_values(),
         );
     }
-    Ok(catalogue)
+    Ok((catalogue, wiring.hosts))
 }
 
-/// An upstream with its client.
-struct Upstream<'a> {
-    settings: &'a config::Upstream,
-    expiry_margin: std::time::Duration,
-    client: HttpClient,
-}
+/// The registrations of one destination, by application.
+type Registrations = HashMap<ApplicationName, Arc<Registration>>;
 
-impl<'a> Upstream<'a> {
-    fn new(settings: &'a config::Upstream, config: &Config) -> Result<Self, StartError> {
-        let client = HttpClient::new(&HttpSettings {
-            plain_http: settings.plain_http,
-            addresses: AddressRule {
-                loopback: settings.allow_loopback,
-                private: settings.allow_private,
-            },
-            ca_pem: settings.ca.clone(),
-            connect_timeout: settings.connect_timeout,
-            total_timeout: settings.timeout,
-        })
-        .map_err(|source| StartError::Upstream {
-            name: settings.name.clone(),
-            source,
-        })?;
-        Ok(Self {
-            settings,
-            expiry_margin: config.cache.expiry_margin,
-            client,
-        })
-    }
+/// What destinations share.
+struct Wiring<'a> {
+    expiry_margin: Duration,
+    /// One client for each upstream, by its name.
+    clients: HashMap<&'a str, HttpClient>,
+    hosts: Hosts,
+    last: &'a Hosts,
 }
 
 /// The hosts that are asked: one for each host and port, however many upstreams and
 /// destinations mean it, since a host limits rates without regard to our names for it.
 #[derive(Default)]
-struct Hosts(HashMap<String, Arc<Host>>);
+pub(super) struct Hosts(HashMap<String, Arc<Host>>);
 
 impl Hosts {
-    fn host(&mut self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
+    /// The host of an endpoint. It is taken over from the `last` configuration if it may,
+    /// so that a reload ends no pause.
+    fn host(&mut self, last: &Self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
         let name = endpoint.host();
-        let host = self
-            .0
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Host::new(name, concurrency)));
+        let host = self.0.entry(name).or_insert_with_key(|name| {
+            last.0
+                .get(name)
+                .filter(|host| host.concurrency() == concurrency)
+                .map_or_else(
+                    || Arc::new(Host::new(name.clone(), concurrency)),
+                    Arc::clone,
+                )
+        });
         Arc::clone(host)
     }
 }
 
-/// How the tokens of one destination are minted.
-struct Minting<'a> {
-    upstream: &'a Upstream<'a>,
-    endpoint: &'a str,
-    oauth2: Option<OAuth2Settings>,
+impl<'a> Wiring<'a> {
+    /// What mints a destination's tokens; nothing where it is unprotected.
+    fn registrations(&mut self, destination: &'a Destination) -> Result<Registrations, StartError> {
+        let Protection::Protected(protected) = &destination.protection else {
+            return Ok(Registrations::new());
+        };
+        let upstream = &protected.upstream;
+        let client = self.client(upstream)?;
+        let host = self
+            .hosts
+            .host(self.last, &protected.endpoint, upstream.concurrency);
+        let mut registrations = Registrations::new();
+        for application in &protected.applications {
+            let source = upstream::source(
+                &protected.protocol,
+                &client,
+                &protected.endpoint,
+                &destination.id,
+                Arc::clone(&application.credential),
+            )
+            .map_err(|source| StartError::Destination {
+                destination: destination.id.to_string(),
+                application: application.name.to_string(),
+                source,
+            })?;
+            let registration = Registration {
+                key: Arc::new(key(destination, protected, application)),
+                source,
+                host: Arc::clone(&host),
+                lifetimes: upstream.lifetimes,
+                expiry_margin: self.expiry_margin,
+                timeout: upstream.http.total_timeout,
+                warm: destination.warm,
+            };
+            registrations.insert(application.name.clone(), Arc::new(registration));
+        }
+        Ok(registrations)
+    }
+
+    fn client(&mut self, upstream: &'a Upstream) -> Result<HttpClient, StartError> {
+        if let Some(client) = self.clients.get(upstream.name.as_str()) {
+            return Ok(client.clone());
+        }
+        let client = HttpClient::new(&upstream.http).map_err(|source| StartError::Upstream {
+            name: upstream.name.clone(),
+            source,
+        })?;
+        self.clients.insert(&upstream.name, client.clone());
+        Ok(client)
+    }
 }
 
-impl Minting<'_> {
-    fn registration(
-        &self,
-        destination: &config::Destination,
-        application: &config::Application,
-        hosts: &mut Hosts,
-    ) -> Result<Registration, SetupError> {
-        let settings = self.upstream.settings;
-        let protocol = match settings.kind {
-            Kind::Occtoo => Protocol::Occtoo,
-            Kind::OcctooIngest => Protocol::OcctooIngest,
-            Kind::OAuth2 => Protocol::OAuth2(self.oauth2.clone().unwrap_or_default()),
-        };
-        let endpoint = Endpoint::parse(self.endpoint)?;
-        let source = upstream::source(
-            &protocol,
-            &self.upstream.client,
-            &endpoint,
-            &destination.id,
-            Arc::clone(&application.credential),
-        )?;
-        let oauth2 = self.oauth2.clone().unwrap_or_default();
-        Ok(Registration {
-            key: Arc::new(TokenKey {
-                protocol: protocol.name(),
-                endpoint: endpoint.as_str().to_owned(),
-                destination: destination.id.clone(),
-                application: application.name.clone(),
-                generation: application.credential.generation,
-                scope: oauth2.scope,
-                audience: oauth2.audience,
-                resource: oauth2.resource,
-                parameters: oauth2.parameters,
-            }),
-            source,
-            host: hosts.host(&endpoint, settings.concurrency),
-            lifetimes: settings.lifetimes,
-            expiry_margin: self.upstream.expiry_margin,
-            timeout: settings.timeout,
-            warm: destination.warm,
-        })
+/// Everything that shapes the tokens of one application.
+fn key(destination: &Destination, protected: &Protected, application: &Application) -> TokenKey {
+    let OAuth2Settings {
+        client_authentication: _, // a part of the protocol's name
+        scope,
+        audience,
+        resource,
+        parameters,
+    } = match &protected.protocol {
+        Protocol::OAuth2(settings) => settings.clone(),
+        Protocol::Occtoo | Protocol::OcctooIngest => OAuth2Settings::default(),
+    };
+    TokenKey {
+        protocol: protected.protocol.name(),
+        endpoint: protected.endpoint.as_str().to_owned(),
+        destination: destination.id.clone(),
+        application: application.name.clone(),
+        generation: application.credential.generation,
+        scope,
+        audience,
+        resource,
+        parameters,
     }
 }
 
 /// The grants of one destination, each with the registration it opens.
 fn grants(
-    configured: &[config::Grant],
-    registrations: &HashMap<ApplicationName, Arc<Registration>>,
+    configured: &[Grant],
+    registrations: &Registrations,
 ) -> Grants<Option<Arc<Registration>>> {
     Grants::new(configured.iter().flat_map(|grant| {
         let registration = grant
@@ -178,24 +168,4 @@ fn grants(
             .iter()
             .map(move |pattern| (pattern.clone(), registration.cloned()))
     }))
-}
-
-fn dedupe(o: &config::OAuth2) -> OAuth2Settings {
-    OAuth2Settings {
-        client_authentication: match o.client_authentication {
-            config::ClientAuthentication::ClientSecretBasic => {
-                upstream::ClientAuthentication::SecretBasic
-            }
-            config::ClientAuthentication::ClientSecretPost => {
-                upstream::ClientAuthentication::SecretPost
-            }
-            config::ClientAuthentication::PrivateKeyJwt => {
-                upstream::ClientAuthentication::PrivateKeyJwt
-            }
-        },
-        scope: o.scope.clone(),
-        audience: o.audience.clone(),
-        resource: o.resource.clone(),
-        parameters: o.parameters.clone(),
-    }
 }

@@ -1,6 +1,8 @@
 //! Why a call got no token.
 
-use crate::slot::Refusal;
+use std::time::Duration;
+
+use crate::{admission::Overload, slot::Refusal};
 
 /// Why a call got no token. The doors translate it; none of them adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +25,18 @@ pub enum CallError {
     /// The cache has no token for the caller.
     #[error("refused")]
     Refused(Refusal),
+    /// Too many calls are under way.
+    #[error("too many calls are under way")]
+    Overloaded {
+        /// After what time trying again can help.
+        retry_in: Duration,
+    },
+    /// The caller makes too many calls in a second.
+    #[error("the caller makes too many calls")]
+    CallerRate {
+        /// After what time trying again can help.
+        retry_in: Duration,
+    },
     /// The caller's deadline passed first.
     #[error("the deadline passed")]
     DeadlineExceeded,
@@ -40,7 +54,18 @@ impl CallError {
             Self::Refused(Refusal::Quarantined) => "DESTINATION_QUARANTINED",
             Self::Refused(Refusal::ValidityUnattainable) => "VALIDITY_UNATTAINABLE",
             Self::Refused(Refusal::Failed { reason, .. }) => reason.code(),
+            Self::Overloaded { .. } => "OVERLOADED",
+            Self::CallerRate { .. } => "CALLER_RATE",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        }
+    }
+}
+
+impl From<Overload> for CallError {
+    fn from(overload: Overload) -> Self {
+        match overload {
+            Overload::Busy(retry_in) => Self::Overloaded { retry_in },
+            Overload::TooFast(retry_in) => Self::CallerRate { retry_in },
         }
     }
 }

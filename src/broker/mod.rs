@@ -5,17 +5,21 @@
 
 mod catalogue;
 mod error;
+mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
 
 use tracing::error;
 
 pub use self::{
     catalogue::{Catalogue, Listing},
     error::CallError,
+    watch::Watch,
 };
 use crate::{
-    cache::{self, Cache, Condition, Registration},
+    cache::{Cache, Condition, Registration},
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
@@ -25,8 +29,10 @@ use crate::{
 
 /// Answers callers with tokens.
 pub struct Broker {
-    catalogue: Catalogue,
+    catalogue: ArcSwap<Catalogue>,
     cache: Cache,
+    /// How often the catalogue was replaced.
+    policy: tokio::sync::watch::Sender<u64>,
 }
 
 /// A caller's right to the tokens of one registration, for one request.
@@ -36,16 +42,24 @@ pub struct Granted {
     registration: Arc<Registration>,
 }
 
-/// A watcher of the tokens of one registration.
-pub struct Watch {
-    registration: Arc<Registration>,
-    slot: cache::Watch,
-}
-
 impl Broker {
     /// A broker for these destinations.
     pub fn new(catalogue: Catalogue, cache: Cache) -> Self {
-        Self { catalogue, cache }
+        Self {
+            catalogue: ArcSwap::from_pointee(catalogue),
+            cache,
+            policy: tokio::sync::watch::Sender::new(0),
+        }
+    }
+
+    /// Answers from another catalogue from now on. Tokens whose keys are in both stay.
+    pub fn replace(&self, catalogue: Catalogue) {
+        let catalogue = Arc::new(catalogue);
+        self.catalogue.store(Arc::clone(&catalogue));
+        let keys: HashSet<_> = catalogue.registrations().map(|one| &*one.key).collect();
+        self.cache.retain(&keys);
+        self.warm();
+        self.policy.send_modify(|replaced| *replaced += 1);
     }
 
     /// Asks the policy.
@@ -58,10 +72,8 @@ impl Broker {
         caller: &CallerId,
         destination: &DestinationId,
     ) -> Result<Granted, CallError> {
-        let listing = self
-            .catalogue
-            .find(destination)
-            .ok_or(CallError::NotGranted)?;
+        let catalogue = self.catalogue.load();
+        let listing = catalogue.find(destination).ok_or(CallError::NotGranted)?;
         let grant = listing.grants.decide(caller).ok_or(CallError::NotGranted)?;
         let registration = grant.application.as_ref().ok_or(CallError::Unprotected)?;
         Ok(Granted {
@@ -84,12 +96,15 @@ impl Broker {
         hand_out(registration, token)
     }
 
-    /// The token of this registration and all its successors.
-    pub fn watch(&self, granted: &Granted) -> Watch {
-        Watch {
-            registration: Arc::clone(&granted.registration),
-            slot: self.cache.watch(&granted.registration),
-        }
+    /// The token of this registration and all its successors, for a caller that was
+    /// granted it just now.
+    pub fn watch(self: &Arc<Self>, caller: &CallerId, granted: &Granted) -> Watch {
+        Watch::new(
+            self,
+            caller.clone(),
+            granted.destination.clone(),
+            Arc::clone(&granted.registration),
+        )
     }
 
     /// Takes in a caller's report that the destination rejected a token.
@@ -99,7 +114,7 @@ impl Broker {
 
     /// Launches the first flights of all destinations that are kept warm.
     pub fn warm(&self) {
-        for registration in self.catalogue.registrations() {
+        for registration in self.catalogue.load().registrations() {
             if registration.warm {
                 self.cache.warm(registration);
             }
@@ -109,10 +124,13 @@ impl Broker {
     /// Whether the broker can hand out tokens: every warm destination has had its first
     /// try, and there is one at least whose tokens do not fail.
     pub fn is_ready(&self) -> bool {
-        let mut registrations = self.catalogue.registrations().peekable();
+        let catalogue = self.catalogue.load();
+        let conditions = self.cache.conditions();
+        let mut registrations = catalogue.registrations().peekable();
         let mut works = registrations.peek().is_none();
         for registration in registrations {
-            let condition = self.cache.condition(registration);
+            let condition = conditions.get(&registration.key).copied();
+            let condition = condition.unwrap_or(Condition::Cold);
             if registration.warm && matches!(condition, Condition::Cold | Condition::Pending) {
                 return false;
             }
@@ -124,17 +142,6 @@ impl Broker {
     /// The cache, to watch its landings and to drain it.
     pub fn cache(&self) -> &Cache {
         &self.cache
-    }
-}
-
-impl Watch {
-    /// Waits for a token, or a failure, that the watcher has not been told yet.
-    ///
-    /// # Errors
-    /// [`CallError::Refused`] when there is no valid token any more.
-    pub async fn next(&mut self) -> Result<Arc<Token>, CallError> {
-        let token = self.slot.next().await;
-        hand_out(&self.registration, token)
     }
 }
 

@@ -20,9 +20,8 @@ use crate::{
 /// What everybody who waits for a flight gets.
 pub(super) type Outcome = Result<Arc<Token>, Refusal>;
 
-/// One registration's slot.
+/// One key's slot.
 pub(super) struct Entry {
-    pub(super) registration: Arc<Registration>,
     state: Mutex<State>,
     created_at: Instant,
     /// Milliseconds from `created_at` to the last use, plus one; zero when never used.
@@ -32,6 +31,8 @@ pub(super) struct Entry {
 /// What the lock guards. It is held for a decision, never while waiting.
 pub(super) struct State {
     pub(super) slot: Slot,
+    /// How this key is minted now; a new configuration may change everything but the key.
+    registration: Arc<Registration>,
     news: watch::Sender<News>,
 }
 
@@ -61,12 +62,12 @@ impl Entry {
         Self {
             state: Mutex::new(State {
                 slot: Slot::new(registration.expiry_margin),
+                registration,
                 news: watch::Sender::new(News {
                     landed: None,
                     outcome: Err(lost()),
                 }),
             }),
-            registration,
             created_at: Instant::now(),
             last_used: AtomicU64::new(0),
         }
@@ -88,13 +89,12 @@ impl Entry {
     /// Whether the schedule keeps this token fresh: it is warm, or somebody asked for it
     /// during the last token life.
     pub(super) fn is_kept_fresh(&self, now: Instant) -> bool {
-        if self.registration.warm {
-            return true;
-        }
         let stamp = self.last_used.load(Ordering::Relaxed);
         let used_at = self.created_at + Duration::from_millis(stamp);
-        let life = self.state().slot.lifetime();
-        stamp > 0 && now <= used_at + life.unwrap_or(self.registration.lifetimes.default)
+        let state = self.state();
+        let life = state.slot.lifetime();
+        let life = life.unwrap_or(state.registration.lifetimes.default);
+        state.registration.warm || (stamp > 0 && now <= used_at + life)
     }
 
     pub(super) fn condition(&self, now: Instant) -> Condition {
@@ -112,6 +112,19 @@ impl Entry {
 }
 
 impl State {
+    /// How this key is minted.
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.registration
+    }
+
+    /// Mints in this way from now on.
+    pub(super) fn register(&mut self, registration: &Arc<Registration>) {
+        if !Arc::ptr_eq(&self.registration, registration) {
+            self.registration = Arc::clone(registration);
+            self.slot.keep_margin(registration.expiry_margin);
+        }
+    }
+
     /// The flight with this number, to wait for.
     pub(super) fn flight(&self, number: FlightNumber) -> Flight {
         Flight {
@@ -127,9 +140,16 @@ impl State {
 
     /// Tells everybody who waits or watches what a flight brought.
     pub(super) fn announce(&self, landed: FlightNumber, outcome: Outcome) {
-        self.news.send_replace(News {
-            landed: Some(landed),
-            outcome,
+        // A flight that was disowned lands after its successor has, and is no news then.
+        self.news.send_if_modified(|news| {
+            let is_news = news.landed < Some(landed);
+            if is_news {
+                *news = News {
+                    landed: Some(landed),
+                    outcome,
+                };
+            }
+            is_news
         });
     }
 }

@@ -33,6 +33,7 @@ pub(super) struct Flights {
 struct Airborne {
     flights: Arc<Flights>,
     entry: Arc<Entry>,
+    registration: Arc<Registration>,
     number: FlightNumber,
     landed: bool,
 }
@@ -55,10 +56,12 @@ impl Flights {
     pub(super) fn ask(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
+        registration: &Arc<Registration>,
         now: Instant,
         min_validity: Duration,
     ) -> Answer {
         let mut state = entry.state();
+        state.register(registration);
         let (answer, launched) = match state.slot.decide(now, min_validity) {
             Decision::Serve(token) => (Answer::Now(Ok(token)), None),
             Decision::ServeAndLaunch(token) => (Answer::Now(Ok(token)), Some(state.slot.launch())),
@@ -118,20 +121,19 @@ impl Flights {
         let airborne = Airborne {
             flights: Arc::clone(self),
             entry: Arc::clone(entry),
+            registration: Arc::clone(entry.state().registration()),
             number,
             landed: false,
         };
         // A task of its own: no caller's end is the end of it.
         self.tasks.spawn(async move {
-            let registration = Arc::clone(&airborne.entry.registration);
-            let result = mint(&registration, &airborne.flights.metrics).await;
+            let result = mint(&airborne.registration, &airborne.flights.metrics).await;
             airborne.land(result);
         });
     }
 
     /// Tells everybody but the callers what a flight brought.
-    fn landed(&self, entry: &Entry, landing: &Landing) {
-        let key = &entry.registration.key;
+    fn landed(&self, key: &Arc<TokenKey>, landing: &Landing) {
         let outcome = landing.failing.map_or("ok", FailureReason::code);
         self.metrics
             .landed(key.destination.as_str(), key.application.as_str(), outcome);
@@ -167,8 +169,8 @@ impl Airborne {
         state.announce(self.number, outcome);
         drop(state);
 
-        landing.log(&self.entry.registration.key, failure.as_ref(), now);
-        self.flights.landed(&self.entry, &landing);
+        landing.log(&self.registration.key, failure.as_ref(), now);
+        self.flights.landed(&self.registration.key, &landing);
     }
 }
 

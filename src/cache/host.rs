@@ -19,6 +19,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Host {
     name: String,
+    concurrency: usize,
     turns: Semaphore,
     paused_until: Mutex<Option<Instant>>,
 }
@@ -28,6 +29,7 @@ impl Host {
     pub fn new(name: String, concurrency: usize) -> Self {
         Self {
             name,
+            concurrency,
             turns: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             paused_until: Mutex::new(None),
         }
@@ -36,6 +38,11 @@ impl Host {
     /// The host and port, for metrics and logs.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How many flights may ask at once.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// Waits for a turn to ask.

@@ -1,7 +1,7 @@
 //! The token cache: one slot for each key, one flight for each slot, and a schedule
 //! that refreshes ahead of the callers.
 //!
-//! Moka only bounds the number of slots and drops those that nobody has used for a
+//! Moka only bounds the number of slots and drops those that nobody has looked up for a
 //! day. Expiry, refresh and single flight are the slot's and are decided on tokio's
 //! clock, which moka's own expiry does not follow.
 
@@ -11,7 +11,11 @@ mod host;
 mod schedule;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use moka::policy::EvictionPolicy;
 
@@ -32,7 +36,8 @@ use crate::{
 /// More slots than this are never kept. It is a fence, not a tuning knob: slots exist
 /// only for configured keys.
 const MAX_SLOTS: u64 = 100_000;
-/// A slot unused for this long is dropped; its token has long expired.
+/// A slot unused for this long is dropped. No token is trusted for longer, so its token
+/// has expired; and a slot that is kept fresh is used about every half of a token's life.
 const IDLE_OUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An application that is registered for a destination: everything that minting its
@@ -105,7 +110,7 @@ impl Cache {
         loop {
             let now = Instant::now();
             entry.touch(now);
-            match self.flights.ask(&entry, now, min_validity) {
+            match self.flights.ask(&entry, registration, now, min_validity) {
                 Answer::Now(result) => return result,
                 Answer::After(flight) => {
                     let token = flight.landed().await?;
@@ -121,7 +126,11 @@ impl Cache {
 
     /// The token of this registration and all its successors, one at a time.
     pub fn watch(&self, registration: &Arc<Registration>) -> Watch {
-        Watch::new(self.entry(registration), Arc::clone(&self.flights))
+        Watch::new(
+            self.entry(registration),
+            Arc::clone(registration),
+            Arc::clone(&self.flights),
+        )
     }
 
     /// Takes in a report that the destination rejected a token.
@@ -134,15 +143,29 @@ impl Cache {
     pub fn warm(&self, registration: &Arc<Registration>) {
         let entry = self.entry(registration);
         // Nobody waits for the answer: the flight is its own.
-        drop(self.flights.ask(&entry, Instant::now(), Duration::ZERO));
+        drop(
+            self.flights
+                .ask(&entry, registration, Instant::now(), Duration::ZERO),
+        );
     }
 
-    /// What there is for a registration, without touching it.
-    pub fn condition(&self, registration: &Registration) -> Condition {
-        match self.slots.get(&registration.key) {
-            None => Condition::Cold,
-            Some(entry) => entry.condition(Instant::now()),
+    /// Forgets the slots of all other keys. A flight that is under way for one of them
+    /// lands where nobody looks.
+    pub fn retain(&self, keys: &HashSet<&TokenKey>) {
+        for (key, _) in &self.slots {
+            if !keys.contains(&**key) {
+                self.slots.invalidate(&*key);
+            }
         }
+    }
+
+    /// What there is for each key that has a slot. Looking does not count as use.
+    pub fn conditions(&self) -> HashMap<Arc<TokenKey>, Condition> {
+        let now = Instant::now();
+        self.slots
+            .iter()
+            .map(|(key, entry)| (Arc::clone(&*key), entry.condition(now)))
+            .collect()
     }
 
     /// Wakes whenever a flight has landed.

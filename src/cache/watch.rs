@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
+    Registration,
     entry::{Answer, Entry, News, Outcome},
     flight::Flights,
 };
@@ -17,6 +18,7 @@ use crate::{
 /// A watcher of one slot. It counts as use, and holds no queue: a slow one gets the latest.
 pub struct Watch {
     entry: Arc<Entry>,
+    registration: Arc<Registration>,
     flights: Arc<Flights>,
     news: watch::Receiver<News>,
     told: Option<Told>,
@@ -31,10 +33,15 @@ enum Told {
 }
 
 impl Watch {
-    pub(super) fn new(entry: Arc<Entry>, flights: Arc<Flights>) -> Self {
+    pub(super) fn new(
+        entry: Arc<Entry>,
+        registration: Arc<Registration>,
+        flights: Arc<Flights>,
+    ) -> Self {
         let news = entry.state().news();
         Self {
             entry,
+            registration,
             flights,
             news,
             told: None,
@@ -52,10 +59,14 @@ impl Watch {
             self.news.borrow_and_update();
             let now = Instant::now();
             self.entry.touch(now);
-            let outcome = match self.flights.ask(&self.entry, now, Duration::ZERO) {
-                Answer::Now(outcome) => outcome,
-                Answer::After(flight) => flight.landed().await,
-            };
+            let outcome =
+                match self
+                    .flights
+                    .ask(&self.entry, &self.registration, now, Duration::ZERO)
+                {
+                    Answer::Now(outcome) => outcome,
+                    Answer::After(flight) => flight.landed().await,
+                };
             let told = Some(Told::from(&outcome));
             if self.told != told {
                 self.told = told;

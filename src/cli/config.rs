@@ -8,10 +8,18 @@ use std::{
 
 use serde_json::json;
 
-use crate::config::{Config, EXAMPLE, Mistakes, Protection};
+use super::{
+    exit::{EXIT_CODES, failed},
+    output::Output,
+};
+use crate::{
+    app::{self, StartError},
+    config::{Config, EXAMPLE, Protection},
+};
 
-/// Arguments of `token-broker config`.
+/// The arguments of `config`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
 pub struct ConfigArgs {
     #[command(subcommand)]
     command: Command,
@@ -20,51 +28,57 @@ pub struct ConfigArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
     /// Report every mistake in a configuration, with its line and what to write instead
+    ///
+    /// The certificates, keys and credentials that it names are looked at too. With
+    /// mistakes in it the command has failed.
+    #[command(after_help = EXIT_CODES)]
     Check {
         /// The configuration file
         file: PathBuf,
-        /// How to report
-        #[arg(long, value_enum, default_value_t = Output::Text)]
+        /// What to print: a line for each mistake, or JSON with their lines and columns
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
         output: Output,
     },
     /// Print a commented configuration that shows every key
+    #[command(after_help = EXIT_CODES)]
     Example,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-}
-
-/// Runs the command. It ends with 0, or with 1 when the configuration has mistakes or the
-/// report cannot be written.
-pub fn run(args: &ConfigArgs) -> ExitCode {
+/// Runs `config`.
+pub fn run(args: ConfigArgs) -> ExitCode {
     match report(args, &mut io::stdout().lock(), &mut io::stderr().lock()) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) | Err(_) => ExitCode::FAILURE,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => failed(format_args!("cannot write the report: {error}")),
     }
 }
 
-fn report(args: &ConfigArgs, out: &mut impl Write, err: &mut impl Write) -> io::Result<bool> {
-    match &args.command {
-        Command::Example => out.write_all(EXAMPLE.as_bytes()).map(|()| true),
-        Command::Check { file, output } => match (Config::load(file), output) {
-            (Ok(config), Output::Text) => {
-                let file = file.display();
-                writeln!(out, "{file}: ok, {}", Count::of(&config)).map(|()| true)
-            }
-            (Err(mistakes), Output::Text) => writeln!(err, "{mistakes}").map(|()| false),
-            (Ok(config), Output::Json) => {
-                writeln!(out, "{}", Count::of(&config).json(file)).map(|()| true)
-            }
-            (Err(mistakes), Output::Json) => {
-                writeln!(out, "{}", mistakes_json(&mistakes)).map(|()| false)
-            }
-        },
+/// Whether there is nothing to mend.
+fn report(args: ConfigArgs, out: &mut impl Write, err: &mut impl Write) -> io::Result<bool> {
+    let (file, output) = match args.command {
+        Command::Example => return out.write_all(EXAMPLE.as_bytes()).map(|()| true),
+        Command::Check { file, output } => (file, output),
+    };
+    match (check(&file), output) {
+        (Ok(config), Output::Text) => {
+            let file = file.display();
+            writeln!(out, "{file}: ok, {}", Count::of(&config)).map(|()| true)
+        }
+        (Err(error), Output::Text) => writeln!(err, "{error}").map(|()| false),
+        (Ok(config), Output::Json) => {
+            writeln!(out, "{}", Count::of(&config).json(&file)).map(|()| true)
+        }
+        (Err(error), Output::Json) => {
+            writeln!(out, "{}", mistakes_json(&file, &error)).map(|()| false)
+        }
     }
+}
+
+/// The configuration, if a broker would start with it.
+fn check(file: &Path) -> Result<Config, StartError> {
+    let config = Config::load(file)?;
+    app::check(&config)?;
+    Ok(config)
 }
 
 /// What a configuration holds.
@@ -81,7 +95,7 @@ impl Count {
                 .destinations
                 .iter()
                 .map(|destination| match &destination.protection {
-                    Protection::Protected { applications, .. } => applications.len(),
+                    Protection::Protected(protected) => protected.applications.len(),
                     Protection::Unprotected => 0,
                 });
         let grants = config.destinations.iter().map(|d| d.grants.len());
@@ -117,20 +131,24 @@ impl std::fmt::Display for Count {
     }
 }
 
-fn mistakes_json(mistakes: &Mistakes) -> serde_json::Value {
-    let list: Vec<_> = mistakes
-        .as_slice()
-        .iter()
-        .map(|mistake| {
-            json!({
-                "line": mistake.at.map(|at| at.line),
-                "column": mistake.at.map(|at| at.column),
-                "message": mistake.message,
+fn mistakes_json(file: &Path, error: &StartError) -> serde_json::Value {
+    let list: Vec<_> = match error {
+        StartError::Config(mistakes) => mistakes
+            .as_slice()
+            .iter()
+            .map(|mistake| {
+                json!({
+                    "line": mistake.at.map(|at| at.line),
+                    "column": mistake.at.map(|at| at.column),
+                    "message": mistake.message,
+                })
             })
-        })
-        .collect();
+            .collect(),
+        // Every line is right by itself; what they name does not go together.
+        other => vec![json!({ "line": null, "column": null, "message": other.to_string() })],
+    };
     json!({
-        "file": mistakes.file().display().to_string(),
+        "file": file.display().to_string(),
         "ok": false,
         "mistakes": list,
     })
@@ -151,7 +169,7 @@ mod tests {
     fn run_with(arguments: &[&str]) -> (bool, String, String) {
         let cli = Cli::try_parse_from([&["config"], arguments].concat()).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let ok = report(&cli.args, &mut out, &mut err).unwrap();
+        let ok = report(cli.args, &mut out, &mut err).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (ok, text(out), text(err))
     }

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout as within};
 use url::Url;
 
-use super::duration::timeout;
+use super::{duration::timeout, exit::failed};
 
 /// No answer of the broker is longer; what listens there may be something else.
 const MAX_BODY: usize = 64 * 1024;
@@ -48,14 +48,12 @@ pub async fn run(args: HealthArgs) -> ExitCode {
             println!("{line}");
             ExitCode::SUCCESS
         }
+        // No error of ours, but the broker's answer.
         Ok((status, line)) => {
             eprintln!("{}: {line}", status.as_u16());
             ExitCode::FAILURE
         }
-        Err(error) => {
-            eprintln!("error: cannot ask {}: {error}", args.http);
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(format_args!("cannot ask {}: {error}", args.http)),
     }
 }
 

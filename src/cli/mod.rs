@@ -12,20 +12,21 @@ pub mod config;
 mod connection;
 pub mod dev;
 mod duration;
+mod exit;
 pub mod health;
+mod output;
 pub mod serve;
 mod signal;
 pub mod token;
 pub mod upstream;
 
-/// The exit code of a command that was called wrongly, as clap has it.
-const USAGE: u8 = 2;
+use self::exit::EXIT_CODES;
 
 /// Hands out OAuth 2 access tokens to services, so that no service holds a client secret.
 #[derive(Debug, Parser)]
 #[command(name = "token-broker", version)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 called wrongly.")]
+#[command(after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,16 +35,27 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Try a whole broker on this machine, with nothing to set up
+    #[command(after_help = EXIT_CODES)]
     Dev(dev::DevArgs),
     /// Run the broker
+    #[command(after_help = EXIT_CODES)]
     Serve(serve::ServeArgs),
     /// Check a configuration, or see an example of one
+    #[command(after_help = EXIT_CODES)]
     Config(config::ConfigArgs),
     /// Ask a broker for tokens
+    #[command(after_help = EXIT_CODES)]
     Token(token::TokenArgs),
     /// Exit with 0 when a broker can hand out tokens, for container probes
+    #[command(after_help = EXIT_CODES)]
     Health(health::HealthArgs),
     /// Serve a token endpoint that misbehaves on demand, to test against
+    ///
+    /// Prints its base URL, then serves until Ctrl-C. Paths:
+    /// `/destinations/{id}/token`, `/dataProviders/tokens` and `/oauth2/token`.
+    /// Any client id and secret is accepted unless applications are named.
+    /// Its tokens are worthless and spell for whom they were minted.
+    #[command(after_help = EXIT_CODES)]
     Upstream(upstream::UpstreamArgs),
 }
 
@@ -53,7 +65,7 @@ impl Cli {
         match self.command {
             Command::Dev(args) => dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
-            Command::Config(args) => config::run(&args),
+            Command::Config(args) => config::run(args),
             Command::Token(args) => token::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Upstream(args) => upstream::run(args).await,
@@ -73,9 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn every_command_and_argument_has_a_help_text() {
+    fn every_command_says_what_it_does_takes_and_ends_with() {
         fn check(command: &clap::Command) {
+            if command.get_name() == "help" {
+                return;
+            }
             assert!(command.get_about().is_some(), "{}", command.get_name());
+            let end = command.get_after_help().map(ToString::to_string);
+            assert_eq!(end.as_deref(), Some(EXIT_CODES), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{argument}");
             }

@@ -4,8 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::signal;
-use crate::{app::App, config::Config, telemetry};
+use super::{exit::failed, signal};
+use crate::{app::App, config::Reading, process, telemetry};
 
 /// The arguments of `serve`.
 #[derive(Debug, Args)]
@@ -20,27 +20,25 @@ pub struct ServeArgs {
     config: PathBuf,
 }
 
-/// Runs the broker until SIGTERM or SIGINT.
+/// Runs the broker until SIGTERM or SIGINT. SIGHUP makes it read its configuration anew.
 pub async fn run(args: ServeArgs) -> ExitCode {
-    let config = match Config::load(&args.config) {
-        Ok(config) => config,
+    process::keep_memory_private();
+    let reading = Reading::of(&args.config);
+    let telemetry = match &reading.config {
+        Ok(config) => &config.telemetry,
         Err(mistakes) => {
             eprintln!("{mistakes}");
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = telemetry::start(config.telemetry.log_level, config.telemetry.log_format) {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
+    if let Err(error) = telemetry::start(telemetry.log_level, telemetry.log_format) {
+        return failed(error);
     }
-    let app = match App::start(&config).await {
+    let app = match App::start_with(&args.config, reading).await {
         Ok(app) => app,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(error),
     };
-    signal::stop_requested().await;
+    signal::stop_requested(|| app.reload()).await;
     app.stop().await;
     ExitCode::SUCCESS
 }

@@ -2,15 +2,20 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for SIGINT or SIGTERM.
-pub(super) async fn stop_requested() {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt()).ok(),
-        signal(SignalKind::terminate()).ok(),
-    );
-    tokio::select! {
-        () = received(&mut interrupt) => {}
-        () = received(&mut terminate) => {}
+/// Waits for SIGINT or SIGTERM, and does what SIGHUP asks for meanwhile.
+pub(super) async fn stop_requested(on_hangup: impl Fn()) {
+    let [mut interrupt, mut terminate, mut hangup] = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ]
+    .map(|kind| signal(kind).ok());
+    loop {
+        tokio::select! {
+            () = received(&mut interrupt) => return,
+            () = received(&mut terminate) => return,
+            () = received(&mut hangup) => on_hangup(),
+        }
     }
 }
 

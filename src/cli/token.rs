@@ -5,12 +5,17 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{USAGE, connection::ConnectionArgs, duration::duration};
+use super::{
+    connection::ConnectionArgs,
+    duration::duration,
+    exit::{EXIT_CODES, called_wrongly, failed},
+    output::Output,
+};
 use crate::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     client::{self, ConnectError, Refusal, Settings},
@@ -33,6 +38,7 @@ enum TokenCommand {
     /// `curl -H "Authorization: Bearer $(token-broker token get DESTINATION)" …`.
     /// A failure is one line on standard error: a reason code, what to do about
     /// it, and when to try again if that can help.
+    #[command(after_help = EXIT_CODES)]
     Get(GetArgs),
 }
 
@@ -43,31 +49,23 @@ struct GetArgs {
     /// How long the token must still live, such as 5m
     #[arg(long, value_name = "DURATION", value_parser = validity)]
     min_validity: Option<prost_types::Duration>,
-    /// What to print
+    /// What to print: the token alone, or JSON with its type, its id and its expiry too
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    /// The token alone
-    Text,
-    /// The token, its type, its id and when it expires
-    Json,
-}
-
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
 enum GetError {
-    #[error("error: {0}")]
+    #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("error: the broker's answer lacks {0}; is it of the same version?")]
+    #[error("the broker's answer lacks {0}; is it of the same version?")]
     Incomplete(&'static str),
-    #[error("error: cannot write the token: {0}")]
+    #[error("cannot write the token: {0}")]
     Write(#[from] io::Error),
 }
 
@@ -77,10 +75,7 @@ pub async fn run(args: TokenArgs) -> ExitCode {
     let deadline = Instant::now() + args.connection.timeout;
     let settings = match args.connection.settings() {
         Ok(settings) => settings,
-        Err(missing) => {
-            eprintln!("error: {missing}");
-            return ExitCode::from(USAGE);
-        }
+        Err(missing) => return called_wrongly(missing),
     };
     let request = GetTokenRequest {
         destination_id: args.destination,
@@ -88,10 +83,12 @@ pub async fn run(args: TokenArgs) -> ExitCode {
     };
     match get(&settings, request, args.output, deadline).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
+        // No error of ours, but the broker's answer: its reason code comes first, for scripts.
+        Err(GetError::Refused(refusal)) => {
+            eprintln!("{refusal}");
             ExitCode::FAILURE
         }
+        Err(error) => failed(error),
     }
 }
 

@@ -11,18 +11,13 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 
-use super::{duration::duration, signal};
+use super::{duration::duration, exit::failed, signal};
 use crate::{
     secret::Secret,
     upstream::standin::{Behaviour, Expiry, Fault, Standin, StandinSettings},
 };
 
-/// Serve an Occtoo-shaped and OAuth 2 token endpoint that misbehaves on demand.
-///
-/// Prints its base URL, then serves until Ctrl-C. Paths:
-/// `/destinations/{id}/token`, `/dataProviders/tokens` and `/oauth2/token`.
-/// Any client id and secret is accepted unless applications are named.
-/// Its tokens are worthless and spell for whom they were minted.
+/// The arguments of `upstream`.
 #[derive(Args, Clone, Debug)]
 pub struct UpstreamArgs {
     /// Where to listen; port 0 takes any free port
@@ -146,14 +141,12 @@ pub enum UpstreamCommandError {
 pub async fn run(args: UpstreamArgs) -> ExitCode {
     match start(&args, &mut io::stdout()).await {
         Ok(standin) => {
-            signal::stop_requested().await;
+            // There is nothing to read anew.
+            signal::stop_requested(|| ()).await;
             standin.shutdown().await;
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error),
     }
 }
 

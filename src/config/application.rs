@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    credentials::Credentials, findings::Span, oauth2::ClientAuthentication, reader::Section,
-    unique::Unique, upstream::Kind, values,
-};
+use super::{credentials::Credentials, findings::Span, reader::Section, unique::Unique, values};
 use crate::{
     credential::{Credential, Proof},
     destination::ApplicationName,
+    upstream::{ClientAuthentication, Protocol},
 };
 
 /// An application that is registered for a destination.
@@ -56,15 +54,13 @@ impl Drafts {
         self.0.iter().map(|draft| draft.name.as_ref()).collect()
     }
 
-    /// Reports the credentials that prove nothing to an endpoint of this kind.
-    pub(super) fn check_proofs(
-        &self,
-        section: &Section<'_>,
-        kind: Kind,
-        authentication: ClientAuthentication,
-    ) {
-        let wants_key =
-            kind == Kind::OAuth2 && authentication == ClientAuthentication::PrivateKeyJwt;
+    /// Reports the credentials that prove nothing to an endpoint of this protocol.
+    pub(super) fn check_proofs(&self, section: &Section<'_>, protocol: &Protocol) {
+        let authentication = match protocol {
+            Protocol::OAuth2(settings) => Some(settings.client_authentication),
+            Protocol::Occtoo | Protocol::OcctooIngest => None,
+        };
+        let wants_key = authentication == Some(ClientAuthentication::PrivateKeyJwt);
         for draft in &self.0 {
             let Some(credential) = &draft.credential else {
                 continue;
@@ -75,14 +71,18 @@ impl Drafts {
                     "\"credential\" holds a client secret, but private_key_jwt needs a private key"
                         .to_owned()
                 }
-                (Proof::PrivateKey { .. }, false) if kind == Kind::OAuth2 => format!(
-                    "\"credential\" holds a private key, but {} needs a client secret: write client_authentication = \"private_key_jwt\"",
-                    authentication.as_str()
-                ),
-                (Proof::PrivateKey { .. }, false) => format!(
-                    "\"credential\" holds a private key, but {} needs a client secret",
-                    kind.as_str()
-                ),
+                (Proof::PrivateKey { .. }, false) => {
+                    let (needs_secret, advice) = match authentication {
+                        Some(authentication) => (
+                            authentication.as_str(),
+                            ": write client_authentication = \"private_key_jwt\"",
+                        ),
+                        None => (protocol.name(), ""),
+                    };
+                    format!(
+                        "\"credential\" holds a private key, but {needs_secret} needs a client secret{advice}"
+                    )
+                }
             };
             section.findings().report(&draft.credential_at, message);
         }

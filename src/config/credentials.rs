@@ -10,6 +10,7 @@ use crate::credential::{Credential, CredentialRef, CredentialStore, Environment,
 /// The stores that references lead to.
 pub(super) struct Credentials<'a> {
     mounted: Directory,
+    folder: &'a Folder,
     environment: &'a Environment,
 }
 
@@ -23,7 +24,7 @@ enum Directory {
 impl<'a> Credentials<'a> {
     pub(super) fn read(
         section: Section<'_>,
-        folder: &Folder,
+        folder: &'a Folder,
         environment: &'a Environment,
     ) -> Self {
         let directory = section.optional("directory", |value| folder.directory(value));
@@ -35,6 +36,7 @@ impl<'a> Credentials<'a> {
         section.finish();
         Self {
             mounted,
+            folder,
             environment,
         }
     }
@@ -45,7 +47,10 @@ impl<'a> Credentials<'a> {
             CredentialRef::parse(values::text(reference)?).map_err(|e| e.to_string())?;
         let loaded = match (&reference, &self.mounted) {
             (CredentialRef::Environment(name), _) => self.environment.load(name),
-            (CredentialRef::File(name), Directory::Right(mounted)) => mounted.load(name),
+            (CredentialRef::File(name), Directory::Right(mounted)) => {
+                self.folder.look_at(mounted.files(name));
+                mounted.load(name)
+            }
             (CredentialRef::File(_), Directory::Wrong) => return Ok(None),
             (CredentialRef::File(_), Directory::NotWritten) => {
                 return Err(

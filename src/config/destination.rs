@@ -1,18 +1,24 @@
 //! `[[destination]]`: what callers ask for.
 
+use std::sync::Arc;
+
 use super::{
     application::{Application, Drafts},
     credentials::Credentials,
     endpoint::token_url,
     grant::Grant,
-    oauth2::OAuth2,
+    kind::Kind,
+    oauth2,
     reader::Section,
     unique::Unique,
-    upstream::{Draft, Endpoint, Kind},
+    upstream::{Draft, SharedEndpoint, Upstream},
     upstreams::Upstreams,
     values,
 };
-use crate::destination::DestinationId;
+use crate::{
+    destination::DestinationId,
+    upstream::{Endpoint, Protocol},
+};
 
 /// A destination.
 #[derive(Clone, Debug)]
@@ -35,17 +41,20 @@ pub enum Protection {
     /// It is public and has no credentials.
     Unprotected,
     /// It wants a token.
-    Protected {
-        /// The place of its upstream in [`Config::upstreams`](super::Config::upstreams).
-        upstream: usize,
-        /// For Occtoo destinations the base URL, without a slash at the end; otherwise
-        /// the URL of the token endpoint.
-        endpoint: String,
-        /// What an OAuth 2 endpoint is asked for; present exactly for that kind.
-        oauth2: Option<OAuth2>,
-        /// The applications registered for it; at least one.
-        applications: Vec<Application>,
-    },
+    Protected(Box<Protected>),
+}
+
+/// How the tokens of a destination are minted.
+#[derive(Clone, Debug)]
+pub struct Protected {
+    /// Its upstream, one of [`Config::upstreams`](super::Config::upstreams).
+    pub upstream: Arc<Upstream>,
+    /// How the endpoint is spoken to, and what it is asked for.
+    pub protocol: Protocol,
+    /// The base URL or the token endpoint, as the protocol has it.
+    pub endpoint: Endpoint,
+    /// The applications registered for it; at least one.
+    pub applications: Vec<Application>,
 }
 
 impl Destination {
@@ -83,7 +92,8 @@ impl Destination {
             report_protected_keys(&section, upstreams);
             Some(Protection::Unprotected)
         } else {
-            read_protected(&section, upstreams, id.as_ref(), applications)
+            let read = read_protected(&section, upstreams, id.as_ref(), applications);
+            read.map(Box::new).map(Protection::Protected)
         };
         section.finish();
         Some(Self {
@@ -102,7 +112,7 @@ fn report_protected_keys(section: &Section<'_>, upstreams: &mut Upstreams) {
     if let Some(Err(problem)) = name.map(|name| upstreams.resolve(name)) {
         section.report("upstream", &problem);
     }
-    for key in ["warm", "application"].iter().chain(&OAuth2::KEYS) {
+    for key in ["warm", "application"].iter().chain(&oauth2::KEYS) {
         if section.has(key) {
             section.report(
                 key,
@@ -117,24 +127,24 @@ fn read_protected(
     upstreams: &mut Upstreams,
     id: Option<&DestinationId>,
     applications: Drafts,
-) -> Option<Protection> {
+) -> Option<Protected> {
     if section.lacks("application") {
         let message = "the destination has no application: write [[destination.application]] with name and credential, or unprotected = true";
         section
             .findings()
             .report_absence(&section.header(), message);
     }
-    let oauth2 = OAuth2::read(section);
+    let oauth2 = oauth2::read(section);
     let own_endpoint = section.optional("endpoint", values::text);
-    let upstream = section.required("upstream", "\"occtoo\"", |value| {
+    let draft = section.required("upstream", "\"occtoo\"", |value| {
         upstreams.resolve(values::text(value)?)
-    });
-    let draft = upstreams.draft(upstream?)?;
+    })?;
     let kind = draft.kind?;
-    applications.check_proofs(section, kind, oauth2.client_authentication);
+    let protocol = kind.protocol(oauth2);
+    applications.check_proofs(section, &protocol);
     let endpoint = endpoint(section, own_endpoint, draft);
     if kind != Kind::OAuth2 {
-        report_oauth2_keys(section, kind);
+        report_oauth2_keys(section, &protocol);
     }
     // As a segment of a URL's path these lead to another path.
     if kind == Kind::Occtoo && id.is_some_and(|id| matches!(id.as_str(), "." | "..")) {
@@ -143,18 +153,18 @@ fn read_protected(
             "must be the id that Occtoo Studio shows, a dashed GUID",
         );
     }
-    Some(Protection::Protected {
-        upstream: upstream?,
+    Some(Protected {
+        upstream: Arc::clone(&draft.upstream),
+        protocol,
         endpoint: endpoint?,
-        oauth2: (kind == Kind::OAuth2).then_some(oauth2),
         applications: applications.finish(),
     })
 }
 
 /// The destination's own endpoint, or else that of its upstream.
-fn endpoint(section: &Section<'_>, own: Option<&str>, draft: &Draft) -> Option<String> {
+fn endpoint(section: &Section<'_>, own: Option<&str>, draft: &Draft) -> Option<Endpoint> {
     if let Some(own) = own {
-        let parsed = token_url(own, draft.reach());
+        let parsed = token_url(own, &draft.upstream.http);
         return parsed
             .map_err(|problem| section.report("endpoint", &problem))
             .ok();
@@ -163,22 +173,20 @@ fn endpoint(section: &Section<'_>, own: Option<&str>, draft: &Draft) -> Option<S
         return None;
     }
     match &draft.endpoint {
-        Endpoint::Right(endpoint) => Some(endpoint.clone()),
-        Endpoint::Wrong => None,
-        Endpoint::None => {
+        SharedEndpoint::Right(endpoint) => Some(endpoint.clone()),
+        SharedEndpoint::Wrong => None,
+        SharedEndpoint::None => {
             section.report_missing("endpoint", "\"https://...\", here or in its [[upstream]]");
             None
         }
     }
 }
 
-fn report_oauth2_keys(section: &Section<'_>, kind: Kind) {
-    for key in OAuth2::KEYS {
+fn report_oauth2_keys(section: &Section<'_>, protocol: &Protocol) {
+    let problem = format!("is only for oauth2, not for {}: remove it", protocol.name());
+    for key in oauth2::KEYS {
         if section.has(key) {
-            section.report(
-                key,
-                &format!("is only for oauth2, not for {}: remove it", kind.as_str()),
-            );
+            section.report(key, &problem);
         }
     }
 }

@@ -1,27 +1,48 @@
 //! The files that a configuration names.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    fmt::Display,
+    path::{Path, PathBuf},
+};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use toml::de::DeValue;
-use zeroize::Zeroizing;
 
-use super::values;
-use crate::small_file;
+use super::{files::Files, values};
+use crate::pem_file;
 
-/// The largest PEM file, in bytes. All the root certificates of the web take a fifth of it.
-const MAX_PEM: u64 = 1024 * 1024;
-
-/// The folder of the configuration file, from which relative paths start.
-pub(super) struct Folder(PathBuf);
+/// The folder of the configuration file, from which relative paths start. It remembers
+/// what was looked at, so that a change of any of it can be noticed.
+pub(super) struct Folder {
+    path: PathBuf,
+    files: RefCell<Files>,
+}
 
 impl Folder {
     pub(super) fn of(file: &Path) -> Self {
-        Self(file.parent().unwrap_or(Path::new("")).to_owned())
+        let folder = Self {
+            path: file.parent().unwrap_or(Path::new("")).to_owned(),
+            files: RefCell::default(),
+        };
+        folder.look_at([file.to_owned()]);
+        folder
+    }
+
+    /// Remembers files that are about to be read.
+    pub(super) fn look_at(&self, files: impl IntoIterator<Item = PathBuf>) {
+        let mut looked_at = self.files.borrow_mut();
+        files.into_iter().for_each(|file| looked_at.look_at(file));
+    }
+
+    /// Everything that was looked at.
+    pub(super) fn into_files(self) -> Files {
+        self.files.into_inner()
     }
 
     pub(super) fn path(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
-        values::line(value).map(|text| self.0.join(text))
+        let path = values::line(value).map(|text| self.path.join(text))?;
+        self.look_at([path.clone()]);
+        Ok(path)
     }
 
     pub(super) fn directory(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
@@ -35,39 +56,40 @@ impl Folder {
     /// A PEM file with at least one certificate.
     pub(super) fn certificates(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         let path = self.path(value)?;
-        certificates_in(&path).map(|_| path)
+        match pem_file::certificates(&path) {
+            Ok(_) => Ok(path),
+            Err(error) => Err(names(&path, error)),
+        }
     }
 
     /// The contents of such a file.
     pub(super) fn certificate_text(&self, value: &DeValue<'_>) -> Result<Vec<u8>, String> {
-        certificates_in(&self.path(value)?).map(|bytes| bytes.to_vec())
+        let path = self.path(value)?;
+        match pem_file::certificates(&path) {
+            Ok(file) => Ok(file.bytes.to_vec()),
+            Err(error) => Err(names(&path, error)),
+        }
+    }
+
+    /// A PEM file with at least one certificate revocation list.
+    pub(super) fn revocation_lists(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
+        let path = self.path(value)?;
+        match pem_file::revocation_lists(&path) {
+            Ok(_) => Ok(path),
+            Err(error) => Err(names(&path, error)),
+        }
     }
 
     /// A PEM file with a private key.
     pub(super) fn private_key(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         let path = self.path(value)?;
-        let bytes = read(&path)?;
-        // The error of the parser quotes the line that it stumbled over, so it is dropped.
-        match PrivateKeyDer::from_pem_slice(&bytes) {
+        match pem_file::private_key(&path) {
             Ok(_) => Ok(path),
-            Err(_) => Err(names(&path, "holds no private key in PEM")),
+            Err(error) => Err(names(&path, error)),
         }
     }
 }
 
-fn certificates_in(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let bytes = read(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    if certificates.map_or(0, |certificates| certificates.len()) == 0 {
-        return Err(names(path, "holds no certificates in PEM"));
-    }
-    Ok(bytes)
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    small_file::read(path, MAX_PEM).map_err(|error| names(path, &error.to_string()))
-}
-
-fn names(path: &Path, problem: &str) -> String {
+fn names(path: &Path, problem: impl Display) -> String {
     format!("names {:?}, which {problem}", path.to_string_lossy())
 }

@@ -9,10 +9,12 @@ mod cache;
 mod credentials;
 mod destination;
 mod endpoint;
+mod files;
 mod findings;
 mod folder;
 mod grant;
 mod http;
+mod kind;
 mod mistakes;
 mod oauth2;
 mod reader;
@@ -24,7 +26,7 @@ mod upstream;
 mod upstreams;
 mod values;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use toml::de::DeTable;
 
@@ -36,17 +38,17 @@ use crate::{credential::Environment, small_file};
 
 pub use application::Application;
 pub use cache::CacheSettings;
-pub use destination::{Destination, Protection};
+pub use destination::{Destination, Protected, Protection};
+pub use files::Files;
 pub use grant::Grant;
 pub use http::Http;
 pub use mistakes::{Mistake, Mistakes, Position};
-pub use oauth2::{ClientAuthentication, OAuth2};
-pub use server::Server;
+pub use server::{ConnectionLimits, Server, TlsFiles, TlsVersion};
 pub use telemetry::{LogFormat, Telemetry};
-pub use upstream::{Kind, Upstream};
+pub use upstream::Upstream;
 
 /// A commented configuration that shows every key.
-pub const EXAMPLE: &str = include_str!("../../config/example.toml");
+pub const EXAMPLE: &str = include_str!("../../deploy/token-broker.toml");
 
 /// The largest configuration, in bytes: some ten thousand destinations.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -62,8 +64,9 @@ pub struct Config {
     pub cache: CacheSettings,
     /// What an operator sees.
     pub telemetry: Telemetry,
-    /// The upstreams that destinations use.
-    pub upstreams: Vec<Upstream>,
+    /// The upstreams that are written, whether or not a destination uses them, and those
+    /// built-in ones that destinations use.
+    pub upstreams: Vec<Arc<Upstream>>,
     /// The destinations, in file order.
     pub destinations: Vec<Destination>,
 }
@@ -75,7 +78,7 @@ impl Config {
     /// # Errors
     /// Every mistake in it.
     pub fn load(file: &Path) -> Result<Self, Mistakes> {
-        Self::load_with(file, &Environment::of_process())
+        Reading::of(file).config
     }
 
     /// Reads a configuration file with another environment than that of the process.
@@ -83,13 +86,7 @@ impl Config {
     /// # Errors
     /// Every mistake in it.
     pub fn load_with(file: &Path, environment: &Environment) -> Result<Self, Mistakes> {
-        let whole = |message| vec![Mistake { at: None, message }];
-        let text = small_file::read(file, MAX_FILE)
-            .map_err(|error| Mistakes::new(file, whole(format!("the file {error}"))))?;
-        let folder = Folder::of(file);
-        decode(&text)
-            .and_then(|text| Self::read(text, &folder, environment))
-            .map_err(|found| Mistakes::new(file, found))
+        Reading::with(file, environment).config
     }
 
     fn read(text: &str, folder: &Folder, environment: &Environment) -> Result<Self, Vec<Mistake>> {
@@ -102,6 +99,36 @@ impl Config {
         match config {
             Some(config) if found.is_empty() => Ok(config),
             _ => Err(found),
+        }
+    }
+}
+
+/// A configuration that was read, and what it was read from.
+pub struct Reading {
+    /// Every file that was looked at; another reading is due when one has changed.
+    pub files: Files,
+    /// The configuration, or every mistake in it.
+    pub config: Result<Config, Mistakes>,
+}
+
+impl Reading {
+    /// Reads a configuration file, and the files that it names.
+    pub fn of(file: &Path) -> Self {
+        Self::with(file, &Environment::of_process())
+    }
+
+    fn with(file: &Path, environment: &Environment) -> Self {
+        let folder = Folder::of(file);
+        let config = match small_file::read(file, MAX_FILE) {
+            Ok(text) => decode(&text).and_then(|text| Config::read(text, &folder, environment)),
+            Err(error) => Err(vec![Mistake {
+                at: None,
+                message: format!("the file {error}"),
+            }]),
+        };
+        Self {
+            config: config.map_err(|found| Mistakes::new(file, found)),
+            files: folder.into_files(),
         }
     }
 }

@@ -5,7 +5,11 @@ use std::{fs, time::Duration};
 use tempfile::TempDir;
 
 use super::*;
-use crate::credential::Proof;
+use crate::{
+    admission::Shares,
+    credential::Proof,
+    upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
+};
 
 mod fuzz;
 
@@ -104,6 +108,26 @@ impl Site {
     }
 }
 
+fn url(text: &str) -> Endpoint {
+    Endpoint::parse(text).unwrap()
+}
+
+#[track_caller]
+fn protected(destination: &Destination) -> &Protected {
+    match &destination.protection {
+        Protection::Protected(protected) => protected,
+        Protection::Unprotected => panic!("{} is protected", destination.id),
+    }
+}
+
+#[track_caller]
+fn oauth2(destination: &Destination) -> &OAuth2Settings {
+    match &protected(destination).protocol {
+        Protocol::OAuth2(settings) => settings,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Reads configurations that are separated by `---` and followed by the mistakes that are
 /// expected in them, each after `=>`.
 #[track_caller]
@@ -137,7 +161,7 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        22,
+        30,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
@@ -155,7 +179,7 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && key != "ca"
+        && !["ca", "crl", "trust_domains"].contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -168,13 +192,29 @@ fn the_example_is_read_into_the_documented_values() {
         config.server,
         Server {
             listen: "127.0.0.1:7443".parse().unwrap(),
-            cert: folder.join("tls/server.pem"),
-            key: folder.join("tls/server-key.pem"),
-            client_ca: folder.join("tls/client-ca.pem"),
+            tls: TlsFiles {
+                cert: folder.join("tls/server.pem"),
+                key: folder.join("tls/server-key.pem"),
+                client_ca: folder.join("tls/client-ca.pem"),
+                crl: Vec::new(),
+                crl_lenient: false,
+                min_version: TlsVersion::Tls13,
+            },
             request_timeout: Duration::from_secs(30),
-            handshake_timeout: Duration::from_secs(3),
-            drain_timeout: Duration::from_secs(10),
-            max_connections: 10_000,
+            connections: ConnectionLimits {
+                count: 10_000,
+                handshake: Duration::from_secs(3),
+                first_request: Duration::from_secs(10),
+                idle: Duration::from_secs(3600),
+                age: Duration::from_secs(7200),
+                drain: Duration::from_secs(10),
+                trust_domains: Vec::new(),
+            },
+            shares: Shares {
+                connections_per_caller: 2000,
+                calls_per_second: 10_000.try_into().unwrap(),
+                calls: 20_000,
+            },
         }
     );
     let listen = "127.0.0.1:9464".parse().unwrap();
@@ -186,18 +226,16 @@ fn the_example_is_read_into_the_documented_values() {
     let [occtoo, provider] = config.upstreams.as_slice() else {
         panic!("two upstreams are written")
     };
-    assert_eq!(occtoo.kind, Kind::Occtoo);
-    assert_eq!(occtoo.connect_timeout, Duration::from_secs(3));
-    assert_eq!(occtoo.timeout, Duration::from_secs(5));
+    assert_eq!(occtoo.name, "occtoo");
+    assert_eq!(occtoo.http.connect_timeout, Duration::from_secs(3));
+    assert_eq!(occtoo.http.total_timeout, Duration::from_secs(5));
     assert_eq!(occtoo.concurrency, 16);
     assert_eq!(occtoo.lifetimes.default, Duration::from_secs(3600));
     assert_eq!(occtoo.lifetimes.max, Duration::from_secs(86_400));
-    assert!(!occtoo.plain_http && !occtoo.allow_loopback && !occtoo.allow_private);
-    assert_eq!(occtoo.ca, None);
-    assert_eq!(
-        (provider.name.as_str(), provider.kind),
-        ("identity-provider", Kind::OAuth2)
-    );
+    assert!(!occtoo.http.plain_http);
+    assert_eq!(occtoo.http.addresses, AddressRule::default());
+    assert_eq!(occtoo.http.ca_pem, None);
+    assert_eq!(provider.name, "identity-provider");
 }
 
 #[test]
@@ -216,16 +254,15 @@ fn the_destinations_of_the_example_are_read() {
         "product-catalogue-v2"
     );
     assert!(!catalogue.warm);
-    let Protection::Protected {
-        upstream: 0,
+    let Protected {
+        upstream,
+        protocol,
         endpoint,
-        oauth2: None,
         applications,
-    } = &catalogue.protection
-    else {
-        panic!("{:?}", catalogue.protection)
-    };
-    assert_eq!(endpoint, "https://destinations.occtoo.com");
+    } = protected(catalogue);
+    assert!(Arc::ptr_eq(upstream, &config.upstreams[0]));
+    assert_eq!(*protocol, Protocol::Occtoo);
+    assert_eq!(*endpoint, url("https://destinations.occtoo.com"));
     assert_eq!(applications[0].name.as_str(), "shop");
     assert_eq!(applications[0].credential.client_id, "shop-id");
     assert_eq!(applications[1].credential.client_id, "depot-id");
@@ -241,16 +278,15 @@ fn the_destinations_of_the_example_are_read() {
         .collect();
     assert_eq!(grants, [(2, "shop"), (1, "depot")]);
 
-    let Protection::Protected {
-        upstream: 1,
+    let Protected {
+        upstream,
         endpoint,
-        oauth2: Some(oauth2),
         applications,
-    } = &invoices.protection
-    else {
-        panic!("{:?}", invoices.protection)
-    };
-    assert_eq!(endpoint, "https://auth.example/oauth2/token");
+        ..
+    } = protected(invoices);
+    assert!(Arc::ptr_eq(upstream, &config.upstreams[1]));
+    assert_eq!(*endpoint, url("https://auth.example/oauth2/token"));
+    let oauth2 = oauth2(invoices);
     assert_eq!(
         oauth2.client_authentication,
         ClientAuthentication::PrivateKeyJwt
@@ -311,37 +347,20 @@ credential = "file:shop"
 "#,
         )
         .unwrap();
-    let kinds: Vec<_> = config
-        .upstreams
-        .iter()
-        .map(|upstream| upstream.kind)
-        .collect();
-    assert_eq!(kinds, [Kind::OcctooIngest, Kind::OAuth2]);
-    let endpoints: Vec<_> = config
-        .destinations
-        .iter()
-        .map(|destination| match &destination.protection {
-            Protection::Protected {
-                upstream, endpoint, ..
-            } => (*upstream, endpoint.as_str()),
-            Protection::Unprotected => panic!("all are protected"),
-        })
-        .collect();
-    assert_eq!(
-        endpoints,
-        [
-            (0, "https://ingest.occtoo.com/dataProviders/tokens"),
-            (1, "https://auth.example/token?tenant=1"),
-            (0, "https://ingest.occtoo.com/dataProviders/tokens"),
-        ]
-    );
-    let Protection::Protected {
-        oauth2: Some(oauth2),
-        ..
-    } = &config.destinations[1].protection
-    else {
-        panic!("it is an OAuth 2 destination")
-    };
+    assert_eq!(config.upstreams.len(), 2);
+    let ingest = "https://ingest.occtoo.com/dataProviders/tokens";
+    let token = "https://auth.example/token?tenant=1";
+    let read: Vec<_> = config.destinations.iter().map(protected).collect();
+    for (read, upstream, name, endpoint) in [
+        (read[0], 0, "occtoo-ingest", ingest),
+        (read[1], 1, "oauth2/client_secret_basic", token),
+        (read[2], 0, "occtoo-ingest", ingest),
+    ] {
+        assert!(Arc::ptr_eq(&read.upstream, &config.upstreams[upstream]));
+        assert_eq!(read.protocol.name(), name);
+        assert_eq!(read.endpoint, url(endpoint));
+    }
+    let oauth2 = oauth2(&config.destinations[1]);
     let names: Vec<_> = oauth2
         .parameters
         .iter()
@@ -349,6 +368,34 @@ credential = "file:shop"
         .collect();
     assert_eq!(names, ["z", "a", "m"], "in file order");
     assert_eq!(oauth2.resource, ["https://a.example", "urn:b"]);
+}
+
+#[test]
+fn every_client_authentication_is_read_by_its_registered_name() {
+    let site = Site::new();
+    for known in ClientAuthentication::ALL {
+        let credential = match known {
+            ClientAuthentication::PrivateKeyJwt => "accounting",
+            _ => "shop",
+        };
+        let name = known.as_str();
+        let config = site.destination(&format!(
+            r#"
+[[destination]]
+id = "a"
+upstream = "oauth2"
+endpoint = "https://auth.example/token"
+client_authentication = "{name}"
+[[destination.application]]
+name = "shop"
+credential = "file:{credential}"
+[[destination.grant]]
+callers = ["spiffe://td/a"]
+"#
+        ));
+        let config = config.unwrap();
+        assert_eq!(oauth2(&config.destinations[0]).client_authentication, known);
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! All upstreams, and finding the one that a destination means.
 
+use std::sync::Arc;
+
 use super::{
     folder::Folder,
+    kind::Kind,
     reader::Section,
     suggestion::{instead_of, quoted},
     unique::Unique,
-    upstream::{Draft, Kind, Upstream},
+    upstream::{Draft, Upstream},
 };
 
 /// The upstreams that are written, and then the built-in ones that destinations mean.
@@ -21,32 +24,33 @@ impl Upstreams {
         Self(drafts)
     }
 
-    /// The place of the upstream that a destination names.
-    pub(super) fn resolve(&mut self, name: &str) -> Result<usize, String> {
-        let written = self.0.iter().position(|draft| draft.upstream.name == name);
-        if let Some(place) = written {
-            return Ok(place);
-        }
-        let Some(kind) = Kind::parse(name) else {
-            let written = self.0.iter().map(|draft| draft.upstream.name.as_str());
-            let mut known: Vec<_> = written.chain(Kind::ALL.map(|(kind, _)| kind)).collect();
-            known.sort_unstable();
-            known.dedup();
-            return Err(format!(
-                "names {}, which is no [[upstream]]: {}",
-                quoted(name),
-                instead_of(name, &known)
-            ));
+    /// The upstream that a destination names.
+    pub(super) fn resolve(&mut self, name: &str) -> Result<&Draft, String> {
+        let known = self.0.iter().position(|draft| draft.upstream.name == name);
+        let place = match (known, Kind::parse(name)) {
+            (Some(place), _) => place,
+            (None, Some(kind)) => {
+                self.0.push(Draft::built_in(name, kind));
+                self.0.len() - 1
+            }
+            (None, None) => return Err(self.unknown(name)),
         };
-        self.0.push(Draft::built_in(kind));
-        Ok(self.0.len() - 1)
+        Ok(&self.0[place])
     }
 
-    pub(super) fn draft(&self, place: usize) -> Option<&Draft> {
-        self.0.get(place)
-    }
-
-    pub(super) fn finish(self) -> Vec<Upstream> {
+    pub(super) fn finish(self) -> Vec<Arc<Upstream>> {
         self.0.into_iter().map(|draft| draft.upstream).collect()
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let written = self.0.iter().map(|draft| draft.upstream.name.as_str());
+        let mut known: Vec<_> = written.chain(Kind::ALL.map(|(kind, _)| kind)).collect();
+        known.sort_unstable();
+        known.dedup();
+        format!(
+            "names {}, which is no [[upstream]]: {}",
+            quoted(name),
+            instead_of(name, &known)
+        )
     }
 }

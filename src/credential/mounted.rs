@@ -22,6 +22,14 @@ impl Mounted {
     pub fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
+
+    /// Where the parts of a credential are, or would be.
+    pub fn files(&self, name: &str) -> impl Iterator<Item = PathBuf> + use<> {
+        let folder = self.directory.join(name);
+        ["client_id", "client_secret", "private_key", "key_id"]
+            .into_iter()
+            .map(move |part| folder.join(part))
+    }
 }
 
 impl CredentialStore for Mounted {

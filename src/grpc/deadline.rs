@@ -7,11 +7,12 @@ use tonic::metadata::MetadataMap;
 /// The caller's deadline from `grpc-timeout`, or the longest one where it is absent,
 /// malformed or longer (gRPC over HTTP/2, "Timeout").
 pub(super) fn of(metadata: &MetadataMap, longest: Duration) -> Duration {
-    metadata
-        .get("grpc-timeout")
-        .and_then(|value| value.to_str().ok())
-        .and_then(parse)
-        .map_or(longest, |asked| asked.min(longest))
+    asked(metadata).map_or(longest, |asked| asked.min(longest))
+}
+
+/// The caller's deadline, if it set a well-formed one.
+pub(super) fn asked(metadata: &MetadataMap) -> Option<Duration> {
+    parse(metadata.get("grpc-timeout")?.to_str().ok()?)
 }
 
 /// One to eight digits and a unit.

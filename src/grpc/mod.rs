@@ -7,6 +7,10 @@ mod token_service;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{
+    middleware::{self, Next},
+    response::Response,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -15,8 +19,9 @@ use tonic_health::pb::health_server::HealthServer;
 pub use self::health::Readiness;
 use self::{health::HealthService, token_service::TokenService};
 use crate::{
+    admission::Connected,
     api::{self, v1::token_broker_server::TokenBrokerServer},
-    broker::Broker,
+    broker::{Broker, CallError},
     metrics::Metrics,
 };
 
@@ -52,9 +57,22 @@ impl Door {
             HealthServer::new(HealthService(self.readiness)).max_decoding_message_size(MAX_REQUEST);
         let tokens = TokenService::new(self.broker, self.metrics, self.max_deadline, self.stop);
         let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
-        Ok(Routes::new(tokens)
+        let routes = Routes::new(tokens)
             .add_service(health)
             .add_service(reflection)
-            .prepare())
+            .into_axum_router()
+            .layer(middleware::from_fn(identified));
+        Ok(Routes::from(routes).prepare())
     }
+}
+
+/// Answers everything from a peer whose certificate names no caller, so that none of it
+/// reaches a service.
+async fn identified(request: axum::extract::Request, next: Next) -> Response {
+    if request.extensions().get::<Arc<Connected>>().is_none() {
+        return status::status(CallError::CallerUnidentified)
+            .into_http::<tonic::body::Body>()
+            .map(axum::body::Body::new);
+    }
+    next.run(request).await
 }

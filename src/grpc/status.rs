@@ -79,17 +79,25 @@ fn code_and_message(error: CallError) -> (Code, &'static str) {
             ),
             FailureReason::Unavailable => (
                 Code::Unavailable,
-                "the destination's token endpoint cannot be reached and there is no valid token: try again after the retry delay",
+                "the destination's token endpoint cannot be reached, and there is no token that is valid for long enough: try again after the retry delay",
             ),
             FailureReason::Throttled => (
                 Code::Unavailable,
-                "the destination's token endpoint limits requests and there is no valid token: try again after the retry delay",
+                "the destination's token endpoint limits requests, and there is no token that is valid for long enough: try again after the retry delay",
             ),
             FailureReason::Malformed => (
                 Code::Unavailable,
                 "the destination's token endpoint gave no usable token: try again after the retry delay",
             ),
         },
+        CallError::Overloaded { .. } => (
+            Code::ResourceExhausted,
+            "the broker has too many calls under way: try again after the retry delay",
+        ),
+        CallError::CallerRate { .. } => (
+            Code::ResourceExhausted,
+            "this caller makes too many calls in a second: try again after the retry delay, and keep the token until it expires",
+        ),
         CallError::DeadlineExceeded => (
             Code::DeadlineExceeded,
             "the deadline passed before there was a token: allow more time",
@@ -103,6 +111,9 @@ fn retry_delay(error: CallError) -> Option<Duration> {
         CallError::Refused(Refusal::Failed { reason, retry_at }) if !reason.needs_an_operator() => {
             let left = retry_at.saturating_duration_since(Instant::now());
             Some(left.max(LEAST_RETRY_DELAY))
+        }
+        CallError::Overloaded { retry_in } | CallError::CallerRate { retry_in } => {
+            Some(retry_in.max(LEAST_RETRY_DELAY))
         }
         _ => None,
     }
@@ -191,6 +202,22 @@ mod tests {
                 failed(FailureReason::Malformed),
                 Code::Unavailable,
                 "UPSTREAM_MALFORMED",
+                true,
+            ),
+            (
+                CallError::Overloaded {
+                    retry_in: Duration::ZERO,
+                },
+                Code::ResourceExhausted,
+                "OVERLOADED",
+                true,
+            ),
+            (
+                CallError::CallerRate {
+                    retry_in: Duration::ZERO,
+                },
+                Code::ResourceExhausted,
+                "CALLER_RATE",
                 true,
             ),
             (

@@ -6,7 +6,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::debug;
@@ -16,6 +16,7 @@ use super::{
     status::{status, unavailable},
 };
 use crate::{
+    admission::{Call, Connected},
     api::v1::{
         GetTokenRequest, GetTokenResponse, ReportOutcome, ReportRejectedRequest,
         ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
@@ -24,7 +25,6 @@ use crate::{
     broker::{Broker, CallError, Granted},
     clock::Instant,
     destination::DestinationId,
-    identity::{CallerId, Peer},
     metrics::Metrics,
     slot::Report,
     token::{Token, TokenId},
@@ -58,12 +58,18 @@ impl TokenService {
         }
     }
 
-    /// Parses what every call begins with, and asks the policy.
-    fn authorise<T>(&self, request: &Request<T>, destination: &str) -> Result<Granted, CallError> {
-        let caller = caller(request)?;
+    /// Lets the call in, parses what every call begins with, and asks the policy.
+    fn authorise<T>(
+        &self,
+        request: &Request<T>,
+        destination: &str,
+    ) -> Result<(Call, Granted), CallError> {
+        let peer = peer(request)?;
+        let call = peer.call()?;
         let destination =
             DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
-        self.broker.authorise(caller, &destination)
+        let granted = self.broker.authorise(peer.id(), &destination)?;
+        Ok((call, granted))
     }
 
     /// Counts and logs an answered call, and turns its error into a status.
@@ -77,7 +83,7 @@ impl TokenService {
         let destination = granted.map_or("", |granted| granted.destination.as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         self.metrics.call(DOOR, destination, outcome);
-        let caller = caller(request).map_or("", CallerId::as_str);
+        let caller = peer(request).map_or("", |peer| peer.id().as_str());
         debug!(caller, destination, outcome, "answered");
         result.map(Response::new).map_err(status)
     }
@@ -92,16 +98,15 @@ impl TokenBroker for TokenService {
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
         let body = request.get_ref();
-        let granted = match self.authorise(&request, &body.destination_id) {
+        let (_call, granted) = match self.authorise(&request, &body.destination_id) {
             Ok(granted) => granted,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
         let result = match validity(body.min_validity.as_ref()) {
             Ok(min_validity) => {
                 let deadline = deadline::of(request.metadata(), self.max_deadline);
-                timeout(deadline, self.broker.token(&granted, min_validity))
-                    .await
-                    .unwrap_or(Err(CallError::DeadlineExceeded))
+                let deadline = Some(Instant::now() + deadline);
+                until(deadline, self.broker.token(&granted, min_validity)).await
             }
             Err(error) => Err(error),
         };
@@ -113,16 +118,26 @@ impl TokenBroker for TokenService {
         &self,
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
-        let granted = match self.authorise(&request, &request.get_ref().destination_id) {
-            Ok(granted) => granted,
+        let authorised = self
+            .authorise(&request, &request.get_ref().destination_id)
+            // Only its beginning counts as a call: a watcher lives long, and costs little.
+            .and_then(|(_, granted)| Ok((peer(&request)?.id(), granted)));
+        let (caller, granted) = match authorised {
+            Ok(authorised) => authorised,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
-        let events = stream::unfold(self.broker.watch(&granted), |mut watch| async {
-            let event = match watch.next().await {
+        let watch = self.broker.watch(caller, &granted);
+        // A stream may last, so only the caller's own deadline ends it.
+        let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let events = stream::unfold(Some(watch), move |watch| async move {
+            let mut watch = watch?;
+            let event = match until(deadline, watch.next()).await {
                 Ok(token) => Event::Token(reply(&token)),
-                Err(error) => Event::Unavailable(unavailable(error)),
+                Err(error @ CallError::Refused(_)) => Event::Unavailable(unavailable(error)),
+                // Not granted any more, or too late: the end.
+                Err(error) => return Some((Err(status(error)), None)),
             };
-            Some((Ok(WatchTokenResponse { event: Some(event) }), watch))
+            Some((Ok(WatchTokenResponse { event: Some(event) }), Some(watch)))
         });
         let stream = events
             .take_until(self.stop.clone().cancelled_owned())
@@ -135,7 +150,7 @@ impl TokenBroker for TokenService {
         request: Request<ReportRejectedRequest>,
     ) -> Result<Response<ReportRejectedResponse>, Status> {
         let body = request.get_ref();
-        let granted = match self.authorise(&request, &body.destination_id) {
+        let (_call, granted) = match self.authorise(&request, &body.destination_id) {
             Ok(granted) => granted,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
@@ -156,12 +171,24 @@ impl TokenBroker for TokenService {
 }
 
 /// Who calls, by the verified certificate of the connection and by nothing else.
-fn caller<T>(request: &Request<T>) -> Result<&CallerId, CallError> {
+fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
     request
         .extensions()
-        .get::<Peer>()
-        .and_then(|peer| peer.0.as_ref().ok())
+        .get::<Arc<Connected>>()
+        .map(|peer| &**peer)
         .ok_or(CallError::CallerUnidentified)
+}
+
+async fn until<T>(
+    deadline: Option<Instant>,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, call)
+            .await
+            .unwrap_or(Err(CallError::DeadlineExceeded)),
+        None => call.await,
+    }
 }
 
 /// A duration as protobuf defines it. Prost's own conversion panics on some that are not.

@@ -85,7 +85,7 @@ async fn readiness(State(house): State<House>) -> (StatusCode, &'static str) {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: no destination has a token, and minting fails or has just begun\n",
+            "not ready: minting has only just begun, or fails for every destination\n",
         )
     }
 }

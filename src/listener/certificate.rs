@@ -10,10 +10,31 @@ use x509_parser::{
 
 use crate::identity::{CallerId, IdentityError};
 
-/// The one SPIFFE ID of a leaf certificate (X509-SVID §2: exactly one URI), or else its
-/// one DNS name. The common name is never looked at.
-pub(super) fn caller(leaf: &CertificateDer<'_>) -> Result<CallerId, IdentityError> {
-    let names = Names::of(leaf).ok_or(IdentityError::Unreadable)?;
+/// What matters of a client's own certificate.
+pub(super) struct Leaf {
+    /// Whom it names.
+    pub(super) caller: Result<CallerId, IdentityError>,
+    /// When it ends, in Unix seconds.
+    pub(super) not_after: i64,
+}
+
+/// Reads a certificate that the handshake has verified.
+pub(super) fn read(leaf: &CertificateDer<'_>) -> Result<Leaf, IdentityError> {
+    let (rest, certificate) =
+        X509Certificate::from_der(leaf).map_err(|_| IdentityError::Unreadable)?;
+    if !rest.is_empty() {
+        return Err(IdentityError::Unreadable);
+    }
+    Ok(Leaf {
+        caller: caller(&certificate),
+        not_after: certificate.validity().not_after.timestamp(),
+    })
+}
+
+/// The one SPIFFE ID of a certificate (X509-SVID §2: exactly one URI), or else its one
+/// DNS name. The common name is never looked at.
+fn caller(certificate: &X509Certificate<'_>) -> Result<CallerId, IdentityError> {
+    let names = Names::of(certificate).ok_or(IdentityError::Unreadable)?;
     match (names.uris.as_slice(), names.dns_names.as_slice()) {
         // Beside a SPIFFE ID there may be DNS names; they do not count.
         ([uri], _) => CallerId::from_spiffe(uri),
@@ -36,8 +57,7 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// `None` when anything about them is not as RFC 5280 §4.2.1.6 wants it.
-    fn of(leaf: &'a CertificateDer<'_>) -> Option<Self> {
-        let (rest, certificate) = X509Certificate::from_der(leaf).ok()?;
+    fn of(certificate: &X509Certificate<'a>) -> Option<Self> {
         let extension = certificate.get_extension_unique(&OID_X509_EXT_SUBJECT_ALT_NAME);
         let mut names = Self::default();
         if let Some(extension) = extension.ok()? {
@@ -51,7 +71,7 @@ impl<'a> Names<'a> {
                 unread = rest;
             }
         }
-        rest.is_empty().then_some(names)
+        Some(names)
     }
 
     fn take(&mut self, name: &Any<'a>) -> Option<()> {
@@ -137,7 +157,7 @@ mod tests {
             (vec![dns("Cart.corp.example")], Err(NotDnsName)),
             (vec![dns("*.corp.example")], Err(NotDnsName)),
         ] {
-            let found = caller(&certificate(&names));
+            let found = read(&certificate(&names)).unwrap().caller;
             assert_eq!(
                 found.as_ref().map(CallerId::as_str),
                 expected.as_ref().copied(),
@@ -149,11 +169,14 @@ mod tests {
     #[test]
     fn what_is_no_certificate_names_nobody() {
         for bytes in [&b""[..], b"garbage", &[0x30, 0x82, 0xff, 0xff]] {
-            assert_eq!(caller(&bytes.into()), Err(IdentityError::Unreadable));
+            assert_eq!(read(&bytes.into()).err(), Some(IdentityError::Unreadable));
         }
         let mut trailing = certificate(&[dns("a.example")]).to_vec();
         trailing.push(0);
-        assert_eq!(caller(&trailing.into()), Err(IdentityError::Unreadable));
+        assert_eq!(
+            read(&trailing.into()).err(),
+            Some(IdentityError::Unreadable)
+        );
     }
 
     #[test]
@@ -177,7 +200,7 @@ mod tests {
                 extension,
             )];
             let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-            let found = caller(certificate.der());
+            let found = read(certificate.der()).unwrap().caller;
             assert_eq!(found, Err(IdentityError::Unreadable), "{tag:#x}");
         }
     }

@@ -1,20 +1,36 @@
 //! One connection, from its handshake to its end.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use http::Request;
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, time::timeout};
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{sleep_until, timeout},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tower::Service as _;
 use tracing::debug;
 
-use super::certificate;
+use super::{
+    activity::{Activity, Idle},
+    answering::Answering,
+    certificate::{self, Leaf},
+    handshake,
+    tls::Tls,
+};
 use crate::{
-    identity::{CallerId, IdentityError, Peer},
+    admission::{Admission, Connected, Unwelcome},
+    clock::Instant,
+    config::ConnectionLimits,
+    identity::{CallerId, IdentityError},
     metrics::Metrics,
 };
 
@@ -24,74 +40,186 @@ const MAX_STREAMS: u32 = 64;
 const MAX_HEADERS: u32 = 8 * 1024;
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Connections come of age up to this part earlier or later, so that clients do not all
+/// reconnect at once.
+const AGE_JITTER: f64 = 0.1;
 
-/// What a connection is served with.
-pub(super) struct Connection {
-    pub(super) acceptor: TlsAcceptor,
+/// What every connection is received with.
+pub(super) struct Lobby {
     pub(super) routes: Routes,
-    pub(super) handshake_timeout: Duration,
+    pub(super) tls: watch::Receiver<Arc<Tls>>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) limits: ConnectionLimits,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
 }
 
-impl Connection {
-    /// Serves the connection until its end, or gracefully ends it once `stop` is cancelled.
-    pub(super) async fn serve(self, stream: TcpStream) {
+impl Lobby {
+    /// Serves a connection until its end.
+    pub(super) async fn receive(&self, stream: TcpStream) {
         // Replies are small and complete: waiting for more to send only adds latency.
         let _ = stream.set_nodelay(true);
-        let handshake = timeout(self.handshake_timeout, self.acceptor.accept(stream)).await;
-        let stream = match handshake {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                self.metrics.connection("handshake_failed");
+        let mut tls = self.tls.clone();
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow_and_update().config));
+        let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
+        let stream = match self.stop.run_until_cancelled(handshake).await {
+            None => return self.metrics.connection("stopping"),
+            Some(Err(_)) => return self.metrics.connection("handshake_timeout"),
+            Some(Ok(Err(error))) => {
                 debug!(%error, "the handshake failed");
-                return;
+                return self.metrics.connection(handshake::label(&error));
             }
-            Err(_) => {
-                self.metrics.connection("handshake_timed_out");
-                return;
+            Some(Ok(Ok(stream))) => stream,
+        };
+        let chain = chain(&stream);
+        let leaf = chain.first().map(certificate::read);
+        let Some(Ok(leaf)) = leaf else {
+            return self.metrics.connection("identity_unreadable");
+        };
+        let peer = match self.identify(&leaf) {
+            Ok(caller) => match self.admission.connect(&caller, Instant::now()) {
+                Ok(connected) => Some(Arc::new(connected)),
+                Err(Unwelcome::TooManyConnections) => {
+                    return self.metrics.connection("over_caller_capacity");
+                }
+                Err(Unwelcome::Barred) => return self.metrics.connection("barred"),
+            },
+            Err(error) => {
+                debug!(%error, "the certificate names no caller");
+                self.metrics.connection(error.label());
+                None
             }
         };
-        self.metrics.connection("ok");
-        let _open = self.metrics.open_connection();
-        self.answer(stream).await;
+        if peer.is_some() {
+            self.metrics.connection("ok");
+        }
+        let open = self.metrics.open_connection();
+        let visit = Visit {
+            lobby: self,
+            tls,
+            chain,
+            expires_at: instant_of(leaf.not_after),
+            peer,
+        };
+        self.metrics.closed(visit.serve(stream).await);
+        drop(open);
     }
 
-    async fn answer(self, stream: TlsStream<TcpStream>) {
-        let peer = Peer(identify(&stream));
-        let routes = self.routes;
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            // Whatever the request claims, this is the one identity it gets.
-            request.extensions_mut().insert(peer.clone());
-            let mut routes = routes.clone();
-            routes.call(request)
-        });
-        let connection = http2::Builder::new(TokioExecutor::new())
+    fn identify(&self, leaf: &Leaf) -> Result<CallerId, IdentityError> {
+        let caller = leaf.caller.clone()?;
+        let domains = &self.limits.trust_domains;
+        let is_known = domains.is_empty()
+            || caller
+                .trust_domain()
+                .is_none_or(|domain| domains.iter().any(|known| known == domain));
+        is_known.then_some(caller).ok_or(IdentityError::TrustDomain)
+    }
+}
+
+/// A connection whose handshake is done.
+struct Visit<'a> {
+    lobby: &'a Lobby,
+    tls: watch::Receiver<Arc<Tls>>,
+    chain: Vec<CertificateDer<'static>>,
+    expires_at: Instant,
+    /// Nobody, where the certificate names no caller: such a peer is told so, soon sent
+    /// away, and nothing else.
+    peer: Option<Arc<Connected>>,
+}
+
+impl Visit<'_> {
+    /// Serves the connection to its end, and says why it ended.
+    async fn serve(mut self, stream: TlsStream<TcpStream>) -> &'static str {
+        let limits = &self.lobby.limits;
+        let activity = Activity::new();
+        let mut connection = pin!(self.http2(stream, &activity));
+        let mut idle = pin!(activity.idle(limits.first_request, limits.idle));
+        let mut age = pin!(sleep_until(Instant::now() + self.age()));
+        // Why the connection was asked to end, and when it is cut if it does not.
+        let mut leaving: Option<(&'static str, Option<Instant>)> = None;
+        loop {
+            let cut_at = leaving.and_then(|(_, cut_at)| cut_at);
+            let why = tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = &ended {
+                        debug!(%error, "the connection broke");
+                    }
+                    let by_peer = if ended.is_ok() { "peer" } else { "error" };
+                    return leaving.map_or(by_peer, |(why, _)| why);
+                }
+                // The listener cuts what does not leave by the drain deadline.
+                () = self.lobby.stop.cancelled(), if leaving.is_none() => ("stop", None),
+                () = age.as_mut(), if leaving.is_none() => {
+                    ("age", Some(Instant::now() + limits.drain))
+                }
+                idle = idle.as_mut(), if leaving.is_none() => {
+                    let why = match idle {
+                        Idle::NoRequest => "no_request",
+                        Idle::Unused => "idle",
+                    };
+                    (why, Some(Instant::now() + limits.handshake))
+                }
+                () = sleep_until(self.expires_at) => return "certificate_expired",
+                () = sleep_until(cut_at.unwrap_or(self.expires_at)), if cut_at.is_some() => {
+                    return leaving.map_or("cut", |(why, _)| why);
+                }
+                Ok(()) = self.tls.changed() => {
+                    let tls = Arc::clone(&self.tls.borrow_and_update());
+                    match tls.believes(&self.chain) {
+                        Ok(()) => continue,
+                        Err(why) => return why,
+                    }
+                }
+            };
+            leaving = Some(why);
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+
+    fn http2(
+        &self,
+        stream: TlsStream<TcpStream>,
+        activity: &Arc<Activity>,
+    ) -> http2::Connection<TokioIo<TlsStream<TcpStream>>, Answering, TokioExecutor> {
+        let answering = Answering {
+            routes: self.lobby.routes.clone(),
+            peer: self.peer.clone(),
+            activity: Arc::clone(activity),
+        };
+        http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADERS)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            debug!(%error, "the connection broke");
+            .serve_connection(TokioIo::new(stream), answering)
+    }
+
+    fn age(&self) -> Duration {
+        let limits = &self.lobby.limits;
+        if self.peer.is_none() {
+            return limits.first_request;
         }
+        let spread = AGE_JITTER * (2.0 * rand::random::<f64>() - 1.0);
+        limits.age.mul_f64(1.0 + spread)
     }
 }
 
-fn identify(stream: &TlsStream<TcpStream>) -> Result<CallerId, IdentityError> {
+/// The certificates that the client sent, its own first.
+fn chain(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
     let (_, session) = stream.get_ref();
-    let leaf = session
+    session
         .peer_certificates()
-        .and_then(|chain| chain.first())
-        .ok_or(IdentityError::Nameless)?;
-    certificate::caller(leaf)
+        .unwrap_or_default()
+        .iter()
+        .map(|certificate| certificate.clone().into_owned())
+        .collect()
+}
+
+/// When a moment in Unix seconds comes, on the clock that decides.
+fn instant_of(unix_seconds: i64) -> Instant {
+    let moment = UNIX_EPOCH + Duration::from_secs(unix_seconds.max(0).unsigned_abs());
+    let left = moment.duration_since(SystemTime::now()).unwrap_or_default();
+    // A certificate without an end is looked at again after a year.
+    Instant::now() + left.min(Duration::from_secs(365 * 24 * 60 * 60))
 }

@@ -1,47 +1,35 @@
 //! The port on which callers are answered: connections, their TLS, and who is at their
-//! other end.
+//! other end. A hostile network must not be able to tire it.
 
+mod activity;
+mod answering;
 mod certificate;
 mod connection;
+mod handshake;
 mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use self::connection::Connection;
-pub use self::tls::{TlsError, server_config};
-use crate::metrics::Metrics;
+use self::connection::Lobby;
+pub use self::tls::{Tls, TlsError};
+use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics};
 
 /// How long accepting rests after it failed, so that running out of descriptors does not
 /// spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// How much the listener takes on.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How many connections may be open at once.
-    pub connections: usize,
-    /// How long a peer may take for its TLS handshake.
-    pub handshake: Duration,
-    /// How long calls under way may take to end when the broker stops.
-    pub drain: Duration,
-}
-
 /// A bound port.
 pub struct Listener {
     socket: TcpListener,
-    acceptor: TlsAcceptor,
-    limits: Limits,
-    metrics: Arc<Metrics>,
 }
 
 impl Listener {
@@ -49,17 +37,9 @@ impl Listener {
     ///
     /// # Errors
     /// The system's, for example when the port is taken.
-    pub async fn bind(
-        address: SocketAddr,
-        tls: Arc<rustls::ServerConfig>,
-        limits: Limits,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         Ok(Self {
             socket: TcpListener::bind(address).await?,
-            acceptor: TlsAcceptor::from(tls),
-            limits,
-            metrics,
         })
     }
 
@@ -73,31 +53,51 @@ impl Listener {
 
     /// Answers callers until `stop` is cancelled; then takes no more connections, lets the
     /// calls under way end, and cuts what is left after the drain deadline.
-    pub async fn serve(self, routes: Routes, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+    ///
+    /// New connections are made with the newest `tls`, and open ones whose client it no
+    /// longer believes are cut.
+    pub async fn serve(
+        self,
+        routes: Routes,
+        tls: watch::Receiver<Arc<Tls>>,
+        admission: Arc<Admission>,
+        limits: ConnectionLimits,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) {
+        let places = Arc::new(Semaphore::new(limits.count));
+        let drain = limits.drain;
+        let lobby = Arc::new(Lobby {
+            routes,
+            tls,
+            admission,
+            limits,
+            metrics,
+            stop: stop.clone(),
+        });
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
-        // A place first, then a peer: over the limit peers wait in the kernel's queue.
-        while let Some((stream, place)) = self.next(&places, &stop).await {
-            let connection = Connection {
-                acceptor: self.acceptor.clone(),
-                routes: routes.clone(),
-                handshake_timeout: self.limits.handshake,
-                metrics: Arc::clone(&self.metrics),
-                stop: stop.clone(),
+        while let Some(stream) = stop.run_until_cancelled(self.next()).await {
+            // Whoever finds no place is told so at once, by a closed connection.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                lobby.metrics.connection("over_capacity");
+                continue;
             };
-            let cut = cut.clone();
+            let (lobby, cut) = (Arc::clone(&lobby), cut.clone());
             connections.spawn(async move {
-                cut.run_until_cancelled(connection.serve(stream)).await;
+                if cut
+                    .run_until_cancelled(lobby.receive(stream))
+                    .await
+                    .is_none()
+                {
+                    lobby.metrics.closed("drain_deadline");
+                }
                 drop(place);
             });
         }
         drop(self.socket);
         connections.close();
-        if timeout(self.limits.drain, connections.wait())
-            .await
-            .is_err()
-        {
+        if timeout(drain, connections.wait()).await.is_err() {
             warn!(
                 connections = connections.len(),
                 "cutting what did not end in time"
@@ -107,27 +107,16 @@ impl Listener {
         }
     }
 
-    /// The next peer, or nothing once the listener is to stop.
-    async fn next(
-        &self,
-        places: &Arc<Semaphore>,
-        stop: &CancellationToken,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        let next = async {
-            let place = Arc::clone(places).acquire_owned().await.ok()?;
-            loop {
-                match self.socket.accept().await {
-                    Ok((stream, peer)) => {
-                        debug!(%peer, "accepted");
-                        return Some((stream, place));
-                    }
-                    Err(error) => {
-                        warn!(%error, "cannot accept connections at the moment");
-                        sleep(ACCEPT_REST).await;
-                    }
+    /// The next peer.
+    async fn next(&self) -> TcpStream {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(error) => {
+                    warn!(%error, "cannot accept connections at the moment");
+                    sleep(ACCEPT_REST).await;
                 }
             }
-        };
-        stop.run_until_cancelled(next).await?
+        }
     }
 }

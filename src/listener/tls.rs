@@ -1,34 +1,42 @@
 //! The server's side of TLS: its certificate, and which clients it believes.
 
 use std::{
-    fs, io,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    CertificateError, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    version::{TLS12, TLS13},
 };
 
-/// What is wrong with the listener's certificates or key.
+use super::handshake;
+use crate::{
+    config::{TlsFiles, TlsVersion},
+    pem_file::{self, PemError, PemFile},
+};
+
+/// How connections are made, and which clients are believed. It is built whole from its
+/// files, or not at all.
+pub struct Tls {
+    pub(super) config: Arc<ServerConfig>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+/// What is wrong with the listener's certificates, key or revocation lists.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{}: cannot be read: {source}", .file.display())]
-    Unreadable {
+    /// A file cannot be read, or holds something else.
+    #[error("{}: {source}", .file.display())]
+    Pem {
         /// The file.
         file: PathBuf,
         /// Why.
-        source: io::Error,
+        source: PemError,
     },
-    /// A file holds no certificate in PEM.
-    #[error("{}: holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
-    NoCertificate(PathBuf),
-    /// A file holds no private key in PEM.
-    #[error("{}: holds no private key in PEM (-----BEGIN PRIVATE KEY-----)", .0.display())]
-    NoKey(PathBuf),
     /// A certificate cannot serve as the root of client certificates.
     #[error("{}: holds a certificate that cannot be a client CA: {reason}", .file.display())]
     UnusableCa {
@@ -47,60 +55,110 @@ pub enum TlsError {
         /// Why.
         reason: String,
     },
+    /// The revocation lists are not usable.
+    #[error("the revocation lists are not usable: {0}")]
+    UnusableCrl(String),
 }
 
-/// TLS 1.3 with a client certificate that chains to `client_ca`.
-///
-/// # Errors
-/// [`TlsError`], which names the file.
-pub fn server_config(cert: &Path, key: &Path, client_ca: &Path) -> Result<ServerConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(client_ca)? {
-        roots
-            .add(certificate)
-            .map_err(|error| TlsError::UnusableCa {
-                file: client_ca.to_owned(),
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the file.
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let clients = clients(files)?;
+        let versions: &[_] = match files.min_version {
+            TlsVersion::Tls12 => &[&TLS13, &TLS12],
+            TlsVersion::Tls13 => &[&TLS13],
+        };
+        let mut config = ServerConfig::builder_with_protocol_versions(versions)
+            .with_client_cert_verifier(Arc::clone(&clients))
+            .with_single_cert(
+                read(&files.cert, pem_file::certificates)?,
+                read(&files.key, pem_file::private_key)?,
+            )
+            .map_err(|error| TlsError::KeyMismatch {
+                key: files.key.clone(),
+                cert: files.cert.clone(),
                 reason: error.to_string(),
             })?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session would outlive the revocation of the certificate it began with.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Self {
+            config: Arc::new(config),
+            clients,
+        })
     }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .build()
-        .map_err(|error| TlsError::UnusableCa {
-            file: client_ca.to_owned(),
-            reason: error.to_string(),
-        })?;
 
-    let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(cert)?, private_key(key)?)
-        .map_err(|error| TlsError::KeyMismatch {
-            key: key.to_owned(),
-            cert: cert.to_owned(),
-            reason: error.to_string(),
-        })?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would outlive the revocation of the certificate it began with.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
+    /// Whether a client that was believed once, with this chain, is believed still.
+    ///
+    /// # Errors
+    /// The label of what is wrong with its certificate now.
+    pub(super) fn believes(&self, chain: &[CertificateDer<'_>]) -> Result<(), &'static str> {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err("certificate_missing");
+        };
+        match self
+            .clients
+            .verify_client_cert(leaf, intermediates, UnixTime::now())
+        {
+            Ok(_) => Ok(()),
+            Err(rustls::Error::InvalidCertificate(error)) => Err(handshake::certificate(&error)),
+            Err(_) => Err(handshake::certificate(&CertificateError::BadEncoding)),
+        }
+    }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(file)?;
-    let certificates: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&pem).collect();
-    certificates
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| TlsError::NoCertificate(file.to_owned()))
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|_| TlsError::NoKey(file.to_owned()))
+fn clients(files: &TlsFiles) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let file = &files.client_ca;
+    let unusable = |reason: String| TlsError::UnusableCa {
+        file: file.clone(),
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in read(file, pem_file::certificates)? {
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(error.to_string()))?;
+    }
+    let mut lists: Vec<CertificateRevocationListDer<'static>> = Vec::new();
+    for file in &files.crl {
+        lists.extend(read(file, pem_file::revocation_lists)?);
+    }
+    let has_lists = !lists.is_empty();
+    let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots)).with_crls(lists);
+    // Without any list nothing can be cleared, and rustls looks at none.
+    if has_lists && files.crl_lenient {
+        verifier = verifier.allow_unknown_revocation_status();
+    } else if has_lists {
+        verifier = verifier.enforce_revocation_expiration();
+    }
+    let verifier = verifier.build().map_err(|error| {
+        if has_lists {
+            TlsError::UnusableCrl(error.to_string())
+        } else {
+            unusable(error.to_string())
+        }
+    })?;
+    Ok(verifier)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(file).map_err(|source| TlsError::Unreadable {
-        file: file.to_owned(),
-        source,
-    })
+fn read<T>(
+    file: &Path,
+    read: impl FnOnce(&Path) -> Result<PemFile<T>, PemError>,
+) -> Result<T, TlsError> {
+    read(file)
+        .map(|file| file.content)
+        .map_err(|source| TlsError::Pem {
+            file: file.to_owned(),
+            source,
+        })
 }

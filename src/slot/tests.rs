@@ -1,3 +1,5 @@
+//! The state machine, by a table of scenarios and by random sequences of events.
+
 use std::fmt::Write as _;
 
 use proptest::prelude::*;

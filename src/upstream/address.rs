@@ -103,10 +103,11 @@ impl AddressRule {
     }
 }
 
-/// Whether a host name means the machine itself.
+/// Whether a host name means the machine itself: `localhost` and all names below it.
 pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost")
+    let top = name.rsplit_once('.').map_or(name, |(_, top)| top);
+    top.eq_ignore_ascii_case("localhost")
 }
 
 /// The IPv4 address inside an IPv6 address, if it has one of the forms that some
@@ -189,6 +190,22 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn localhost_is_a_name_and_all_names_below_it() {
+        for name in [
+            "localhost",
+            "LocalHost",
+            "localhost.",
+            "a.localhost",
+            "b.a.localhost.",
+        ] {
+            assert!(is_localhost(name), "{name}");
+        }
+        for name in ["", ".", "localhost.example", "notlocalhost", "a.example"] {
+            assert!(!is_localhost(name), "{name}");
         }
     }
 

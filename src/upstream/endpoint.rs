@@ -38,15 +38,15 @@ impl Endpoint {
     /// [`InvalidEndpoint`] names the first thing that is wrong; it never repeats the text.
     pub fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
         let url = Url::parse(text).map_err(|_| InvalidEndpoint::NotUrl)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(InvalidEndpoint::Scheme);
-        }
         // An empty user, as in `https://@host`, is lost in parsing, and harmless.
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidEndpoint::UserInfo);
         }
         if url.fragment().is_some() {
             return Err(InvalidEndpoint::Fragment);
+        }
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(InvalidEndpoint::Scheme);
         }
         Ok(Self(url))
     }
@@ -75,7 +75,7 @@ impl Endpoint {
     }
 
     /// The address, if the host is one: no resolver will be asked about it.
-    pub(super) fn literal_address(&self) -> Option<IpAddr> {
+    pub(crate) fn literal_address(&self) -> Option<IpAddr> {
         match self.0.host()? {
             Host::Ipv4(address) => Some(address.into()),
             Host::Ipv6(address) => Some(address.into()),
@@ -84,18 +84,23 @@ impl Endpoint {
     }
 
     /// Whether the connection is not encrypted.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.0.scheme() == "http"
     }
 
     /// Whether the host is the machine itself.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match self.0.host() {
             Some(Host::Domain(name)) => is_localhost(name),
             Some(Host::Ipv4(address)) => Ipv4Addr::is_loopback(&address),
             Some(Host::Ipv6(address)) => Ipv6Addr::is_loopback(&address),
             None => false,
         }
+    }
+
+    /// Whether the URL has a query.
+    pub(crate) fn has_query(&self) -> bool {
+        self.0.query().is_some()
     }
 
     pub(super) fn url(&self) -> &Url {

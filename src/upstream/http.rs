@@ -28,7 +28,7 @@ const MAX_BODY: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("token-broker/", env!("CARGO_PKG_VERSION"));
 
 /// How token endpoints are reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
     /// Whether a loopback endpoint may be asked without TLS.
     pub plain_http: bool,

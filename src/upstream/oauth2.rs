@@ -20,18 +20,6 @@ use super::{
 };
 use crate::{credential::Credential, token::Minted};
 
-/// What the grant itself sends, and what no extra parameter may say differently.
-const RESERVED: [&str; 8] = [
-    "grant_type",
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "scope",
-    "audience",
-    "resource",
-];
-
 pub(super) const READING: Reading = Reading {
     token,
     error_code: oauth_error_code,
@@ -65,11 +53,25 @@ pub struct OAuth2Settings {
     pub parameters: Vec<(String, String)>,
 }
 
+impl OAuth2Settings {
+    /// What the grant itself sends, and what no further parameter may say differently.
+    pub(crate) const RESERVED: [&str; 8] = [
+        "grant_type",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+        "scope",
+        "audience",
+        "resource",
+    ];
+}
+
 impl ClientAuthentication {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::SecretBasic, Self::SecretPost, Self::PrivateKeyJwt];
 
-    /// The registered name.
+    /// The registered name (RFC 7591 §2, RFC 8414 §2).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SecretBasic => "client_secret_basic",
@@ -110,7 +112,7 @@ impl OAuth2 {
         if let Some((name, _)) = settings
             .parameters
             .iter()
-            .find(|(name, _)| RESERVED.contains(&name.as_str()))
+            .find(|(name, _)| OAuth2Settings::RESERVED.contains(&name.as_str()))
         {
             return Err(SetupError::ReservedParameter(name.clone()));
         }
@@ -270,7 +272,7 @@ mod tests {
 
     #[test]
     fn parameters_cannot_replace_what_the_grant_sends() {
-        for name in RESERVED {
+        for name in OAuth2Settings::RESERVED {
             let refused = source(OAuth2Settings {
                 parameters: vec![(name.to_owned(), "x".to_owned())],
                 ..OAuth2Settings::default()

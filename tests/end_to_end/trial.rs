@@ -8,7 +8,6 @@ use token_broker::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     app::App,
     cli::dev::{Authority, Signed},
-    config::Config,
     upstream::standin::{Standin, StandinSettings},
 };
 use tonic::{
@@ -89,7 +88,7 @@ impl Trial {
         fs::create_dir_all(folder.path().join("credentials")).unwrap();
         let config = configuration(&setup, &names, &upstream.base_url());
         trial_file("broker.toml", &config);
-        let config = Config::load(&folder.path().join("broker.toml")).unwrap();
+        let config = folder.path().join("broker.toml");
         Self {
             app: App::start(&config).await.unwrap(),
             upstream,

@@ -5,9 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rcgen::{CertificateParams, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::SanType;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use token_broker::{
+    cli::dev::Authority,
     credential::{Credential, Proof},
     destination::{DestinationId, Generation},
     secret::Secret,
@@ -140,7 +141,7 @@ impl Raw {
     }
 
     pub(crate) async fn start_tls(answer: String, authority: &Authority, name: &str) -> Self {
-        Self::serve(answer, Some(authority.acceptor(name)), false).await
+        Self::serve(answer, Some(acceptor(authority, name)), false).await
     }
 
     /// Never closes.
@@ -225,34 +226,18 @@ fn is_whole(request: &[u8]) -> bool {
     body.len() >= length
 }
 
-/// A certificate authority of one test.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pub(crate) pem: String,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        Self { issuer, pem }
-    }
-
-    fn acceptor(&self, name: &str) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
+/// Accepts TLS with a certificate for this name.
+fn acceptor(authority: &Authority, name: &str) -> TlsAcceptor {
+    let name = SanType::DnsName(name.try_into().unwrap());
+    let signed = authority.server_with(vec![name]).unwrap();
+    let certificate = CertificateDer::from_pem_slice(signed.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(signed.key.expose().as_bytes()).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }

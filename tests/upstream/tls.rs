@@ -1,18 +1,21 @@
 //! Which certificates are accepted.
 
-use token_broker::upstream::{FetchError, HttpClient, HttpSettings, SetupError};
+use token_broker::{
+    cli::dev::Authority,
+    upstream::{FetchError, HttpClient, HttpSettings, SetupError},
+};
 
-use crate::support::{Authority, Raw, TOKEN, error_under, occtoo, ok, settings};
+use crate::support::{Raw, TOKEN, error_under, occtoo, ok, settings};
 
 #[tokio::test]
 async fn only_certificates_of_the_given_authorities_are_accepted() {
-    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (ours, theirs) = (Authority::new().unwrap(), Authority::new().unwrap());
     let upstream = Raw::start_tls(ok(TOKEN), &ours, "localhost").await;
-    let trusting = |ca_pem: Option<String>| HttpSettings {
-        ca_pem: ca_pem.map(String::into_bytes),
+    let trusting = |authority: Option<&Authority>| HttpSettings {
+        ca_pem: authority.map(|authority| authority.certificate().into()),
         ..settings()
     };
-    let minted = occtoo(&trusting(Some(ours.pem.clone())), &upstream.url)
+    let minted = occtoo(&trusting(Some(&ours)), &upstream.url)
         .unwrap()
         .mint()
         .await
@@ -20,15 +23,15 @@ async fn only_certificates_of_the_given_authorities_are_accepted() {
     assert_eq!(minted.access_token.expose(), "token-1");
 
     let untrusted = FetchError::Transport("its certificate is not trusted");
-    for ca_pem in [Some(theirs.pem.clone()), None] {
+    for authority in [Some(&theirs), None] {
         assert_eq!(
-            error_under(&trusting(ca_pem), &upstream.url).await,
+            error_under(&trusting(authority), &upstream.url).await,
             untrusted
         );
     }
     let elsewhere = Raw::start_tls(ok(TOKEN), &ours, "auth.example").await;
     assert_eq!(
-        error_under(&trusting(Some(ours.pem.clone())), &elsewhere.url).await,
+        error_under(&trusting(Some(&ours)), &elsewhere.url).await,
         untrusted
     );
     let plain = Raw::start(ok(TOKEN)).await;

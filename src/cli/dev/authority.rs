@@ -64,6 +64,14 @@ impl Authority {
         if !address.is_unspecified() && !loopback.contains(&address) {
             names.push(SanType::IpAddress(address));
         }
+        self.server_with(names)
+    }
+
+    /// A certificate for a server with these names alone.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn server_with(&self, names: Vec<SanType>) -> Result<Signed, rcgen::Error> {
         self.sign(
             "token-broker dev server",
             names,

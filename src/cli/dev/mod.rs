@@ -16,12 +16,13 @@ use tracing::Level;
 
 pub use self::authority::{Authority, Signed};
 use self::folder::{Folder, PROTECTED, Registered, UNPROTECTED, WRONG_SECRET, typed};
-use super::signal;
+use super::{exit::failed, signal};
 use crate::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     app::{App, StartError},
     client::{self, ConnectError, Refusal, Settings},
-    config::{Config, LogFormat, Mistakes},
+    config::LogFormat,
+    process,
     secret::Secret,
     telemetry,
     upstream::standin::{Standin, StandinSettings},
@@ -40,8 +41,8 @@ pub struct DevArgs {
     /// Without it a folder among the system's temporary files is used and removed.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// The address to answer on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    /// Where to listen; port 0 takes any free port
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The least severe events that are logged
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
@@ -59,8 +60,6 @@ pub(super) enum DevError {
     Certificates(#[from] rcgen::Error),
     #[error("cannot start the embedded upstream: {0}")]
     Upstream(io::Error),
-    #[error(transparent)]
-    Config(#[from] Mistakes),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -81,23 +80,20 @@ impl DevError {
 /// Runs `dev` until it is interrupted.
 pub async fn run(args: DevArgs) -> ExitCode {
     if let Err(error) = telemetry::start(args.log_level, LogFormat::Auto) {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
+        return failed(error);
     }
     match trial(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error),
     }
 }
 
 async fn trial(args: DevArgs) -> Result<(), DevError> {
+    process::keep_memory_private();
     let folder = Folder::create(args.dir)?;
     folder.write_certificates(args.listen)?;
     let upstream = upstream(&folder).await?;
-    let config = Config::load(&folder.write_config(args.listen, &upstream.base_url())?)?;
+    let config = folder.write_config(args.listen, &upstream.base_url())?;
     let app = App::start(&config).await?;
 
     let endpoint = format!("https://{}", reachable(app.address()));
@@ -121,7 +117,7 @@ async fn trial(args: DevArgs) -> Result<(), DevError> {
     first.print(upstream.calls());
     print_next_steps(&folder);
 
-    signal::stop_requested().await;
+    signal::stop_requested(|| app.reload()).await;
     app.stop().await;
     upstream.shutdown().await;
     Ok(())

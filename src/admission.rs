@@ -1,0 +1,366 @@
+//! Who is let in, and how much of the broker one caller may take: so that no caller
+//! starves the rest, and overload is refused before queues grow.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock as _, MonotonicClock},
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
+
+use crate::{clock::Instant, identity::CallerId};
+
+/// How long a caller is barred after its first flood; each further one doubles it.
+const BAR: Duration = Duration::from_secs(5);
+/// No bar is longer.
+const LONGEST_BAR: Duration = Duration::from_secs(300);
+/// A caller whose last flood is this long past has a clean slate.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(3600);
+/// So many callers are kept before those who have gone are looked for.
+const FIRST_SWEEP: usize = 1024;
+/// When calls are shed, trying again can help after this time.
+const SHED_RETRY: Duration = Duration::from_millis(250);
+
+/// How much is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// How many connections one caller may have open.
+    pub connections_per_caller: usize,
+    /// How many calls one caller may begin in a second, on average and at once.
+    pub calls_per_second: NonZeroU32,
+    /// How many calls may be under way at once; one caller may have half of them.
+    pub calls: usize,
+}
+
+/// Knows all callers that are connected, or were barred not long ago.
+pub struct Admission {
+    shares: Shares,
+    calls: AtomicUsize,
+    known: Mutex<Known>,
+}
+
+/// The callers that are known, some of whom may not be worth it any more.
+struct Known {
+    callers: HashMap<CallerId, Arc<Caller>>,
+    /// When there are so many, those who have gone are forgotten.
+    sweep_at: usize,
+}
+
+/// One caller, over all its connections.
+struct Caller {
+    id: CallerId,
+    connections: AtomicUsize,
+    calls: AtomicUsize,
+    rate: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>,
+    floods: Mutex<Option<Floods>>,
+}
+
+/// What a caller did to be barred.
+#[derive(Clone, Copy)]
+struct Floods {
+    count: u32,
+    last: Instant,
+}
+
+/// A connection that was let in, for as long as it lives.
+pub struct Connected {
+    caller: Arc<Caller>,
+    admission: Arc<Admission>,
+}
+
+/// A call that was let in, for as long as it is under way.
+pub struct Call {
+    caller: Arc<Caller>,
+    admission: Arc<Admission>,
+}
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwelcome {
+    /// The caller has too many connections.
+    TooManyConnections,
+    /// The caller flooded the broker a short while ago.
+    Barred,
+}
+
+/// Why a call is not let in, and after what time trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// Too many calls are under way.
+    Busy(Duration),
+    /// The caller makes too many calls in a second.
+    TooFast(Duration),
+}
+
+impl Admission {
+    /// Lets in these shares.
+    pub fn new(shares: Shares) -> Arc<Self> {
+        Arc::new(Self {
+            shares,
+            calls: AtomicUsize::new(0),
+            known: Mutex::new(Known {
+                callers: HashMap::new(),
+                sweep_at: FIRST_SWEEP,
+            }),
+        })
+    }
+
+    /// Lets a connection in, or not.
+    ///
+    /// # Errors
+    /// [`Unwelcome`] when the caller has enough connections, or is barred.
+    pub fn connect(self: &Arc<Self>, id: &CallerId, now: Instant) -> Result<Connected, Unwelcome> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.sweep(now);
+        let caller = known
+            .callers
+            .entry(id.clone())
+            .or_insert_with(|| Arc::new(Caller::new(id.clone(), self.shares)));
+        if caller.barred_until().is_some_and(|until| now < until) {
+            return Err(Unwelcome::Barred);
+        }
+        // Counted under the lock, so that no two take the last place.
+        if caller.connections.load(Ordering::Relaxed) >= self.shares.connections_per_caller {
+            return Err(Unwelcome::TooManyConnections);
+        }
+        caller.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Connected {
+            caller: Arc::clone(caller),
+            admission: Arc::clone(self),
+        })
+    }
+}
+
+impl Known {
+    /// Forgets in bulk, so that a connection costs no more for every caller there is.
+    fn sweep(&mut self, now: Instant) {
+        if self.callers.len() >= self.sweep_at {
+            self.callers
+                .retain(|_, caller| caller.is_worth_knowing(now));
+            self.sweep_at = FIRST_SWEEP.max(2 * self.callers.len());
+        }
+    }
+}
+
+impl Connected {
+    /// Who is connected.
+    pub fn id(&self) -> &CallerId {
+        &self.caller.id
+    }
+
+    /// Lets a call in, or not.
+    ///
+    /// # Errors
+    /// [`Overload`] when this caller, or all of them together, ask for too much.
+    pub fn call(&self) -> Result<Call, Overload> {
+        let shares = &self.admission.shares;
+        if let Err(not_until) = self.caller.rate.check() {
+            let wait = not_until.wait_time_from(MonotonicClock.now());
+            return Err(Overload::TooFast(wait));
+        }
+        // Both are counted before they are compared: a few calls too many may be refused
+        // at the limit, but none too many is let in.
+        let call = Call {
+            caller: Arc::clone(&self.caller),
+            admission: Arc::clone(&self.admission),
+        };
+        let all = self.admission.calls.fetch_add(1, Ordering::Relaxed);
+        let own = self.caller.calls.fetch_add(1, Ordering::Relaxed);
+        if all >= shares.calls || own >= shares.calls.div_ceil(2) {
+            return Err(Overload::Busy(SHED_RETRY));
+        }
+        Ok(call)
+    }
+
+    /// Notes that the caller flooded this connection.
+    pub fn strike(&self, now: Instant) {
+        let mut floods = self.caller.floods();
+        let unforgiven = floods.filter(|floods| now < floods.last + FORGIVEN_AFTER);
+        let count = unforgiven.map_or(0, |floods| floods.count);
+        *floods = Some(Floods {
+            count: count.saturating_add(1),
+            last: now,
+        });
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.caller.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.admission.calls.fetch_sub(1, Ordering::Relaxed);
+        self.caller.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Caller {
+    fn new(id: CallerId, shares: Shares) -> Self {
+        let quota = Quota::per_second(shares.calls_per_second);
+        Self {
+            id,
+            connections: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            rate: RateLimiter::direct_with_clock(quota, MonotonicClock),
+            floods: Mutex::new(None),
+        }
+    }
+
+    fn floods(&self) -> MutexGuard<'_, Option<Floods>> {
+        self.floods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn barred_until(&self) -> Option<Instant> {
+        let floods = (*self.floods())?;
+        let doublings = floods.count.saturating_sub(1).min(16);
+        let bar = BAR.saturating_mul(1 << doublings).min(LONGEST_BAR);
+        Some(floods.last + bar)
+    }
+
+    fn is_worth_knowing(&self, now: Instant) -> bool {
+        let connected = self.connections.load(Ordering::Relaxed) > 0;
+        let unforgiven = self
+            .floods()
+            .is_some_and(|floods| now < floods.last + FORGIVEN_AFTER);
+        connected || unforgiven
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(name: &str) -> CallerId {
+        CallerId::from_dns(name).unwrap()
+    }
+
+    fn admission(
+        connections_per_caller: usize,
+        calls_per_second: u32,
+        calls: usize,
+    ) -> Arc<Admission> {
+        Admission::new(Shares {
+            connections_per_caller,
+            calls_per_second: calls_per_second.try_into().unwrap(),
+            calls,
+        })
+    }
+
+    #[test]
+    fn a_caller_has_its_share_of_connections_and_no_more() {
+        let admission = admission(2, 1000, 10);
+        let now = Instant::now();
+        let first = admission.connect(&caller("a"), now).ok();
+        let _second = admission.connect(&caller("a"), now).ok().unwrap();
+        assert_eq!(
+            admission.connect(&caller("a"), now).err(),
+            Some(Unwelcome::TooManyConnections)
+        );
+        assert!(
+            admission.connect(&caller("b"), now).is_ok(),
+            "another caller is not starved"
+        );
+        drop(first);
+        assert!(admission.connect(&caller("a"), now).is_ok());
+    }
+
+    #[test]
+    fn one_caller_takes_at_most_half_of_the_calls() {
+        let admission = admission(10, 1000, 4);
+        let now = Instant::now();
+        let a = admission.connect(&caller("a"), now).ok().unwrap();
+        let b = admission.connect(&caller("b"), now).ok().unwrap();
+        let c = admission.connect(&caller("c"), now).ok().unwrap();
+        let mut calls = vec![a.call().ok().unwrap(), a.call().ok().unwrap()];
+        assert_eq!(a.call().err(), Some(Overload::Busy(SHED_RETRY)));
+        calls.extend([b.call().ok().unwrap(), b.call().ok().unwrap()]);
+        assert_eq!(
+            c.call().err(),
+            Some(Overload::Busy(SHED_RETRY)),
+            "all are taken"
+        );
+        drop(calls);
+        assert!(
+            a.call().is_ok() && c.call().is_ok(),
+            "a refused call takes no place"
+        );
+    }
+
+    #[test]
+    fn a_caller_that_calls_too_fast_is_told_when_to_come_back() {
+        let admission = admission(10, 5, 100);
+        let now = Instant::now();
+        let fast = admission.connect(&caller("fast"), now).ok().unwrap();
+        let started = std::time::Instant::now();
+        let refused: Vec<_> = (0..20).filter_map(|_| fast.call().err()).collect();
+        let regained = started.elapsed().as_millis() / 200 + 1;
+        let least = 15_usize.saturating_sub(regained.try_into().unwrap());
+        assert!(
+            (least..=15).contains(&refused.len()),
+            "{} of 20 refused",
+            refused.len()
+        );
+        for overload in refused {
+            let Overload::TooFast(wait) = overload else {
+                panic!("{overload:?}")
+            };
+            assert!(wait <= Duration::from_millis(200), "{wait:?}");
+        }
+        let calm = admission.connect(&caller("calm"), now).ok().unwrap();
+        assert!(calm.call().is_ok(), "another caller is not throttled");
+    }
+
+    #[test]
+    fn a_flood_bars_its_caller_for_longer_each_time_and_not_for_ever() {
+        let admission = admission(10, 1000, 10);
+        let mut now = Instant::now();
+        for bar in [5, 10, 20, 40, 80, 160, 300, 300] {
+            let connected = admission.connect(&caller("flooder"), now).ok().unwrap();
+            connected.strike(now);
+            drop(connected);
+            now += Duration::from_secs(bar - 1);
+            assert_eq!(
+                admission.connect(&caller("flooder"), now).err(),
+                Some(Unwelcome::Barred)
+            );
+            assert!(admission.connect(&caller("honest"), now).is_ok());
+            now += Duration::from_secs(1);
+        }
+        now += FORGIVEN_AFTER;
+        let connected = admission.connect(&caller("flooder"), now).ok().unwrap();
+        connected.strike(now);
+        now += BAR;
+        assert!(
+            admission.connect(&caller("flooder"), now).is_ok(),
+            "its slate was clean"
+        );
+    }
+
+    #[test]
+    fn callers_that_have_gone_are_forgotten() {
+        let admission = admission(10, 1000, 10);
+        let now = Instant::now();
+        for n in 0..5000 {
+            drop(admission.connect(&caller(&format!("caller-{n}")), now));
+        }
+        let known = admission.known.lock().unwrap();
+        assert!(
+            known.callers.len() <= FIRST_SWEEP,
+            "{}",
+            known.callers.len()
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Taking in a changed configuration, certificate, key, authority, revocation list or
+//! credential while the broker runs: all of it, or nothing.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    StartError,
+    wiring::{self, Hosts},
+};
+use crate::{
+    broker::Broker,
+    config::{Config, Files, Reading},
+    listener::Tls,
+    metrics::Metrics,
+};
+
+/// How often the files are looked at. A change is taken in when two looks have seen the
+/// same, so that nothing half-written is.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What a reload changes.
+pub(super) struct Live {
+    pub(super) file: PathBuf,
+    pub(super) broker: Arc<Broker>,
+    pub(super) hosts: Mutex<Hosts>,
+    pub(super) tls: watch::Sender<Arc<Tls>>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Asks for a look at once, whether or not something has changed.
+    pub(super) asked: Arc<Notify>,
+}
+
+impl Live {
+    /// Looks at the files until `stop` is cancelled. They are those of the last reading,
+    /// good or bad: what a bad one lacked may come later.
+    pub(super) async fn keep_up(self, files: Files, mut config: Config, stop: CancellationToken) {
+        let live = Arc::new(self);
+        let mut taken_in = files;
+        let mut seen = taken_in.clone();
+        loop {
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                () = live.asked.notified() => true,
+                () = sleep(LOOK_EVERY) => false,
+            };
+            let last = seen.clone();
+            // Files are read and keys are parsed: not on a thread that serves callers.
+            let Ok(now) = spawn_blocking(move || last.again()).await else {
+                continue;
+            };
+            let settled = now == seen && now != taken_in;
+            seen = now;
+            if !asked && !settled {
+                continue;
+            }
+            let reloading = Arc::clone(&live);
+            let Ok((files, reloaded)) = spawn_blocking(move || reloading.reload()).await else {
+                error!("reading the configuration failed; the last good one stays in force");
+                taken_in = seen.clone();
+                continue;
+            };
+            seen = files;
+            taken_in = seen.clone();
+            match reloaded {
+                Ok(new) => {
+                    live.metrics.reloaded("ok");
+                    warn_about_restarts(&config, &new);
+                    info!(
+                        destinations = new.destinations.len(),
+                        "took in the configuration"
+                    );
+                    config = new;
+                }
+                Err(error) => {
+                    live.metrics.reloaded("refused");
+                    error!(%error, "refused the configuration; the last good one stays in force");
+                }
+            }
+        }
+    }
+
+    /// Reads everything anew and puts it in force, if there is no mistake in any of it.
+    fn reload(&self) -> (Files, Result<Config, StartError>) {
+        let reading = Reading::of(&self.file);
+        let in_force = reading.config.map_err(StartError::from).and_then(|config| {
+            let tls = Tls::load(&config.server.tls)?;
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            let catalogue;
+            (catalogue, *hosts) = wiring::catalogue(&config, &hosts)?;
+            drop(hosts);
+            // Nothing can fail any more.
+            self.broker.replace(catalogue);
+            self.tls.send_replace(Arc::new(tls));
+            Ok(config)
+        });
+        (reading.files, in_force)
+    }
+}
+
+/// Says which changed settings wait for a restart.
+fn warn_about_restarts(old: &Config, new: &Config) {
+    let (old_server, new_server) = (&old.server, &new.server);
+    let changed = [
+        ("[server] listen", old_server.listen != new_server.listen),
+        (
+            "[server] timeouts and limits",
+            old_server.connections != new_server.connections
+                || old_server.request_timeout != new_server.request_timeout
+                || old_server.shares != new_server.shares,
+        ),
+        ("[http]", old.http != new.http),
+        ("[telemetry]", old.telemetry != new.telemetry),
+    ];
+    for (setting, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+        warn!(setting, "this change takes effect at the next start");
+    }
+}
