@@ -8,7 +8,9 @@
 mod entry;
 mod flight;
 mod host;
+mod landing;
 mod schedule;
+mod timetable;
 mod watch;
 
 use std::{
@@ -89,7 +91,7 @@ impl Cache {
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(IDLE_OUT)
             .build();
-        let (timetable, noted) = schedule::timetable();
+        let (timetable, noted) = timetable::timetable();
         let flights = Arc::new(Flights::new(timetable, metrics));
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
         (Self { slots, flights }, schedule)

@@ -157,6 +157,7 @@ fn mistakes_json(file: &Path, error: &StartError) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::dev::Authority;
     use clap::Parser;
     use std::fs;
 
@@ -176,9 +177,18 @@ mod tests {
 
     fn write(text: &str) -> (tempfile::TempDir, String) {
         let folder = tempfile::tempdir().unwrap();
-        for kind in ["CERTIFICATE", "PRIVATE KEY"] {
-            let pem = format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
-            fs::write(folder.path().join(kind), pem).unwrap();
+        let authority = Authority::new().unwrap();
+        let server = authority.server([127, 0, 0, 1].into()).unwrap();
+        for (name, pem) in [
+            ("ca.pem", authority.certificate()),
+            ("server.pem", &server.certificate),
+            ("server.key", server.key.expose()),
+            (
+                "other.key",
+                authority.client("spiffe://td/a").unwrap().key.expose(),
+            ),
+        ] {
+            fs::write(folder.path().join(name), pem).unwrap();
         }
         let file = folder.path().join("broker.toml");
         fs::write(&file, text).unwrap();
@@ -188,9 +198,9 @@ mod tests {
 
     const GOOD: &str = r#"
 [server]
-cert = "CERTIFICATE"
-key = "PRIVATE KEY"
-client_ca = "CERTIFICATE"
+cert = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
 [[destination]]
 id = "a"
 unprotected = true
@@ -210,6 +220,20 @@ callers = ["cart.example"]
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(json["ok"], true);
         assert_eq!(json["grants"], 2);
+    }
+
+    #[test]
+    fn a_key_that_is_not_that_of_the_certificate_is_found() {
+        let (_folder, file) = write(&GOOD.replace("server.key", "other.key"));
+        let (ok, out, err) = run_with(&["check", &file]);
+        assert!(!ok && out.is_empty());
+        assert!(
+            err.contains("other.key is not the private key of the certificate in"),
+            "{err}"
+        );
+        let (ok, out, _) = run_with(&["check", &file, "--output", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(!ok && json["mistakes"][0]["message"].is_string());
     }
 
     #[test]

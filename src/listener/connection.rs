@@ -17,13 +17,14 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     activity::{Activity, Idle},
     answering::Answering,
     certificate::{self, Leaf},
     handshake,
+    meter::{Flood, Metered},
     tls::Tls,
 };
 use crate::{
@@ -34,10 +35,22 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How many calls one connection may have under way.
-const MAX_STREAMS: u32 = 64;
+/// How many calls one connection may have under way. Clients assume 100 until they have
+/// been told otherwise (RFC 9113 §6.5.2), and the first burst of a lower limit's victims fails.
+const MAX_STREAMS: u32 = 100;
 /// What the headers of one call may take, in bytes.
 const MAX_HEADERS: u32 = 8 * 1024;
+/// The smallest largest frame that HTTP/2 allows, in bytes. Requests are far smaller.
+const MAX_FRAME: u32 = 16 * 1024;
+/// What a peer may send of one request before it is read, in bytes: the protocol's default.
+const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+/// What a peer may send of all its requests together, in bytes.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// What is kept for a peer that reads slowly, in bytes for each call.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Calls that a peer reset before they were looked at. Above what the meter lets through,
+/// so that the meter is what ends a flood, and says which it was.
+const PENDING_RESETS: usize = 128;
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Connections come of age up to this part earlier or later, so that clients do not all
@@ -132,6 +145,7 @@ impl Visit<'_> {
     async fn serve(mut self, stream: TlsStream<TcpStream>) -> &'static str {
         let limits = &self.lobby.limits;
         let activity = Activity::new();
+        let (stream, verdict) = Metered::new(stream);
         let mut connection = pin!(self.http2(stream, &activity));
         let mut idle = pin!(activity.idle(limits.first_request, limits.idle));
         let mut age = pin!(sleep_until(Instant::now() + self.age()));
@@ -141,6 +155,10 @@ impl Visit<'_> {
             let cut_at = leaving.and_then(|(_, cut_at)| cut_at);
             let why = tokio::select! {
                 ended = connection.as_mut() => {
+                    if let Some(flood) = verdict.flood() {
+                        self.strike(flood);
+                        return flood.label();
+                    }
                     if let Err(error) = &ended {
                         debug!(%error, "the connection broke");
                     }
@@ -178,9 +196,9 @@ impl Visit<'_> {
 
     fn http2(
         &self,
-        stream: TlsStream<TcpStream>,
+        stream: Metered<TlsStream<TcpStream>>,
         activity: &Arc<Activity>,
-    ) -> http2::Connection<TokioIo<TlsStream<TcpStream>>, Answering, TokioExecutor> {
+    ) -> http2::Connection<TokioIo<Metered<TlsStream<TcpStream>>>, Answering, TokioExecutor> {
         let answering = Answering {
             routes: self.lobby.routes.clone(),
             peer: self.peer.clone(),
@@ -190,9 +208,22 @@ impl Visit<'_> {
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADERS)
+            .max_frame_size(MAX_FRAME)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .serve_connection(TokioIo::new(stream), answering)
+    }
+
+    /// Throttles the caller, who would only connect anew.
+    fn strike(&self, flood: Flood) {
+        if let Some(peer) = &self.peer {
+            warn!(caller = %peer.id(), flood = flood.label(), "closed a connection that was flooded");
+            peer.strike(Instant::now());
+        }
     }
 
     fn age(&self) -> Duration {

@@ -6,6 +6,7 @@ mod answering;
 mod certificate;
 mod connection;
 mod handshake;
+mod meter;
 mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
