@@ -128,6 +128,9 @@ fn name(text: &str) -> Result<Arc<str>, InvalidName> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -121,6 +121,9 @@ impl LifetimeRule {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
