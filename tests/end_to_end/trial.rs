@@ -1,7 +1,7 @@
 //! A whole broker over real sockets and real mutual TLS, with an upstream that can be
 //! told what to do.
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::PathBuf};
 
 use tempfile::TempDir;
 use token_broker::{
@@ -28,6 +28,13 @@ pub(crate) struct Trial {
     pub(crate) authority: Authority,
     /// Holds the files that the broker was configured with.
     _folder: TempDir,
+}
+
+/// All that a broker needs: its files, and its upstream.
+pub(crate) struct Site {
+    pub(crate) upstream: Standin,
+    pub(crate) authority: Authority,
+    pub(crate) folder: TempDir,
 }
 
 /// What a trial differs in from the ordinary.
@@ -64,33 +71,15 @@ impl Trial {
     }
 
     pub(crate) async fn start(setup: Setup) -> Self {
-        let upstream = Standin::start(([127, 0, 0, 1], 0).into(), StandinSettings::default())
-            .await
-            .unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::new().unwrap();
-        let server = authority.server([127, 0, 0, 1].into()).unwrap();
-        let trial_file = |name: &str, content: &str| {
-            fs::write(folder.path().join(name), content).unwrap();
-        };
-        trial_file("ca.pem", authority.certificate());
-        trial_file("server.pem", &server.certificate);
-        trial_file("server.key", server.key.expose());
-
-        let names: Vec<_> = (0..setup.destinations).map(|n| format!("d{n}")).collect();
-        for name in &names {
-            upstream.register(name, &client_id(name), &client_secret(name));
-            let credential = folder.path().join("credentials").join(name);
-            fs::create_dir_all(&credential).unwrap();
-            fs::write(credential.join("client_id"), client_id(name)).unwrap();
-            fs::write(credential.join("client_secret"), client_secret(name)).unwrap();
-        }
-        fs::create_dir_all(folder.path().join("credentials")).unwrap();
-        let config = configuration(&setup, &names, &upstream.base_url());
-        trial_file("broker.toml", &config);
-        let config = folder.path().join("broker.toml");
+        let site = Site::new(setup).await;
+        let app = App::start(&site.config()).await.unwrap();
+        let Site {
+            upstream,
+            authority,
+            folder,
+        } = site;
         Self {
-            app: App::start(&config).await.unwrap(),
+            app,
             upstream,
             authority,
             _folder: folder,
@@ -115,31 +104,76 @@ impl Trial {
         &self,
         tls: ClientTlsConfig,
     ) -> Result<Channel, tonic::transport::Error> {
-        Endpoint::from_shared(format!("https://{}", self.app.address()))
-            .unwrap()
-            .tls_config(tls)
-            .unwrap()
-            .connect()
-            .await
+        endpoint(self.app.address(), tls).connect().await
     }
 
     pub(crate) fn tls(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.authority.certificate()))
+        trusting(&self.authority)
     }
 
-    /// The body of a plain HTTP GET, and its status.
+    /// The status and the body of a plain HTTP GET.
     pub(crate) async fn http(&self, path: &str) -> (u16, String) {
-        let url = format!("http://{}{path}", self.app.http_address().unwrap());
-        let response = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .unwrap()
-            .get(url)
-            .send()
+        http(self.app.http_address().unwrap(), path).await.unwrap()
+    }
+}
+
+impl Site {
+    pub(crate) async fn new(setup: Setup) -> Self {
+        let upstream = Standin::start(([127, 0, 0, 1], 0).into(), StandinSettings::default())
             .await
             .unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new().unwrap();
+        let server = authority.server([127, 0, 0, 1].into()).unwrap();
+        let trial_file = |name: &str, content: &str| {
+            fs::write(folder.path().join(name), content).unwrap();
+        };
+        trial_file("ca.pem", authority.certificate());
+        trial_file("server.pem", &server.certificate);
+        trial_file("server.key", server.key.expose());
+
+        let names: Vec<_> = (0..setup.destinations).map(|n| format!("d{n}")).collect();
+        for name in &names {
+            upstream.register(name, &client_id(name), &client_secret(name));
+            let credential = folder.path().join("credentials").join(name);
+            fs::create_dir_all(&credential).unwrap();
+            fs::write(credential.join("client_id"), client_id(name)).unwrap();
+            fs::write(credential.join("client_secret"), client_secret(name)).unwrap();
+        }
+        fs::create_dir_all(folder.path().join("credentials")).unwrap();
+        let config = configuration(&setup, &names, &upstream.base_url());
+        trial_file("broker.toml", &config);
+        Self {
+            upstream,
+            authority,
+            folder,
+        }
     }
+
+    /// The configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("broker.toml")
+    }
+}
+
+/// A broker at this address.
+pub(crate) fn endpoint(broker: SocketAddr, tls: ClientTlsConfig) -> Endpoint {
+    Endpoint::from_shared(format!("https://{broker}"))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+}
+
+/// Believes a broker with a certificate of this authority.
+pub(crate) fn trusting(authority: &Authority) -> ClientTlsConfig {
+    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.certificate()))
+}
+
+/// The status and the body of a plain HTTP GET.
+pub(crate) async fn http(address: SocketAddr, path: &str) -> reqwest::Result<(u16, String)> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let response = client.get(format!("http://{address}{path}")).send().await?;
+    Ok((response.status().as_u16(), response.text().await?))
 }
 
 /// Asks for a token.

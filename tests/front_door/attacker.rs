@@ -7,6 +7,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
+use token_broker::cli::dev::Authority;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     net::TcpStream,
@@ -56,12 +57,15 @@ pub(crate) struct Parting {
 impl Disguise {
     /// Looks like this caller to the trial's broker.
     pub(crate) fn of(trial: &Trial, caller: &str) -> Self {
-        let signed = trial.authority.client(caller).unwrap();
+        Self::before(trial.app.address(), &trial.authority, caller)
+    }
+
+    /// Looks like this caller to a broker that trusts this authority.
+    pub(crate) fn before(broker: SocketAddr, authority: &Authority, caller: &str) -> Self {
+        let signed = authority.client(caller).unwrap();
         let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let mut roots = RootCertStore::empty();
-        roots
-            .add(certificate(trial.authority.certificate()))
-            .unwrap();
+        roots.add(certificate(authority.certificate())).unwrap();
         let key = PrivateKeyDer::from_pem_slice(signed.key.expose().as_bytes()).unwrap();
         let mut config =
             ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -73,7 +77,7 @@ impl Disguise {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Self {
             connector: TlsConnector::from(Arc::new(config)),
-            broker: trial.app.address(),
+            broker,
         }
     }
 
