@@ -92,6 +92,8 @@ pub struct TokenKey {
     pub destination: DestinationId,
     /// The application whose credentials mint the token.
     pub application: ApplicationName,
+    /// The client identifier of those credentials, which is no secret (RFC 6749 §2.2).
+    pub client_id: String,
     /// The state of those credentials.
     pub generation: Generation,
     /// The `scope` parameter (RFC 6749 §3.3).
@@ -104,6 +106,19 @@ pub struct TokenKey {
     pub parameters: Vec<(String, String)>,
 }
 
+impl TokenKey {
+    /// Whether the two differ in nothing but the state of the credentials: a token of one
+    /// is as good for its caller as a token of the other.
+    pub fn is_same_but_for_generation(&self, other: &Self) -> bool {
+        let generation = self.generation;
+        let other = Self {
+            generation,
+            ..other.clone()
+        };
+        *self == other
+    }
+}
+
 fn name(text: &str) -> Result<Arc<str>, InvalidName> {
     let well_formed = (1..=MAX_ID).contains(&text.len())
         && text
@@ -111,6 +126,9 @@ fn name(text: &str) -> Result<Arc<str>, InvalidName> {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     well_formed.then(|| text.into()).ok_or(InvalidName)
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {
@@ -151,14 +169,14 @@ mod tests {
                 "[a-z]{1,3}",
                 "[a-z]{1,3}",
             ),
-            (any::<u64>(), option.clone(), option),
+            (any::<u64>(), "[a-z]{0,2}", option.clone(), option),
             proptest::collection::vec("[a-z]{0,2}", 0..3),
             proptest::collection::vec(("[a-z]{0,2}", "[a-z]{0,2}"), 0..3),
         )
             .prop_map(
                 |(
                     (protocol, endpoint, destination, application),
-                    (generation, scope, audience),
+                    (generation, client_id, scope, audience),
                     resource,
                     parameters,
                 )| TokenKey {
@@ -166,6 +184,7 @@ mod tests {
                     endpoint,
                     destination: DestinationId::parse(&destination).unwrap(),
                     application: ApplicationName::parse(&application).unwrap(),
+                    client_id,
                     generation: Generation(generation),
                     scope,
                     audience,
@@ -177,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_changed_field_changes_the_key(key in any_key(), other in any_key(), field in 0..9_usize) {
+        fn any_changed_field_changes_the_key(key in any_key(), other in any_key(), field in 0..10_usize) {
             let mut changed = key.clone();
             let differs = match field {
                 0 => { changed.protocol = other.protocol; key.protocol != other.protocol }
@@ -187,10 +206,12 @@ mod tests {
                 4 => { changed.generation = other.generation; key.generation != other.generation }
                 5 => { changed.scope = other.scope.clone(); key.scope != other.scope }
                 6 => { changed.audience = other.audience.clone(); key.audience != other.audience }
+                8 => { changed.client_id = other.client_id.clone(); key.client_id != other.client_id }
                 7 => { changed.resource = other.resource.clone(); key.resource != other.resource }
                 _ => { changed.parameters = other.parameters.clone(); key.parameters != other.parameters }
             };
             prop_assert_eq!(key != changed, differs);
+            prop_assert_eq!(key.is_same_but_for_generation(&changed), field == 4 || !differs);
         }
     }
 }

@@ -150,6 +150,9 @@ fn is_dns_label(text: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

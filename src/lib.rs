@@ -63,6 +63,8 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod destination;
+#[cfg(test)]
+mod fuzz;
 pub mod grpc;
 pub mod http;
 pub mod identity;

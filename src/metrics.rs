@@ -30,6 +30,7 @@ pub struct Metrics {
     connections_closed: Family<ClosedLabels, Counter>,
     reloads: Family<OutcomeLabels, Counter>,
     open_connections: Gauge,
+    expiries: Family<ExpiryLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +62,11 @@ struct ClosedLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExpiryLabels {
+    which: &'static str,
+}
+
 #[derive(Clone)]
 struct Latency;
 
@@ -83,6 +89,7 @@ impl Metrics {
             connections_closed: Family::default(),
             reloads: Family::default(),
             open_connections: Gauge::default(),
+            expiries: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -125,6 +132,12 @@ impl Metrics {
             "connections_open",
             "Connections open now",
             metrics.open_connections.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the first of the listener's certificates or revocation lists runs out, by which (server, client_ca or crl)",
+            Unit::Seconds,
+            metrics.expiries.clone(),
         );
         registry.register(
             "build",
@@ -177,6 +190,18 @@ impl Metrics {
     /// A changed configuration was taken in (`ok`) or `refused`.
     pub fn reloaded(&self, outcome: &'static str) {
         self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// When the listener's certificates and lists run out, in Unix time.
+    pub fn expire(&self, lasts: impl IntoIterator<Item = (&'static str, i64)>) {
+        self.expiries.clear();
+        for (which, last) in lasts {
+            let labels = ExpiryLabels { which };
+            let gauge = self.expiries.get_or_create(&labels);
+            if gauge.get() == 0 || last < gauge.get() {
+                gauge.set(last);
+            }
+        }
     }
 
     /// A connection that was open has ended.

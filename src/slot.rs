@@ -151,6 +151,16 @@ impl Slot {
         }
     }
 
+    /// Takes over the token of another slot, until a flight brings one of its own. That
+    /// flight is due at once; should it fail, the inherited token stays.
+    pub fn inherit(&mut self, token: Token, now: Instant) {
+        let held = Held::new(token, self.expiry_margin, now, 0.0);
+        self.token = held.ok().map(|held| Held {
+            refresh_at: now,
+            ..held
+        });
+    }
+
     /// Serves tokens that land from now on until another margin before their expiry.
     pub fn keep_margin(&mut self, expiry_margin: Duration) {
         self.expiry_margin = expiry_margin;
@@ -271,6 +281,11 @@ impl Slot {
     pub fn release(&mut self) {
         self.quarantined = false;
         self.failure = None;
+    }
+
+    /// The current token, if there is one; it may be dead.
+    pub fn token(&self) -> Option<&Arc<Token>> {
+        self.token.as_ref().map(|held| &held.token)
     }
 
     /// Until when the current token is served, if there is one.

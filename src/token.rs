@@ -14,7 +14,7 @@ pub struct Token {
     /// Everything that shaped the token; compared again before it is handed out.
     pub key: Arc<TokenKey>,
     /// The bearer token itself.
-    pub access_token: Secret,
+    pub access_token: Arc<Secret>,
     /// Names the token in logs and reports.
     pub id: TokenId,
     /// When the request for it was about to be sent.
@@ -28,6 +28,16 @@ impl Token {
     pub fn expires_at(&self) -> Moment {
         // Counted from before the request was sent, so that latency can only shorten the life.
         self.requested_at.after(self.lifetime)
+    }
+
+    /// The same token under the key of the same application's renewed credentials.
+    #[must_use]
+    pub fn inherited_by(&self, key: &Arc<TokenKey>) -> Self {
+        Self {
+            key: Arc::clone(key),
+            access_token: Arc::clone(&self.access_token),
+            ..*self
+        }
     }
 
     /// Whether the token was minted for this key.
@@ -109,6 +119,9 @@ impl LifetimeRule {
         Ok(declared.min(self.max))
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

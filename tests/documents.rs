@@ -98,6 +98,7 @@ fn metrics_of_the_readme_are_those_of_the_exposition() {
     metrics.connection("ok");
     metrics.closed("peer");
     metrics.reloaded("ok");
+    metrics.expire([("server", 1)]);
     let exposition = metrics.exposition().unwrap();
     let kinds = exposition
         .lines()

@@ -1,5 +1,6 @@
 //! The whole broker: wired from a configuration, started, reloaded, and stopped in order.
 
+mod expiries;
 mod reload;
 mod wiring;
 
@@ -108,8 +109,10 @@ impl App {
         let Reading { files, config } = reading;
         let config = config?;
         let server = &config.server;
-        let (tls, tls_seen) = watch::channel(Arc::new(Tls::load(&server.tls)?));
+        let tls = Tls::load(&server.tls)?;
         let metrics = Arc::new(Metrics::new());
+        expiries::show(&metrics, tls.expiries());
+        let (tls, tls_seen) = watch::channel(Arc::new(tls));
         let (catalogue, hosts) = wiring::catalogue(&config, &Hosts::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));

@@ -4,7 +4,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{
     StartError,
+    expiries::{self, Lapsed},
     wiring::{self, Hosts},
 };
 use crate::{
@@ -48,7 +49,9 @@ impl Live {
         let live = Arc::new(self);
         let mut taken_in = files;
         let mut seen = taken_in.clone();
+        let mut lapsed = Lapsed::default();
         loop {
+            lapsed.look(live.tls.borrow().expiries(), SystemTime::now());
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 () = live.asked.notified() => true,
@@ -101,6 +104,7 @@ impl Live {
             drop(hosts);
             // Nothing can fail any more.
             self.broker.replace(catalogue);
+            expiries::show(&self.metrics, tls.expiries());
             self.tls.send_replace(Arc::new(tls));
             Ok(config)
         });

@@ -145,6 +145,7 @@ fn key(destination: &Destination, protected: &Protected, application: &Applicati
         endpoint: protected.endpoint.as_str().to_owned(),
         destination: destination.id.clone(),
         application: application.name.clone(),
+        client_id: application.credential.client_id.clone(),
         generation: application.credential.generation,
         scope,
         audience,

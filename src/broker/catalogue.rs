@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{cache::Registration, destination::DestinationId, policy::Grants};
+use crate::{
+    cache::Registration,
+    destination::{DestinationId, TokenKey},
+    policy::Grants,
+};
 
 /// All configured destinations. Nothing else gets a slot.
 #[derive(Default)]
@@ -45,6 +49,28 @@ impl Catalogue {
     /// Every application that is registered for some destination.
     pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> {
         self.registrations.iter()
+    }
+
+    /// The registrations that are new, each with the key it had when only its credentials
+    /// were others.
+    pub(super) fn renewed_since<'a>(
+        &'a self,
+        last: &'a Self,
+    ) -> impl Iterator<Item = (&'a TokenKey, &'a Arc<Registration>)> {
+        let mut keys: HashMap<_, Vec<_>> = HashMap::new();
+        for registration in last.registrations() {
+            let key = &*registration.key;
+            let name = (&key.destination, &key.application);
+            keys.entry(name).or_default().push(key);
+        }
+        self.registrations().filter_map(move |registration| {
+            let key = &*registration.key;
+            let last = keys.get(&(&key.destination, &key.application))?;
+            let predecessor = last
+                .iter()
+                .find(|last| **last != key && last.is_same_but_for_generation(key))?;
+            Some((*predecessor, registration))
+        })
     }
 
     /// How many destinations there are.

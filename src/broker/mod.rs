@@ -52,9 +52,14 @@ impl Broker {
         }
     }
 
-    /// Answers from another catalogue from now on. Tokens whose keys are in both stay.
+    /// Answers from another catalogue from now on. Tokens whose keys are in both stay, and
+    /// those of renewed credentials stay until their successors arrive.
     pub fn replace(&self, catalogue: Catalogue) {
         let catalogue = Arc::new(catalogue);
+        let last = self.catalogue.load();
+        for (predecessor, renewed) in catalogue.renewed_since(&last) {
+            self.cache.succeed(predecessor, renewed);
+        }
         self.catalogue.store(Arc::clone(&catalogue));
         let keys: HashSet<_> = catalogue.registrations().map(|one| &*one.key).collect();
         self.cache.retain(&keys);

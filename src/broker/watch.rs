@@ -28,9 +28,12 @@ impl Watch {
         destination: DestinationId,
         registration: Arc<Registration>,
     ) -> Self {
+        // Asked again at once: the policy may have changed since the caller was granted it.
+        let mut policy = broker.policy.subscribe();
+        policy.mark_changed();
         Self {
             slot: broker.cache.watch(&registration),
-            policy: broker.policy.subscribe(),
+            policy,
             broker: Arc::clone(broker),
             caller,
             destination,

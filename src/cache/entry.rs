@@ -73,6 +73,23 @@ impl Entry {
         }
     }
 
+    /// The slot of renewed credentials, which begins with the token of the last ones.
+    pub(super) fn inheriting(registration: Arc<Registration>, from: &Self, now: Instant) -> Self {
+        let heir = Self::new(registration);
+        let token = from.state().slot.token().cloned();
+        {
+            let mut state = heir.state();
+            let key = Arc::clone(&state.registration.key);
+            if let Some(token) = token {
+                state.slot.inherit(token.inherited_by(&key), now);
+            }
+        }
+        if from.is_kept_fresh(now) {
+            heir.touch(now);
+        }
+        heir
+    }
+
     /// The state, for as long as a decision takes.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // A panic under the lock cannot leave a half-written slot that is worse than none.

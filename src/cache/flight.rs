@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
 
 use super::{
     Registration,
     entry::{Answer, Entry},
-    schedule::Timetable,
+    landing::Landing,
+    timetable::Timetable,
 };
 use crate::{
     clock::{Instant, Moment},
@@ -182,74 +182,6 @@ impl Drop for Airborne {
     }
 }
 
-/// What a landing changed, for those who look at the broker from outside.
-struct Landing {
-    minted: Option<TokenId>,
-    failing_before: Option<FailureReason>,
-    failing: Option<FailureReason>,
-    runway: Duration,
-    due: Option<Instant>,
-}
-
-impl Landing {
-    /// Says it loudly once for each change, and quietly otherwise.
-    fn log(&self, key: &TokenKey, error: Option<&FetchError>, now: Instant) {
-        let (destination, application) = (key.destination.as_str(), key.application.as_str());
-        let runway = self.runway.as_secs();
-        let due_in = self
-            .due
-            .map(|due| due.saturating_duration_since(now).as_secs_f64());
-        let Some(reason) = self.failing else {
-            let token_id = self.minted.map(tracing::field::display);
-            if self.failing_before.is_some() {
-                info!(
-                    destination,
-                    application, token_id, due_in, "minting works again"
-                );
-            } else {
-                debug!(destination, application, token_id, due_in, "minted a token");
-            }
-            return;
-        };
-        let error = error.map_or_else(
-            || "the token was dead on arrival".to_owned(),
-            ToString::to_string,
-        );
-        let code = reason.code();
-        if self.failing_before == Some(reason) {
-            debug!(
-                destination,
-                application,
-                reason = code,
-                error,
-                runway,
-                due_in,
-                "minting still fails"
-            );
-        } else if reason.needs_an_operator() {
-            error!(
-                destination,
-                application,
-                reason = code,
-                error,
-                runway,
-                due_in,
-                "minting fails until an operator acts"
-            );
-        } else {
-            warn!(
-                destination,
-                application,
-                reason = code,
-                error,
-                runway,
-                due_in,
-                "minting fails"
-            );
-        }
-    }
-}
-
 async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, FetchError> {
     let turn = registration.host.turn().await?;
     let requested_at = Moment::now();
@@ -274,7 +206,7 @@ async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, F
         .map_err(|_| FetchError::Malformed("the declared lifetime is zero or less"))?;
     Ok(Token {
         key: Arc::clone(&registration.key),
-        access_token: minted.access_token,
+        access_token: Arc::new(minted.access_token),
         id: TokenId::random(),
         requested_at,
         lifetime,

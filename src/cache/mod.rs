@@ -8,7 +8,9 @@
 mod entry;
 mod flight;
 mod host;
+mod landing;
 mod schedule;
+mod timetable;
 mod watch;
 
 use std::{
@@ -89,7 +91,7 @@ impl Cache {
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(IDLE_OUT)
             .build();
-        let (timetable, noted) = schedule::timetable();
+        let (timetable, noted) = timetable::timetable();
         let flights = Arc::new(Flights::new(timetable, metrics));
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
         (Self { slots, flights }, schedule)
@@ -147,6 +149,20 @@ impl Cache {
             self.flights
                 .ask(&entry, registration, Instant::now(), Duration::ZERO),
         );
+    }
+
+    /// Begins the slot of a registration whose credentials were renewed with the token of
+    /// the `predecessor`, and launches the flight for one of its own. So nobody waits, and
+    /// renewed credentials that do not work cost nothing while the last token lives.
+    pub fn succeed(&self, predecessor: &TokenKey, registration: &Arc<Registration>) {
+        let now = Instant::now();
+        let Some(from) = self.slots.get(predecessor) else {
+            return;
+        };
+        let entry = self.slots.get_with_by_ref(&registration.key, || {
+            Arc::new(Entry::inheriting(Arc::clone(registration), &from, now))
+        });
+        self.flights.tend(&entry, now);
     }
 
     /// Forgets the slots of all other keys. A flight that is under way for one of them

@@ -108,6 +108,7 @@ fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registra
             endpoint: "https://upstream.example".to_owned(),
             destination: DestinationId::parse(name).unwrap(),
             application: ApplicationName::parse("app").unwrap(),
+            client_id: "client".to_owned(),
             generation: Generation(1),
             scope: None,
             audience: None,
@@ -560,6 +561,63 @@ async fn a_zero_lifetime_is_a_failure() {
         .await
         .unwrap_err();
     assert_eq!(reason(refusal), FailureReason::Malformed);
+}
+
+/// The same registration with renewed credentials.
+fn renewed(registration: &Registration, source: Arc<Scripted>) -> Arc<Registration> {
+    let key = TokenKey {
+        generation: Generation(2),
+        ..(*registration.key).clone()
+    };
+    Arc::new(Registration {
+        key: Arc::new(key),
+        source,
+        host: Arc::clone(&registration.host),
+        ..*registration
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewed_credentials_take_over_the_token_until_they_bring_their_own() {
+    let (cache, _guard, last) = one(&steady());
+    let inherited = cache.token(&last, Duration::ZERO).await.unwrap();
+    let source = steady();
+    let renewed = renewed(&last, Arc::clone(&source));
+    cache.succeed(&last.key, &renewed);
+    cache.retain(&HashSet::from([&*renewed.key]));
+
+    let before = Instant::now();
+    let token = cache.token(&renewed, Duration::ZERO).await.unwrap();
+    assert_eq!(before.elapsed(), Duration::ZERO, "nobody waits");
+    assert_eq!(token.id, inherited.id);
+    assert!(token.is_for(&renewed.key));
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(source.calls(), 1, "its own flight was launched at once");
+    let own = cache.token(&renewed, Duration::ZERO).await.unwrap();
+    assert_ne!(own.id, inherited.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewed_credentials_that_are_rejected_leave_the_token_alone() {
+    let (cache, _guard, last) = one(&steady());
+    let inherited = cache.token(&last, Duration::ZERO).await.unwrap();
+    let source = Scripted::new(|_| async {
+        Err(FetchError::Rejected {
+            status: 401,
+            code: None,
+        })
+    });
+    let renewed = renewed(&last, Arc::clone(&source));
+    cache.succeed(&last.key, &renewed);
+    for _ in 0..50 {
+        tokio::time::sleep(secs(60)).await;
+        let token = cache.token(&renewed, Duration::ZERO).await.unwrap();
+        assert_eq!(token.id, inherited.id);
+    }
+    assert!(source.calls() > 5, "they are tried again and again");
+    sleep_until(inherited.expires_at().instant).await;
+    let refusal = cache.token(&renewed, Duration::ZERO).await.unwrap_err();
+    assert_eq!(reason(refusal), FailureReason::CredentialRejected);
 }
 
 /// Twenty-five minutes without an upstream, at the worst moment, cost nobody anything.

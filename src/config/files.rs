@@ -77,30 +77,25 @@ mod tests {
 
         let mut before = files;
         assert_eq!(before.again(), before, "nothing has changed");
-        let mut changes: Vec<(&str, Box<dyn Fn()>)> = Vec::new();
-        changes.push((
-            "written",
-            Box::new(|| fs::write(path("one/file"), "other!").unwrap()),
-        ));
-        changes.push((
-            "pointed elsewhere",
-            Box::new(|| {
+        let changes: [(&str, &dyn Fn()); 5] = [
+            ("written", &|| {
+                fs::write(path("one/file"), "other!").unwrap();
+            }),
+            ("pointed elsewhere", &|| {
                 symlink(path("two"), path("new")).unwrap();
                 fs::rename(path("new"), path("data")).unwrap();
             }),
-        ));
-        changes.push((
-            "replaced",
-            Box::new(|| {
+            ("replaced", &|| {
                 fs::write(path("new"), "same").unwrap();
                 fs::rename(path("new"), path("two/file")).unwrap();
             }),
-        ));
-        changes.push(("made", Box::new(|| fs::write(path("missing"), "").unwrap())));
-        changes.push((
-            "removed",
-            Box::new(|| fs::remove_file(path("two/file")).unwrap()),
-        ));
+            ("made", &|| {
+                fs::write(path("missing"), "").unwrap();
+            }),
+            ("removed", &|| {
+                fs::remove_file(path("two/file")).unwrap();
+            }),
+        ];
         for (name, change) in changes {
             change();
             let after = before.again();

@@ -134,16 +134,16 @@ impl Reading {
 }
 
 fn decode(bytes: &[u8]) -> Result<&str, Vec<Mistake>> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
+    // The mark that some editors put first would count as a column.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
         let (valid, _) = bytes.split_at(error.valid_up_to());
         let valid = String::from_utf8_lossy(valid);
         vec![Mistake {
             at: Some(Findings::new(&valid).position(valid.len())),
             message: "not UTF-8: save the file as UTF-8 text".to_owned(),
         }]
-    })?;
-    // The mark that some editors put first would count as a column.
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+    })
 }
 
 fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> Option<Config> {

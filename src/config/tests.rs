@@ -2,7 +2,6 @@
 
 use std::{fs, time::Duration};
 
-use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -11,6 +10,8 @@ use crate::{
     credential::Proof,
     upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
 };
+
+mod fuzz;
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
@@ -409,6 +410,11 @@ fn marks_and_line_ends_of_other_systems_change_nothing() {
     assert!(mistakes.contains(&format!(
         "{line}:2: unknown key \"sever\": write \"server\""
     )));
+    let found = decode(b"\xef\xbb\xbf# caf\xe9").unwrap_err();
+    assert_eq!(
+        found[0].to_string(),
+        "1:6: not UTF-8: save the file as UTF-8 text"
+    );
 }
 
 #[test]
@@ -470,58 +476,4 @@ fn all_mistakes_of_a_file_are_reported_at_once() {
 #[test]
 fn mistakes_in_applications_and_grants() {
     assert_mistakes(include_str!("mistaken/grants.txt"));
-}
-
-/// What may be done to the example: a piece is cut out, put in, or replaced.
-fn mutated() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
-        "\\PC{0,8}",
-        "[\\[\\]{}=\"'#\n.,\\\\]{1,6}",
-        Just("[[destination]]\n".to_owned()),
-        Just("= 5\n".to_owned()),
-        Just(" = [{}]\n".to_owned()),
-    ];
-    let edit = (any::<proptest::sample::Index>(), 0..40_usize, piece);
-    proptest::collection::vec(edit, 1..6).prop_map(|edits| {
-        let mut text: Vec<char> = EXAMPLE.chars().collect();
-        for (at, cut, piece) in edits {
-            let start = at.index(text.len());
-            let end = (start + cut).min(text.len());
-            text.splice(start..end, piece.chars());
-        }
-        text.into_iter().collect()
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    #[test]
-    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), text in "\\PC{0,200}") {
-        let folder = Folder::of(Path::new("nowhere/broker.toml"));
-        let environment = Environment::new(|_| None);
-        for bytes in [bytes.as_slice(), text.as_bytes()] {
-            let read = decode(bytes).and_then(|text| Config::read(text, &folder, &environment));
-            prop_assert!(read.is_err());
-        }
-    }
-
-    #[test]
-    fn random_edits_never_panic_and_every_mistake_has_its_place(text in mutated()) {
-        thread_local!(static SITE: Site = Site::new());
-        let folder = SITE.with(|site| Folder::of(&site.0.path().join("broker.toml")));
-        let environment = Environment::new(|_| None);
-        match Config::read(&text, &folder, &environment) {
-            Ok(config) => {
-                prop_assert!(config.destinations.iter().any(|destination| !destination.grants.is_empty()));
-            }
-            Err(found) => {
-                prop_assert!(!found.is_empty());
-                let lines = text.split('\n').count();
-                for mistake in found {
-                    prop_assert!(mistake.at.is_some_and(|at| at.line <= lines));
-                }
-            }
-        }
-    }
 }

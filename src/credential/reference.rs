@@ -51,6 +51,9 @@ pub(super) fn is_variable_prefix(name: &str) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -8,10 +8,11 @@ mod token_service;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    extract::{Request as HttpRequest, State},
     middleware::{self, Next},
     response::Response,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -25,6 +26,8 @@ use crate::{
     metrics::Metrics,
 };
 
+/// A call has ended by its own deadline so long before it is ended from without.
+const BACKSTOP: Duration = Duration::from_secs(1);
 /// No request of this API needs more, in bytes.
 const MAX_REQUEST: usize = 4 * 1024;
 
@@ -61,18 +64,27 @@ impl Door {
             .add_service(health)
             .add_service(reflection)
             .into_axum_router()
-            .layer(middleware::from_fn(identified));
+            .layer(middleware::from_fn_with_state(
+                self.max_deadline + BACKSTOP,
+                guarded,
+            ));
         Ok(Routes::from(routes).prepare())
     }
 }
 
-/// Answers everything from a peer whose certificate names no caller, so that none of it
-/// reaches a service.
-async fn identified(request: axum::extract::Request, next: Next) -> Response {
+/// Lets no request through from a peer whose certificate names no caller, and ends one
+/// whose body never comes.
+async fn guarded(State(longest): State<Duration>, request: HttpRequest, next: Next) -> Response {
     if request.extensions().get::<Arc<Connected>>().is_none() {
-        return status::status(CallError::CallerUnidentified)
-            .into_http::<tonic::body::Body>()
-            .map(axum::body::Body::new);
+        return refused(CallError::CallerUnidentified);
     }
-    next.run(request).await
+    timeout(longest, next.run(request))
+        .await
+        .unwrap_or_else(|_| refused(CallError::DeadlineExceeded))
+}
+
+fn refused(error: CallError) -> Response {
+    status::status(error)
+        .into_http::<tonic::body::Body>()
+        .map(axum::body::Body::new)
 }

@@ -124,6 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn every_error_has_its_code_reason_and_retry_delay() {
         let failed = |reason| {
             CallError::Refused(Refusal::Failed {

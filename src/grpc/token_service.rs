@@ -213,3 +213,6 @@ fn reply(token: &Token) -> GetTokenResponse {
         token_id: token.id.to_string(),
     }
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -1,49 +1,22 @@
-//! Who a client certificate names.
+//! Who a client certificate names, and when certificates and revocation lists run out.
 
-use rustls::pki_types::CertificateDer;
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::{
+    asn1_rs::{Any, Class, Tag},
+    certificate::X509Certificate,
+    oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME,
+    prelude::FromDer as _,
+    revocation_list::CertificateRevocationList,
+};
 
 use crate::identity::{CallerId, IdentityError};
 
-/// What matters of a client's own certificate.
-pub(super) struct Leaf {
-    /// Whom it names.
-    pub(super) caller: Result<CallerId, IdentityError>,
-    /// When it ends, in Unix seconds.
-    pub(super) not_after: i64,
-}
-
-/// Reads a certificate that the handshake has verified.
-pub(super) fn read(leaf: &CertificateDer<'_>) -> Result<Leaf, IdentityError> {
-    let (rest, certificate) =
-        X509Certificate::from_der(leaf).map_err(|_| IdentityError::Unreadable)?;
-    if !rest.is_empty() {
-        return Err(IdentityError::Unreadable);
-    }
-    Ok(Leaf {
-        caller: caller(&certificate),
-        not_after: certificate.validity().not_after.timestamp(),
-    })
-}
-
-/// The one SPIFFE ID of a certificate (X509-SVID §2: exactly one URI), or else its one
-/// DNS name. The common name is never looked at.
-fn caller(certificate: &X509Certificate<'_>) -> Result<CallerId, IdentityError> {
-    let names = certificate
-        .subject_alternative_name()
-        .map_err(|_| IdentityError::Unreadable)?
-        .map(|extension| extension.value.general_names.as_slice())
-        .unwrap_or_default();
-
-    let (mut uris, mut dns_names) = (Vec::new(), Vec::new());
-    for name in names {
-        match name {
-            GeneralName::URI(uri) => uris.push(*uri),
-            GeneralName::DNSName(name) => dns_names.push(*name),
-            _ => {}
-        }
-    }
-    match (uris.as_slice(), dns_names.as_slice()) {
+/// The one SPIFFE ID of a certificate that the handshake has verified (X509-SVID §2:
+/// exactly one URI), or else its one DNS name. The common name is never looked at.
+pub(super) fn caller(leaf: &CertificateDer<'_>) -> Result<CallerId, IdentityError> {
+    let certificate = read(leaf).ok_or(IdentityError::Unreadable)?;
+    let names = Names::of(&certificate).ok_or(IdentityError::Unreadable)?;
+    match (names.uris.as_slice(), names.dns_names.as_slice()) {
         // Beside a SPIFFE ID there may be DNS names; they do not count.
         ([uri], _) => CallerId::from_spiffe(uri),
         ([], [name]) => CallerId::from_dns(name),
@@ -52,9 +25,83 @@ fn caller(certificate: &X509Certificate<'_>) -> Result<CallerId, IdentityError> 
     }
 }
 
+/// The last second in which a certificate is good, in Unix time.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    Some(read(certificate)?.validity().not_after.timestamp())
+}
+
+/// The last second in which a revocation list is good, in Unix time.
+pub(super) fn next_update(list: &CertificateRevocationListDer<'_>) -> Option<i64> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    Some(list.next_update()?.timestamp())
+}
+
+fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    let (rest, certificate) = X509Certificate::from_der(certificate).ok()?;
+    rest.is_empty().then_some(certificate)
+}
+
+/// The subject alternative names that could be a caller's.
+///
+/// They are read here and not by the library, which skips a name that it cannot read, and
+/// takes a structure for a text: a certificate could name one caller for whoever signed it
+/// and another one here.
+#[derive(Default)]
+struct Names<'a> {
+    uris: Vec<&'a str>,
+    dns_names: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// `None` when anything about them is not as RFC 5280 §4.2.1.6 wants it.
+    fn of(certificate: &X509Certificate<'a>) -> Option<Self> {
+        let extension = certificate.get_extension_unique(&OID_X509_EXT_SUBJECT_ALT_NAME);
+        let mut names = Self::default();
+        if let Some(extension) = extension.ok()? {
+            let (rest, sequence) = Any::from_der(extension.value).ok()?;
+            sequence.header.assert_constructed().ok()?;
+            (rest.is_empty() && sequence.tag() == Tag::Sequence).then_some(())?;
+            let mut unread = sequence.data;
+            while !unread.is_empty() {
+                let (rest, name) = Any::from_der(unread).ok()?;
+                names.take(&name)?;
+                unread = rest;
+            }
+        }
+        Some(names)
+    }
+
+    fn take(&mut self, name: &Any<'a>) -> Option<()> {
+        let is_structure = match (name.class(), name.tag().0) {
+            // Other names, X.400, directory and EDI names are structures.
+            (Class::ContextSpecific, 0 | 3 | 4 | 5) => true,
+            (Class::ContextSpecific, 1 | 2 | 6..=8) => false,
+            _ => return None,
+        };
+        if name.header.is_constructed() != is_structure {
+            return None;
+        }
+        match name.tag().0 {
+            1 => drop(ia5_string(name)?),
+            2 => self.dns_names.push(ia5_string(name)?),
+            6 => self.uris.push(ia5_string(name)?),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn ia5_string<'a>(name: &Any<'a>) -> Option<&'a str> {
+    let text = std::str::from_utf8(name.data).ok()?;
+    text.is_ascii().then_some(text)
+}
+
+#[cfg(test)]
+mod fuzz;
+
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair, SanType};
+    use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
 
     use super::*;
 
@@ -107,7 +154,7 @@ mod tests {
             (vec![dns("Cart.corp.example")], Err(NotDnsName)),
             (vec![dns("*.corp.example")], Err(NotDnsName)),
         ] {
-            let found = read(&certificate(&names)).unwrap().caller;
+            let found = caller(&certificate(&names));
             assert_eq!(
                 found.as_ref().map(CallerId::as_str),
                 expected.as_ref().copied(),
@@ -119,13 +166,39 @@ mod tests {
     #[test]
     fn what_is_no_certificate_names_nobody() {
         for bytes in [&b""[..], b"garbage", &[0x30, 0x82, 0xff, 0xff]] {
-            assert_eq!(read(&bytes.into()).err(), Some(IdentityError::Unreadable));
+            assert_eq!(caller(&bytes.into()), Err(IdentityError::Unreadable));
         }
         let mut trailing = certificate(&[dns("a.example")]).to_vec();
         trailing.push(0);
         assert_eq!(
-            read(&trailing.into()).err(),
+            caller(&trailing.into()).err(),
             Some(IdentityError::Unreadable)
         );
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_read_is_not_passed_over() {
+        for (tag, content) in [
+            (0x86, b"spiffe://td/\xff".as_slice()), // no text
+            (0x82, "caf\u{e9}.example".as_bytes()), // no ASCII
+            (0xa6, b"spiffe://td/a"),               // a structure
+            (0x84, b"directory"),                   // no structure
+            (0x89, b"unknown"),
+            (0x06, b"\x2a"),
+            (0x9f, b"\x1f"),
+        ] {
+            let mut names = vec![0x82, 1, b'a', tag, u8::try_from(content.len()).unwrap()];
+            names.extend_from_slice(content);
+            let mut extension = vec![0x30, u8::try_from(names.len()).unwrap()];
+            extension.append(&mut names);
+            let mut params = CertificateParams::default();
+            params.custom_extensions = vec![CustomExtension::from_oid_content(
+                &[2, 5, 29, 17],
+                extension,
+            )];
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let found = caller(certificate.der());
+            assert_eq!(found, Err(IdentityError::Unreadable), "{tag:#x}");
+        }
     }
 }

@@ -22,8 +22,7 @@ use tracing::{debug, warn};
 use super::{
     activity::{Activity, Idle},
     answering::Answering,
-    certificate::{self, Leaf},
-    handshake,
+    certificate, handshake,
     meter::{Flood, Metered},
     tls::Tls,
 };
@@ -74,22 +73,13 @@ impl Lobby {
         let _ = stream.set_nodelay(true);
         let mut tls = self.tls.clone();
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow_and_update().config));
-        let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
-        let stream = match self.stop.run_until_cancelled(handshake).await {
-            None => return self.metrics.connection("stopping"),
-            Some(Err(_)) => return self.metrics.connection("handshake_timeout"),
-            Some(Ok(Err(error))) => {
-                debug!(%error, "the handshake failed");
-                return self.metrics.connection(handshake::label(&error));
-            }
-            Some(Ok(Ok(stream))) => stream,
+        // Boxed, so that what only the handshake needs does not stay as long as the connection.
+        let stream = match Box::pin(self.shake_hands(acceptor, stream)).await {
+            Ok(stream) => stream,
+            Err(why) => return self.metrics.connection(why),
         };
         let chain = chain(&stream);
-        let leaf = chain.first().map(certificate::read);
-        let Some(Ok(leaf)) = leaf else {
-            return self.metrics.connection("identity_unreadable");
-        };
-        let peer = match self.identify(&leaf) {
+        let peer = match self.identify(&chain) {
             Ok(caller) => match self.admission.connect(&caller, Instant::now()) {
                 Ok(connected) => Some(Arc::new(connected)),
                 Err(Unwelcome::TooManyConnections) => {
@@ -110,16 +100,36 @@ impl Lobby {
         let visit = Visit {
             lobby: self,
             tls,
+            judge_at: next_expiry(&chain),
             chain,
-            expires_at: instant_of(leaf.not_after),
             peer,
         };
         self.metrics.closed(visit.serve(stream).await);
         drop(open);
     }
 
-    fn identify(&self, leaf: &Leaf) -> Result<CallerId, IdentityError> {
-        let caller = leaf.caller.clone()?;
+    /// # Errors
+    /// The label of what was wrong.
+    async fn shake_hands(
+        &self,
+        acceptor: TlsAcceptor,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, &'static str> {
+        let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
+        match self.stop.run_until_cancelled(handshake).await {
+            None => Err("stopping"),
+            Some(Err(_)) => Err("handshake_timeout"),
+            Some(Ok(Err(error))) => {
+                debug!(%error, "the handshake failed");
+                Err(handshake::label(&error))
+            }
+            Some(Ok(Ok(stream))) => Ok(stream),
+        }
+    }
+
+    fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<CallerId, IdentityError> {
+        let leaf = chain.first().ok_or(IdentityError::Unreadable)?;
+        let caller = certificate::caller(leaf)?;
         let domains = &self.limits.trust_domains;
         let is_known = domains.is_empty()
             || caller
@@ -134,7 +144,8 @@ struct Visit<'a> {
     lobby: &'a Lobby,
     tls: watch::Receiver<Arc<Tls>>,
     chain: Vec<CertificateDer<'static>>,
-    expires_at: Instant,
+    /// When the chain may have stopped being good by itself.
+    judge_at: Instant,
     /// Nobody, where the certificate names no caller: such a peer is told so, soon sent
     /// away, and nothing else.
     peer: Option<Arc<Connected>>,
@@ -172,22 +183,24 @@ impl Visit<'_> {
                 }
                 idle = idle.as_mut(), if leaving.is_none() => {
                     let why = match idle {
+                        // It could not tell what it was told.
+                        Idle::NoRequest if !verdict.has_greeted() => return "no_request",
                         Idle::NoRequest => "no_request",
                         Idle::Unused => "idle",
                     };
                     (why, Some(Instant::now() + limits.handshake))
                 }
-                () = sleep_until(self.expires_at) => return "certificate_expired",
-                () = sleep_until(cut_at.unwrap_or(self.expires_at)), if cut_at.is_some() => {
+                () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
                     return leaving.map_or("cut", |(why, _)| why);
                 }
-                Ok(()) = self.tls.changed() => {
-                    let tls = Arc::clone(&self.tls.borrow_and_update());
-                    match tls.believes(&self.chain) {
-                        Ok(()) => continue,
-                        Err(why) => return why,
-                    }
-                }
+                () = sleep_until(self.judge_at) => match self.judge() {
+                    Ok(()) => continue,
+                    Err(why) => return why,
+                },
+                Ok(()) = self.tls.changed() => match self.judge() {
+                    Ok(()) => continue,
+                    Err(why) => return why,
+                },
             };
             leaving = Some(why);
             connection.as_mut().graceful_shutdown();
@@ -216,6 +229,14 @@ impl Visit<'_> {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .serve_connection(TokioIo::new(stream), answering)
+    }
+
+    /// Whether the client is believed still, by what decides now.
+    fn judge(&mut self) -> Result<(), &'static str> {
+        let tls = Arc::clone(&self.tls.borrow_and_update());
+        tls.believes(&self.chain)?;
+        self.judge_at = next_expiry(&self.chain);
+        Ok(())
     }
 
     /// Throttles the caller, who would only connect anew.
@@ -247,10 +268,22 @@ fn chain(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
         .collect()
 }
 
-/// When a moment in Unix seconds comes, on the clock that decides.
-fn instant_of(unix_seconds: i64) -> Instant {
-    let moment = UNIX_EPOCH + Duration::from_secs(unix_seconds.max(0).unsigned_abs());
-    let left = moment.duration_since(SystemTime::now()).unwrap_or_default();
-    // A certificate without an end is looked at again after a year.
-    Instant::now() + left.min(Duration::from_secs(365 * 24 * 60 * 60))
+/// When the next of these certificates runs out, on the clock that decides. The chain may
+/// be good without it: clients send more than is needed.
+fn next_expiry(chain: &[CertificateDer<'_>]) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let now = SystemTime::now();
+    let left = chain
+        .iter()
+        .filter_map(certificate::not_after)
+        // It is good in the whole of its last second.
+        .filter_map(|last| u64::try_from(last).ok()?.checked_add(1))
+        .filter_map(|end| {
+            (UNIX_EPOCH + Duration::from_secs(end))
+                .duration_since(now)
+                .ok()
+        })
+        .filter(|left| !left.is_zero())
+        .min();
+    Instant::now() + left.unwrap_or(YEAR).min(YEAR)
 }

@@ -12,7 +12,10 @@ mod frames;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -39,7 +42,13 @@ pub(super) struct Metered<S> {
 
 /// Says, also when the connection is gone, whether it ended because of a flood.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Verdict(Arc<OnceLock<Flood>>);
+pub(super) struct Verdict(Arc<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    greeted: AtomicBool,
+    flood: OnceLock<Flood>,
+}
 
 /// The error that reading ends with.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +72,7 @@ impl<S> Metered<S> {
     fn received(&mut self, bytes: &[u8]) {
         let now = Instant::now();
         self.received.follow(bytes, |frame| {
+            self.verdict.greeted();
             if let Err(flood) = self.account.received(frame, now) {
                 self.verdict.is(flood);
             }
@@ -97,12 +107,21 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
 impl Verdict {
     /// What the peer flooded the connection with, if it did.
     pub(super) fn flood(&self) -> Option<Flood> {
-        self.0.get().copied()
+        self.0.flood.get().copied()
+    }
+
+    /// Whether the peer has begun to speak HTTP/2.
+    pub(super) fn has_greeted(&self) -> bool {
+        self.0.greeted.load(Ordering::Relaxed)
+    }
+
+    fn greeted(&self) {
+        self.0.greeted.store(true, Ordering::Relaxed);
     }
 
     /// The first verdict stands.
     fn is(&self, flood: Flood) {
-        let _ = self.0.set(flood);
+        let _ = self.0.flood.set(flood);
     }
 }
 

@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tracing::warn;
 
 use self::connection::Lobby;
-pub use self::tls::{Tls, TlsError};
+pub use self::tls::{Expiry, Tls, TlsError};
 use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics, port::Port};
 
 /// A bound port for callers.

@@ -13,7 +13,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::handshake;
+use super::{certificate, handshake};
 use crate::{
     config::{TlsFiles, TlsVersion},
     pem_file::{self, PemError, PemFile},
@@ -24,6 +24,18 @@ use crate::{
 pub struct Tls {
     pub(super) config: Arc<ServerConfig>,
     clients: Arc<dyn ClientCertVerifier>,
+    expiries: Vec<Expiry>,
+}
+
+/// When the first certificate or list in a file runs out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Expiry {
+    /// What the file is for: `server`, `client_ca` or `crl`.
+    pub which: &'static str,
+    /// The file.
+    pub file: PathBuf,
+    /// The last second in which all of it is good, in Unix time.
+    pub last: i64,
 }
 
 /// What is wrong with the listener's certificates, key or revocation lists.
@@ -66,17 +78,17 @@ impl Tls {
     /// # Errors
     /// [`TlsError`], which names the file.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let clients = clients(files)?;
+        let mut expiries = Vec::new();
+        let clients = clients(files, &mut expiries)?;
+        let chain = read(&files.cert, pem_file::certificates)?;
+        expiries.extend(Expiry::of_certificates("server", &files.cert, &chain));
         let versions: &[_] = match files.min_version {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
         let mut config = ServerConfig::builder_with_protocol_versions(versions)
             .with_client_cert_verifier(Arc::clone(&clients))
-            .with_single_cert(
-                read(&files.cert, pem_file::certificates)?,
-                read(&files.key, pem_file::private_key)?,
-            )
+            .with_single_cert(chain, read(&files.key, pem_file::private_key)?)
             .map_err(|error| TlsError::KeyMismatch {
                 key: files.key.clone(),
                 cert: files.cert.clone(),
@@ -89,7 +101,13 @@ impl Tls {
         Ok(Self {
             config: Arc::new(config),
             clients,
+            expiries,
         })
+    }
+
+    /// When its files run out.
+    pub fn expiries(&self) -> &[Expiry] {
+        &self.expiries
     }
 
     /// Whether a client that was believed once, with this chain, is believed still.
@@ -117,21 +135,54 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn clients(files: &TlsFiles) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+impl Expiry {
+    fn of_certificates(
+        which: &'static str,
+        file: &Path,
+        certificates: &[CertificateDer<'_>],
+    ) -> Option<Self> {
+        Self::first(which, file, certificates.iter().map(certificate::not_after))
+    }
+
+    fn of_lists(file: &Path, lists: &[CertificateRevocationListDer<'_>]) -> Option<Self> {
+        Self::first("crl", file, lists.iter().map(certificate::next_update))
+    }
+
+    fn first(
+        which: &'static str,
+        file: &Path,
+        lasts: impl Iterator<Item = Option<i64>>,
+    ) -> Option<Self> {
+        Some(Self {
+            which,
+            file: file.to_owned(),
+            last: lasts.flatten().min()?,
+        })
+    }
+}
+
+fn clients(
+    files: &TlsFiles,
+    expiries: &mut Vec<Expiry>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let file = &files.client_ca;
     let unusable = |reason: String| TlsError::UnusableCa {
         file: file.clone(),
         reason,
     };
     let mut roots = RootCertStore::empty();
-    for certificate in read(file, pem_file::certificates)? {
+    let certificates = read(file, pem_file::certificates)?;
+    expiries.extend(Expiry::of_certificates("client_ca", file, &certificates));
+    for certificate in certificates {
         roots
             .add(certificate)
             .map_err(|error| unusable(error.to_string()))?;
     }
     let mut lists: Vec<CertificateRevocationListDer<'static>> = Vec::new();
     for file in &files.crl {
-        lists.extend(read(file, pem_file::revocation_lists)?);
+        let more = read(file, pem_file::revocation_lists)?;
+        expiries.extend(Expiry::of_lists(file, &more));
+        lists.extend(more);
     }
     let has_lists = !lists.is_empty();
     let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots)).with_crls(lists);

@@ -95,6 +95,9 @@ fn below<'a>(caller: &'a str, ancestor: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

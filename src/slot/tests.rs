@@ -39,6 +39,7 @@ impl Bench {
                 endpoint: "https://upstream.example".to_owned(),
                 destination: DestinationId::parse("d").unwrap(),
                 application: ApplicationName::parse("a").unwrap(),
+                client_id: "client".to_owned(),
                 generation: Generation(1),
                 scope: None,
                 audience: None,
@@ -55,7 +56,7 @@ impl Bench {
     fn token(&self, lifetime: Duration) -> Token {
         Token {
             key: Arc::clone(&self.key),
-            access_token: Secret::new("t".to_owned()),
+            access_token: Arc::new(Secret::new("t".to_owned())),
             id: TokenId::random(),
             requested_at: self.start.after(self.now),
             lifetime,

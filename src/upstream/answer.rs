@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FetchError, http::Reply};
+use super::{FetchError, decode::Object, http::Reply};
 use crate::token::Minted;
 
 /// What a protocol reads in bodies.
@@ -55,7 +55,7 @@ pub(super) fn oauth_error_code(body: &[u8]) -> Option<ErrorCode> {
     struct Body {
         error: String,
     }
-    let Body { error } = serde_json::from_slice(body).ok()?;
+    let Object(Body { error }) = serde_json::from_slice(body).ok()?;
     // Only these fixed texts go on: the endpoint's own text may hold anything.
     Some(match error.as_str() {
         "invalid_request" => ErrorCode::Refusal("invalid_request"),
@@ -150,6 +150,7 @@ mod tests {
             "",
             "{}",
             "<html>",
+            r#"["invalid_client"]"#,
             r#"{"error":null}"#,
             r#"{"error":7}"#,
             r#"{"error":"canary"}"#,

@@ -121,3 +121,6 @@ impl From<&FetchError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{credential::Credential, token::Minted};
 
-const READING: Reading = Reading {
+pub(super) const READING: Reading = Reading {
     token,
     error_code: oauth_error_code,
 };

@@ -18,7 +18,7 @@ use crate::{credential::Credential, destination::DestinationId, token::Minted};
 /// The public service.
 pub(super) const DEFAULT_ENDPOINT: &str = "https://destinations.occtoo.com";
 
-const READING: Reading = Reading {
+pub(super) const READING: Reading = Reading {
     token,
     error_code: no_error_code,
 };

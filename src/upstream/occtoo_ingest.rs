@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Endpoint, FetchError, HttpClient, SetupError, TokenSource,
     answer::{self, Reading, no_error_code},
-    body, decode,
+    body,
+    decode::{self, Object},
     http::{Request, Target},
     occtoo::Answer,
     setup::client_secret,
@@ -18,7 +19,7 @@ use crate::{credential::Credential, token::Minted};
 /// The public service.
 pub(super) const DEFAULT_ENDPOINT: &str = "https://ingest.occtoo.com/dataProviders/tokens";
 
-const READING: Reading = Reading {
+pub(super) const READING: Reading = Reading {
     token,
     error_code: no_error_code,
 };
@@ -75,12 +76,12 @@ impl TokenSource for OcctooIngest {
 fn token(body: &[u8]) -> Result<Minted, FetchError> {
     #[derive(Deserialize)]
     struct Envelope {
-        result: Option<Answer>,
+        result: Option<Object<Answer>>,
     }
     let envelope: Envelope = decode::json(body)?;
     // The service reports its own errors with a success status and no result.
-    let answer = envelope.result;
-    answer
-        .ok_or(FetchError::Malformed("it has no result"))?
-        .minted()
+    let Object(answer) = envelope
+        .result
+        .ok_or(FetchError::Malformed("it has no result"))?;
+    answer.minted()
 }

@@ -26,8 +26,8 @@ pub(crate) struct Trial {
     pub(crate) app: App,
     pub(crate) upstream: Standin,
     pub(crate) authority: Authority,
-    /// Holds the files that the broker was configured with.
-    _folder: TempDir,
+    /// Holds the files that the broker was configured with, `broker.toml` first.
+    pub(crate) folder: TempDir,
 }
 
 /// All that a broker needs: its files, and its upstream.
@@ -48,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) server: &'static str,
     /// Lines for `[[upstream]]`.
     pub(crate) upstream: &'static str,
+    /// Files beside the configuration, or instead of the ordinary ones.
+    pub(crate) files: Vec<(&'static str, String)>,
 }
 
 /// The client id of a destination's application.
@@ -82,7 +84,7 @@ impl Trial {
             app,
             upstream,
             authority,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -143,6 +145,9 @@ impl Site {
         fs::create_dir_all(folder.path().join("credentials")).unwrap();
         let config = configuration(&setup, &names, &upstream.base_url());
         trial_file("broker.toml", &config);
+        for (name, content) in &setup.files {
+            trial_file(name, content);
+        }
         Self {
             upstream,
             authority,

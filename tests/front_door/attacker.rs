@@ -1,20 +1,12 @@
 //! A peer with a valid certificate that writes HTTP/2 frames as it likes.
 
-use std::{net::SocketAddr, sync::Arc};
-
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
-};
-use token_broker::cli::dev::Authority;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     net::TcpStream,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
-use crate::trial::Trial;
+use crate::disguise::Disguise;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -38,13 +30,6 @@ pub(crate) struct Attacker {
     writer: WriteHalf<TlsStream<TcpStream>>,
 }
 
-/// How a caller's connections are made.
-#[derive(Clone)]
-pub(crate) struct Disguise {
-    connector: TlsConnector,
-    broker: SocketAddr,
-}
-
 /// How the broker took leave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Parting {
@@ -55,38 +40,8 @@ pub(crate) struct Parting {
 }
 
 impl Disguise {
-    /// Looks like this caller to the trial's broker.
-    pub(crate) fn of(trial: &Trial, caller: &str) -> Self {
-        Self::before(trial.app.address(), &trial.authority, caller)
-    }
-
-    /// Looks like this caller to a broker that trusts this authority.
-    pub(crate) fn before(broker: SocketAddr, authority: &Authority, caller: &str) -> Self {
-        let signed = authority.client(caller).unwrap();
-        let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate(authority.certificate())).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(signed.key.expose().as_bytes()).unwrap();
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_client_auth_cert(vec![certificate(&signed.certificate)], key)
-                .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            broker,
-        }
-    }
-
     pub(crate) async fn connect(&self) -> std::io::Result<Attacker> {
-        let socket = TcpStream::connect(self.broker).await?;
-        socket.set_nodelay(true)?;
-        let name = ServerName::from(self.broker.ip());
-        let stream = self.connector.connect(name, socket).await?;
-        let (reader, writer) = split(stream);
+        let (reader, writer) = split(self.handshake().await?);
         let mut attacker = Attacker { reader, writer };
         let hello = [PREFACE, &frame(SETTINGS, 0, 0, b"")].concat();
         attacker.writer.write_all(&hello).await?;

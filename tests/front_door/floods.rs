@@ -21,9 +21,10 @@ use tonic::transport::Channel;
 
 use crate::{
     attacker::{
-        CONTINUATION, DATA, Disguise, END_HEADERS, HEADERS, PING, PRIORITY, Parting, RST_STREAM,
-        SETTINGS, WINDOW_UPDATE, call, frame,
+        CONTINUATION, DATA, END_HEADERS, HEADERS, PING, PRIORITY, Parting, RST_STREAM, SETTINGS,
+        WINDOW_UPDATE, call, frame,
     },
+    disguise::Disguise,
     trial::{CART, Trial, ask},
 };
 

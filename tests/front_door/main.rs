@@ -8,7 +8,17 @@
 )]
 
 mod attacker;
+mod certificates;
+mod counters;
+mod disguise;
+mod events;
+mod files;
 mod floods;
+mod line;
+mod pki;
+mod reload;
+mod revocation;
+mod steady;
 #[path = "../end_to_end/trial.rs"]
 #[expect(
     dead_code,

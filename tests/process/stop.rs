@@ -7,8 +7,9 @@ use token_broker::upstream::standin::{Behaviour, Fault};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
-    attacker::{DATA, Disguise, END_HEADERS, HEADERS, call, frame},
+    attacker::{DATA, END_HEADERS, HEADERS, call, frame},
     broker::{Broker, machine, until},
+    disguise::{Disguise, Papers},
     trial::{CART, Setup, Site, ask, http},
 };
 
@@ -38,7 +39,8 @@ async fn no_peer_holds_up_the_end_for_longer_than_the_drain_deadline() {
 
     let mut client = broker.client(&site).await;
     let stuck = tokio::spawn(async move { ask(&mut client, "d0").await });
-    let disguise = Disguise::before(broker.address, &site.authority, CART);
+    let papers = Papers::from(&site.authority.client(CART).unwrap());
+    let disguise = Disguise::before(broker.address, &site.authority, Some(&papers));
     // It begins a call, never ends it, and answers nothing, neither GOAWAY nor PING.
     let begun = frame(HEADERS, END_HEADERS, 1, &call());
     let deaf = disguise.connect().await.unwrap();

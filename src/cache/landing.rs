@@ -1,0 +1,78 @@
+//! What a landing changed, for those who look at the broker from outside.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    clock::Instant, destination::TokenKey, slot::FailureReason, token::TokenId,
+    upstream::FetchError,
+};
+
+/// What a landing changed, for those who look at the broker from outside.
+pub(super) struct Landing {
+    pub(super) minted: Option<TokenId>,
+    pub(super) failing_before: Option<FailureReason>,
+    pub(super) failing: Option<FailureReason>,
+    pub(super) runway: Duration,
+    pub(super) due: Option<Instant>,
+}
+
+impl Landing {
+    /// Says it loudly once for each change, and quietly otherwise.
+    pub(super) fn log(&self, key: &TokenKey, error: Option<&FetchError>, now: Instant) {
+        let (destination, application) = (key.destination.as_str(), key.application.as_str());
+        let runway = self.runway.as_secs();
+        let due_in = self
+            .due
+            .map(|due| due.saturating_duration_since(now).as_secs_f64());
+        let Some(reason) = self.failing else {
+            let token_id = self.minted.map(tracing::field::display);
+            if self.failing_before.is_some() {
+                info!(
+                    destination,
+                    application, token_id, due_in, "minting works again"
+                );
+            } else {
+                debug!(destination, application, token_id, due_in, "minted a token");
+            }
+            return;
+        };
+        let error = error.map_or_else(
+            || "the token was dead on arrival".to_owned(),
+            ToString::to_string,
+        );
+        let code = reason.code();
+        if self.failing_before == Some(reason) {
+            debug!(
+                destination,
+                application,
+                reason = code,
+                error,
+                runway,
+                due_in,
+                "minting still fails"
+            );
+        } else if reason.needs_an_operator() {
+            error!(
+                destination,
+                application,
+                reason = code,
+                error,
+                runway,
+                due_in,
+                "minting fails until an operator acts"
+            );
+        } else {
+            warn!(
+                destination,
+                application,
+                reason = code,
+                error,
+                runway,
+                due_in,
+                "minting fails"
+            );
+        }
+    }
+}
