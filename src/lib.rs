@@ -24,6 +24,7 @@
 //! | | [`upstream`] | token endpoints |
 //! | | [`config`] | the configuration |
 //! | | [`metrics`] | what is counted |
+//! | | [`port`] | peers that connect, come what may |
 //! | | [`telemetry`] | log events, and panics without their payload |
 //! | | [`api`] | the protocol |
 //! | core | [`cache`] | slots, flights, hosts, and the schedule |
@@ -71,6 +72,7 @@ pub mod listener;
 pub mod metrics;
 pub mod pem_file;
 pub mod policy;
+pub mod port;
 pub mod process;
 pub mod secret;
 pub mod slot;

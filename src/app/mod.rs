@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::{reload::Live, wiring::Hosts};
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     http::PlainHttp,
     listener::{Listener, Tls, TlsError},
     metrics::Metrics,
+    port::Port,
     process,
     upstream::SetupError,
 };
@@ -100,6 +101,10 @@ impl App {
     ///
     /// # Errors
     /// [`StartError`], which names what to change.
+    #[expect(
+        clippy::unused_async,
+        reason = "it begins tasks, so it must be called where they can run"
+    )]
     pub async fn start_with(file: &Path, reading: Reading) -> Result<Self, StartError> {
         let Reading { files, config } = reading;
         let config = config?;
@@ -113,16 +118,9 @@ impl App {
         let broker = Arc::new(Broker::new(catalogue, cache));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
-        let listener = Listener::bind(server.listen)
-            .await
-            .and_then(|listener| Ok((listener.address()?, listener)));
-        let (address, listener) = listener.map_err(|source| StartError::Listen {
-            address: server.listen,
-            section: "[server]",
-            source,
-        })?;
+        let (address, port) = bind("[server]", server.listen)?;
         let http = match &config.http {
-            Some(http) => Some(bind_http(http.listen, &broker, &metrics, &stopping).await?),
+            Some(http) => Some(bind("[http]", http.listen)?),
             None => None,
         };
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
@@ -142,7 +140,7 @@ impl App {
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
         let mut limits = server.connections.clone();
         limits.count = process::connections_that_fit(limits.count);
-        doors.spawn(listener.serve(
+        doors.spawn(Listener::new(port).serve(
             routes,
             tls_seen,
             Admission::new(server.shares),
@@ -150,16 +148,16 @@ impl App {
             Arc::clone(&metrics),
             stopping.clone(),
         ));
-        let mut http_address = None;
-        if let Some((address, http)) = http {
-            http_address = Some(address);
-            let stopped = stopped.clone();
-            house.spawn(async move {
-                if let Err(error) = http.serve(stopped).await {
-                    error!(%error, "the plain HTTP port is gone");
-                }
-            });
-        }
+        let http_address = http.map(|(address, port)| {
+            let http = PlainHttp::new(
+                port,
+                Arc::clone(&broker),
+                Arc::clone(&metrics),
+                stopping.clone(),
+            );
+            house.spawn(http.serve(stopped.clone()));
+            address
+        });
         let http_shown = http_address.map(tracing::field::display);
         info!(%address, http_address = http_shown, destinations = config.destinations.len(), "answering");
         let reload = Arc::new(Notify::new());
@@ -207,8 +205,7 @@ impl App {
     /// Stops in order: unready, no new connections, calls under way end, flights land.
     /// It takes little longer than the drain deadline at most.
     pub async fn stop(self) {
-        /// For what nobody waits for: a flight whose callers have gone, a scraper that
-        /// holds its connection.
+        /// For what nobody waits for: a flight whose callers have gone.
         const GRACE: Duration = Duration::from_millis(500);
         info!("stopping");
         self.stopping.cancel();
@@ -237,25 +234,14 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn bind_http(
-    address: SocketAddr,
-    broker: &Arc<Broker>,
-    metrics: &Arc<Metrics>,
-    stopping: &CancellationToken,
-) -> Result<(SocketAddr, PlainHttp), StartError> {
-    PlainHttp::bind(
-        address,
-        Arc::clone(broker),
-        Arc::clone(metrics),
-        stopping.clone(),
-    )
-    .await
-    .and_then(|http| Ok((http.address()?, http)))
-    .map_err(|source| StartError::Listen {
-        address,
-        section: "[http]",
-        source,
-    })
+fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {
+    Port::bind(address)
+        .and_then(|port| Ok((port.address()?, port)))
+        .map_err(|source| StartError::Listen {
+            address,
+            section,
+            source,
+        })
 }
 
 /// Keeps the readiness up to date until the broker stops: it may change when a flight has

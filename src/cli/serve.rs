@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{exit::failed, signal};
+use super::{exit::failed, signal::Signals};
 use crate::{app::App, config::Reading, process, telemetry};
 
 /// The arguments of `serve`.
@@ -34,11 +34,13 @@ pub async fn run(args: ServeArgs) -> ExitCode {
     if let Err(error) = telemetry::start(telemetry.log_level, telemetry.log_format) {
         return failed(error);
     }
+    // Before anybody can know that it runs: a signal must not be the end of it by default.
+    let signals = Signals::listen();
     let app = match App::start_with(&args.config, reading).await {
         Ok(app) => app,
         Err(error) => return failed(error),
     };
-    signal::stop_requested(|| app.reload()).await;
+    signals.stop_requested(|| app.reload()).await;
     app.stop().await;
     ExitCode::SUCCESS
 }

@@ -2,19 +2,32 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for SIGINT or SIGTERM, and does what SIGHUP asks for meanwhile.
-pub(super) async fn stop_requested(on_hangup: impl Fn()) {
-    let [mut interrupt, mut terminate, mut hangup] = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-    ]
-    .map(|kind| signal(kind).ok());
-    loop {
-        tokio::select! {
-            () = received(&mut interrupt) => return,
-            () = received(&mut terminate) => return,
-            () = received(&mut hangup) => on_hangup(),
+/// The signals that a command listens to, from when this is made: until then their
+/// default action ends the process.
+pub(super) struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Self {
+        let listen = |kind| signal(kind).ok();
+        Self {
+            interrupt: listen(SignalKind::interrupt()),
+            terminate: listen(SignalKind::terminate()),
+            hangup: listen(SignalKind::hangup()),
+        }
+    }
+
+    /// Waits for SIGINT or SIGTERM, and does what SIGHUP asks for meanwhile.
+    pub(super) async fn stop_requested(mut self, on_hangup: impl Fn()) {
+        loop {
+            tokio::select! {
+                () = received(&mut self.interrupt) => return,
+                () = received(&mut self.terminate) => return,
+                () = received(&mut self.hangup) => on_hangup(),
+            }
         }
     }
 }

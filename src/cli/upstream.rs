@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 
-use super::{duration::duration, exit::failed, signal};
+use super::{duration::duration, exit::failed, signal::Signals};
 use crate::{
     secret::Secret,
     upstream::standin::{Behaviour, Expiry, Fault, Standin, StandinSettings},
@@ -139,10 +139,11 @@ pub enum UpstreamCommandError {
 
 /// Runs `upstream` until it is interrupted.
 pub async fn run(args: UpstreamArgs) -> ExitCode {
+    let signals = Signals::listen();
     match start(&args, &mut io::stdout()).await {
         Ok(standin) => {
             // There is nothing to read anew.
-            signal::stop_requested(|| ()).await;
+            signals.stop_requested(|| ()).await;
             standin.shutdown().await;
             ExitCode::SUCCESS
         }

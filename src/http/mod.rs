@@ -1,7 +1,7 @@
 //! The plain HTTP port: health for probes and metrics for a scraper. It serves nothing
 //! that is secret, and no tokens.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,17 +10,31 @@ use axum::{
     response::IntoResponse,
     routing,
 };
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+    time::sleep_until,
+};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
-use crate::{broker::Broker, metrics::Metrics};
+use crate::{broker::Broker, clock::Instant, metrics::Metrics, port::Port};
 
 /// The media type of the exposition (`OpenMetrics` 1.0, "Overall Structure").
 const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A bound plain HTTP port.
+/// How many peers are answered at once. They take descriptors that callers do without.
+const PEERS: usize = 8;
+
+/// How long a peer has its place for certain, however many come after it: time enough to
+/// ask and to be answered.
+const A_MOMENT: Duration = Duration::from_millis(10);
+
+/// The plain HTTP port.
 pub struct PlainHttp {
-    socket: TcpListener,
+    port: Port,
     routes: Router,
 }
 
@@ -33,16 +47,13 @@ struct House {
 }
 
 impl PlainHttp {
-    /// Binds the port. `stopping` makes the broker unready.
-    ///
-    /// # Errors
-    /// The system's, for example when the port is taken.
-    pub async fn bind(
-        address: SocketAddr,
+    /// Answers who comes to this port. `stopping` makes the broker unready.
+    pub fn new(
+        port: Port,
         broker: Arc<Broker>,
         metrics: Arc<Metrics>,
         stopping: CancellationToken,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let routes = Router::new()
             .route("/healthz", routing::get(|| async { "ok\n" }))
             .route("/readyz", routing::get(readiness))
@@ -52,28 +63,44 @@ impl PlainHttp {
                 metrics,
                 stopping,
             });
-        Ok(Self {
-            socket: TcpListener::bind(address).await?,
-            routes,
-        })
-    }
-
-    /// The bound address, with the port that was found for port 0.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        Self { port, routes }
     }
 
     /// Answers until `stop` is cancelled.
     ///
-    /// # Errors
-    /// Those of the socket.
-    pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
-        axum::serve(self.socket, self.routes)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
+    /// Whoever comes to a full house takes the place of the peer that has been there
+    /// longest: a probe is answered soon, and only a peer that asks nothing stays.
+    pub async fn serve(self, stop: CancellationToken) {
+        let mut answering = JoinSet::new();
+        let mut places = VecDeque::<(Instant, AbortHandle)>::with_capacity(PEERS);
+        while let Some(stream) = stop.run_until_cancelled(self.port.next()).await {
+            while answering.try_join_next().is_some() {}
+            places.retain(|(_, peer)| !peer.is_finished());
+            if places.len() == PEERS
+                && let Some((came, longest)) = places.pop_front()
+            {
+                sleep_until(came + A_MOMENT).await;
+                longest.abort();
+            }
+            if answering.len() == PEERS {
+                // Only when it is gone is its descriptor free.
+                answering.join_next().await;
+            }
+            let peer = answering.spawn(answer(stream, self.routes.clone()));
+            places.push_back((Instant::now(), peer));
+        }
+    }
+}
+
+/// Answers one request, which is all that a connection is good for: none is kept from
+/// one probe to the next.
+async fn answer(stream: TcpStream, routes: Router) {
+    let answered = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .await;
+    if let Err(error) = answered {
+        debug!(%error, "a peer of the plain HTTP port broke off");
     }
 }
 

@@ -73,15 +73,10 @@ impl Lobby {
         let _ = stream.set_nodelay(true);
         let mut tls = self.tls.clone();
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow_and_update().config));
-        let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
-        let stream = match self.stop.run_until_cancelled(handshake).await {
-            None => return self.metrics.connection("stopping"),
-            Some(Err(_)) => return self.metrics.connection("handshake_timeout"),
-            Some(Ok(Err(error))) => {
-                debug!(%error, "the handshake failed");
-                return self.metrics.connection(handshake::label(&error));
-            }
-            Some(Ok(Ok(stream))) => stream,
+        // Boxed, so that what only the handshake needs does not stay as long as the connection.
+        let stream = match Box::pin(self.shake_hands(acceptor, stream)).await {
+            Ok(stream) => stream,
+            Err(why) => return self.metrics.connection(why),
         };
         let chain = chain(&stream);
         let peer = match self.identify(&chain) {
@@ -112,6 +107,25 @@ impl Lobby {
         let why = visit.serve(stream).await;
         drop(open);
         self.metrics.closed(why);
+    }
+
+    /// # Errors
+    /// The label of what was wrong.
+    async fn shake_hands(
+        &self,
+        acceptor: TlsAcceptor,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, &'static str> {
+        let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
+        match self.stop.run_until_cancelled(handshake).await {
+            None => Err("stopping"),
+            Some(Err(_)) => Err("handshake_timeout"),
+            Some(Ok(Err(error))) => {
+                debug!(%error, "the handshake failed");
+                Err(handshake::label(&error))
+            }
+            Some(Ok(Ok(stream))) => Ok(stream),
+        }
     }
 
     fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<CallerId, IdentityError> {

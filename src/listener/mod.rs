@@ -9,12 +9,11 @@ mod handshake;
 mod meter;
 mod tls;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
@@ -22,34 +21,17 @@ use tracing::warn;
 
 use self::connection::Lobby;
 pub use self::tls::{Expiry, Tls, TlsError};
-use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics};
+use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics, port::Port};
 
-/// How long accepting rests after it failed, so that running out of descriptors does not
-/// spin.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
-
-/// A bound port.
+/// A bound port for callers.
 pub struct Listener {
-    socket: TcpListener,
+    port: Port,
 }
 
 impl Listener {
-    /// Binds the port. Nobody is answered before [`Listener::serve`].
-    ///
-    /// # Errors
-    /// The system's, for example when the port is taken.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self {
-            socket: TcpListener::bind(address).await?,
-        })
-    }
-
-    /// The bound address, with the port that was found for port 0.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    /// Answers callers who come to this port. Nobody is before [`Listener::serve`].
+    pub fn new(port: Port) -> Self {
+        Self { port }
     }
 
     /// Answers callers until `stop` is cancelled; then takes no more connections, lets the
@@ -78,7 +60,7 @@ impl Listener {
         });
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
-        while let Some(stream) = stop.run_until_cancelled(self.next()).await {
+        while let Some(stream) = stop.run_until_cancelled(self.port.next()).await {
             // Whoever finds no place is told so at once, by a closed connection.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 lobby.metrics.connection("over_capacity");
@@ -96,7 +78,7 @@ impl Listener {
                 drop(place);
             });
         }
-        drop(self.socket);
+        drop(self.port);
         connections.close();
         if timeout(drain, connections.wait()).await.is_err() {
             warn!(
@@ -105,19 +87,6 @@ impl Listener {
             );
             cut.cancel();
             connections.wait().await;
-        }
-    }
-
-    /// The next peer.
-    async fn next(&self) -> TcpStream {
-        loop {
-            match self.socket.accept().await {
-                Ok((stream, _)) => return stream,
-                Err(error) => {
-                    warn!(%error, "cannot accept connections at the moment");
-                    sleep(ACCEPT_REST).await;
-                }
-            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A whole broker over real sockets and real mutual TLS, with an upstream that can be
 //! told what to do.
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::PathBuf};
 
 use tempfile::TempDir;
 use token_broker::{
@@ -28,6 +28,13 @@ pub(crate) struct Trial {
     pub(crate) authority: Authority,
     /// Holds the files that the broker was configured with, `broker.toml` first.
     #[allow(dead_code, reason = "only some programs of tests change files")]
+    pub(crate) folder: TempDir,
+}
+
+/// All that a broker needs: its files, and its upstream.
+pub(crate) struct Site {
+    pub(crate) upstream: Standin,
+    pub(crate) authority: Authority,
     pub(crate) folder: TempDir,
 }
 
@@ -67,6 +74,54 @@ impl Trial {
     }
 
     pub(crate) async fn start(setup: Setup) -> Self {
+        let site = Site::new(setup).await;
+        let app = App::start(&site.config()).await.unwrap();
+        let Site {
+            upstream,
+            authority,
+            folder,
+        } = site;
+        Self {
+            app,
+            upstream,
+            authority,
+            folder,
+        }
+    }
+
+    /// A client with the certificate of this caller, on a connection of its own.
+    pub(crate) async fn client(&self, caller: &str) -> TokenBrokerClient<Channel> {
+        let signed = self.authority.client(caller).unwrap();
+        TokenBrokerClient::new(self.connect(&signed).await.unwrap())
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        signed: &Signed,
+    ) -> Result<Channel, tonic::transport::Error> {
+        let identity = Identity::from_pem(&signed.certificate, signed.key.expose());
+        self.connect_with(self.tls().identity(identity)).await
+    }
+
+    pub(crate) async fn connect_with(
+        &self,
+        tls: ClientTlsConfig,
+    ) -> Result<Channel, tonic::transport::Error> {
+        endpoint(self.app.address(), tls).connect().await
+    }
+
+    pub(crate) fn tls(&self) -> ClientTlsConfig {
+        trusting(&self.authority)
+    }
+
+    /// The status and the body of a plain HTTP GET.
+    pub(crate) async fn http(&self, path: &str) -> (u16, String) {
+        http(self.app.http_address().unwrap(), path).await.unwrap()
+    }
+}
+
+impl Site {
+    pub(crate) async fn new(setup: Setup) -> Self {
         let upstream = Standin::start(([127, 0, 0, 1], 0).into(), StandinSettings::default())
             .await
             .unwrap();
@@ -94,58 +149,37 @@ impl Trial {
         for (name, content) in &setup.files {
             trial_file(name, content);
         }
-        let config = folder.path().join("broker.toml");
         Self {
-            app: App::start(&config).await.unwrap(),
             upstream,
             authority,
             folder,
         }
     }
 
-    /// A client with the certificate of this caller, on a connection of its own.
-    pub(crate) async fn client(&self, caller: &str) -> TokenBrokerClient<Channel> {
-        let signed = self.authority.client(caller).unwrap();
-        TokenBrokerClient::new(self.connect(&signed).await.unwrap())
+    /// The configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("broker.toml")
     }
+}
 
-    pub(crate) async fn connect(
-        &self,
-        signed: &Signed,
-    ) -> Result<Channel, tonic::transport::Error> {
-        let identity = Identity::from_pem(&signed.certificate, signed.key.expose());
-        self.connect_with(self.tls().identity(identity)).await
-    }
+/// A broker at this address.
+pub(crate) fn endpoint(broker: SocketAddr, tls: ClientTlsConfig) -> Endpoint {
+    Endpoint::from_shared(format!("https://{broker}"))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+}
 
-    pub(crate) async fn connect_with(
-        &self,
-        tls: ClientTlsConfig,
-    ) -> Result<Channel, tonic::transport::Error> {
-        Endpoint::from_shared(format!("https://{}", self.app.address()))
-            .unwrap()
-            .tls_config(tls)
-            .unwrap()
-            .connect()
-            .await
-    }
+/// Believes a broker with a certificate of this authority.
+pub(crate) fn trusting(authority: &Authority) -> ClientTlsConfig {
+    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.certificate()))
+}
 
-    pub(crate) fn tls(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.authority.certificate()))
-    }
-
-    /// The body of a plain HTTP GET, and its status.
-    pub(crate) async fn http(&self, path: &str) -> (u16, String) {
-        let url = format!("http://{}{path}", self.app.http_address().unwrap());
-        let response = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .unwrap()
-            .get(url)
-            .send()
-            .await
-            .unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
-    }
+/// The status and the body of a plain HTTP GET.
+pub(crate) async fn http(address: SocketAddr, path: &str) -> reqwest::Result<(u16, String)> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let response = client.get(format!("http://{address}{path}")).send().await?;
+    Ok((response.status().as_u16(), response.text().await?))
 }
 
 /// Asks for a token.

@@ -7,7 +7,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
-use token_broker::cli::dev::Signed;
+use token_broker::cli::dev::{Authority, Signed};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -44,10 +44,17 @@ impl Disguise {
 
     /// Shows these papers to the trial's broker, or none.
     pub(crate) fn with(trial: &Trial, papers: Option<&Papers>) -> Self {
+        Self::before(trial.app.address(), &trial.authority, papers)
+    }
+
+    /// Shows these papers, or none, to a broker with a certificate of this authority.
+    pub(crate) fn before(
+        broker: SocketAddr,
+        authority: &Authority,
+        papers: Option<&Papers>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(certificate(trial.authority.certificate()))
-            .unwrap();
+        roots.add(certificate(authority.certificate())).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -61,7 +68,7 @@ impl Disguise {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Self {
             connector: TlsConnector::from(Arc::new(config)),
-            broker: trial.app.address(),
+            broker,
         }
     }
 

@@ -16,7 +16,7 @@ use tracing::Level;
 
 pub use self::authority::{Authority, Signed};
 use self::folder::{Folder, PROTECTED, Registered, UNPROTECTED, WRONG_SECRET, typed};
-use super::{exit::failed, signal};
+use super::{exit::failed, signal::Signals};
 use crate::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     app::{App, StartError},
@@ -108,6 +108,7 @@ async fn trial(args: DevArgs) -> Result<(), DevError> {
         key: folder.path("client.key"),
     };
     let first = FirstCalls::make(&settings).await?;
+    let signals = Signals::listen();
 
     println!("token-broker {} is running.\n", env!("CARGO_PKG_VERSION"));
     println!("  gRPC over mutual TLS   {endpoint}");
@@ -117,7 +118,7 @@ async fn trial(args: DevArgs) -> Result<(), DevError> {
     first.print(upstream.calls());
     print_next_steps(&folder);
 
-    signal::stop_requested(|| app.reload()).await;
+    signals.stop_requested(|| app.reload()).await;
     app.stop().await;
     upstream.shutdown().await;
     Ok(())
