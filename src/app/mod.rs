@@ -20,7 +20,7 @@ use self::{reload::Live, wiring::Hosts};
 use crate::{
     admission::Admission,
     broker::Broker,
-    cache::Cache,
+    cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{Door, Readiness},
     http::PlainHttp,
@@ -113,7 +113,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         expiries::show(&metrics, &tls);
         let (tls, tls_seen) = watch::channel(Arc::new(tls));
-        let (catalogue, hosts) = wiring::catalogue(&config, &Hosts::default())?;
+        let (catalogue, hosts) = wiring::catalogue(&config, Edition::default(), &Hosts::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -230,7 +230,7 @@ impl App {
 /// [`StartError`], which names what to change.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
-    wiring::catalogue(config, &Hosts::default())?;
+    wiring::catalogue(config, Edition::default(), &Hosts::default())?;
     Ok(())
 }
 

@@ -100,7 +100,7 @@ impl Live {
             let tls = Tls::load(&config.server.tls)?;
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             let catalogue;
-            (catalogue, *hosts) = wiring::catalogue(&config, &hosts)?;
+            (catalogue, *hosts) = wiring::catalogue(&config, self.broker.edition().next(), &hosts)?;
             drop(hosts);
             // Nothing can fail any more.
             self.broker.replace(catalogue);
