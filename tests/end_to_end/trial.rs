@@ -1,7 +1,7 @@
 //! A whole broker over real sockets and real mutual TLS, with an upstream that can be
 //! told what to do.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, path::PathBuf};
+use std::{fmt::Write as _, fs, net::SocketAddr, ops::Deref, path::PathBuf};
 
 use tempfile::TempDir;
 use token_broker::{
@@ -24,17 +24,14 @@ pub(crate) const STRANGER: &str = "spiffe://corp.example/ns/other/sa/stranger";
 /// A running broker. Its destinations are `d0`, `d1` and so on; `public` needs no token.
 pub(crate) struct Trial {
     pub(crate) app: App,
-    pub(crate) upstream: Standin,
-    pub(crate) authority: Authority,
-    /// Holds the files that the broker was configured with, `broker.toml` first.
-    #[allow(dead_code, reason = "only some programs of tests change files")]
-    pub(crate) folder: TempDir,
+    site: Site,
 }
 
 /// All that a broker needs: its files, and its upstream.
 pub(crate) struct Site {
     pub(crate) upstream: Standin,
     pub(crate) authority: Authority,
+    /// Holds the files that the broker is configured with, `broker.toml` first.
     pub(crate) folder: TempDir,
 }
 
@@ -76,17 +73,7 @@ impl Trial {
     pub(crate) async fn start(setup: Setup) -> Self {
         let site = Site::new(setup).await;
         let app = App::start(&site.config()).await.unwrap();
-        let Site {
-            upstream,
-            authority,
-            folder,
-        } = site;
-        Self {
-            app,
-            upstream,
-            authority,
-            folder,
-        }
+        Self { app, site }
     }
 
     /// A client with the certificate of this caller, on a connection of its own.
@@ -117,6 +104,14 @@ impl Trial {
     /// The status and the body of a plain HTTP GET.
     pub(crate) async fn http(&self, path: &str) -> (u16, String) {
         http(self.app.http_address().unwrap(), path).await.unwrap()
+    }
+}
+
+impl Deref for Trial {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
     }
 }
 
