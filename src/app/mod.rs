@@ -253,6 +253,8 @@ async fn look_after(
 ) {
     /// A token can die without any event.
     const LOOK_AGAIN: Duration = Duration::from_secs(1);
+    /// A look is at every slot, and a thousand flights may land together.
+    const REST: Duration = Duration::from_millis(20);
     let mut landings = broker.cache().landings();
     loop {
         let now = if broker.is_ready() {
@@ -263,7 +265,7 @@ async fn look_after(
         readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
             () = stopping.cancelled() => break,
-            _ = landings.changed() => {}
+            _ = landings.changed() => tokio::time::sleep(REST).await,
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }

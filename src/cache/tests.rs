@@ -790,7 +790,7 @@ fn short_lived(n: usize) -> Arc<Scripted> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         Ok(Minted {
             access_token: Secret::new(format!("token-of-{n}")),
-            expires_in: Some(1),
+            expires_in: Some(3),
         })
     })
 }

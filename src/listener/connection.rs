@@ -52,6 +52,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const PENDING_RESETS: usize = 128;
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// When what decides about clients has changed, all connections are judged within this
+/// time, and not all of them at once: each takes some signatures to verify.
+const JUDGE_WITHIN: Duration = Duration::from_secs(1);
 /// Connections come of age up to this part earlier or later, so that clients do not all
 /// reconnect at once.
 const AGE_JITTER: f64 = 0.1;
@@ -197,7 +200,12 @@ impl Visit<'_> {
                 () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
                     return leaving.map_or("cut", |(why, _)| why);
                 }
-                () = doubt(&mut self.tls, self.judge_at) => match self.judge() {
+                Ok(()) = self.tls.changed() => {
+                    let soon = Instant::now() + JUDGE_WITHIN.mul_f64(rand::random());
+                    self.judge_at = self.judge_at.min(soon);
+                    continue;
+                }
+                () = sleep_until(self.judge_at) => match self.judge() {
                     Ok(()) => continue,
                     Err(why) => return why,
                 },
@@ -271,15 +279,6 @@ fn chain(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
         .iter()
         .map(|certificate| certificate.clone().into_owned())
         .collect()
-}
-
-/// Waits until a client that was believed may not be any more: what decides has changed,
-/// or a certificate has run out.
-async fn doubt(tls: &mut watch::Receiver<Arc<Tls>>, judge_at: Instant) {
-    tokio::select! {
-        Ok(()) = tls.changed() => {}
-        () = sleep_until(judge_at) => {}
-    }
 }
 
 /// When the next of these certificates runs out, on the clock that decides. The chain may

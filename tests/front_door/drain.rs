@@ -54,7 +54,8 @@ async fn stopping_ends_what_is_under_way_and_begins_nothing() {
 
     let address = trial.app.address();
     let http = trial.app.http_address().unwrap();
-    let stopping = tokio::spawn(trial.app.stop());
+    let (app, site) = trial.into_parts();
+    let stopping = tokio::spawn(app.stop());
     let last = health.message().await.unwrap().unwrap();
     assert_eq!(last.status(), ServingStatus::NotServing);
     assert!(health.message().await.unwrap().is_none(), "and lets go");
@@ -68,7 +69,7 @@ async fn stopping_ends_what_is_under_way_and_begins_nothing() {
     timeout(GIVE_UP, stopping).await.unwrap().unwrap();
     assert!(probe().await.is_err(), "all ports are closed");
     line.ended().await.unwrap();
-    assert_eq!(trial.upstream.calls(), 1);
+    assert_eq!(site.upstream.calls(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
