@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     cache::Host,
     clock::Moment,
-    destination::{ApplicationName, Generation, TokenKey},
+    destination::TokenKey,
     metrics::Metrics,
     secret::Secret,
     token::{LifetimeRule, Minted},
@@ -34,18 +34,7 @@ impl TokenSource for Endpoint {
 fn registration(destination: &str, edition: Edition, answers: bool) -> Arc<Registration> {
     Arc::new(Registration {
         edition,
-        key: Arc::new(TokenKey {
-            protocol: "occtoo",
-            endpoint: "https://upstream.example".to_owned(),
-            destination: DestinationId::parse(destination).unwrap(),
-            application: ApplicationName::parse("app").unwrap(),
-            client_id: "client".to_owned(),
-            generation: Generation(1),
-            scope: None,
-            audience: None,
-            resource: Vec::new(),
-            parameters: Vec::new(),
-        }),
+        key: Arc::new(TokenKey::sample(destination)),
         source: Arc::new(Endpoint { answers }),
         host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
         lifetimes: LifetimeRule {

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
-    destination::{ApplicationName, DestinationId, Generation},
+    destination::Generation,
     secret::Secret,
     slot::FailureReason,
     token::Minted,
@@ -105,18 +105,7 @@ fn host() -> Arc<Host> {
 fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registration {
     Registration {
         edition: Edition::default(),
-        key: Arc::new(TokenKey {
-            protocol: "occtoo",
-            endpoint: "https://upstream.example".to_owned(),
-            destination: DestinationId::parse(name).unwrap(),
-            application: ApplicationName::parse("app").unwrap(),
-            client_id: "client".to_owned(),
-            generation: Generation(1),
-            scope: None,
-            audience: None,
-            resource: Vec::new(),
-            parameters: Vec::new(),
-        }),
+        key: Arc::new(TokenKey::sample(name)),
         source,
         host: Arc::clone(host),
         lifetimes: LifetimeRule {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     clock::Moment,
-    destination::{ApplicationName, DestinationId, Generation, TokenKey},
+    destination::TokenKey,
     secret::Secret,
 };
 
@@ -34,18 +34,7 @@ impl Bench {
             slot: Slot::new(MARGIN),
             start: Moment::now(),
             now: Duration::ZERO,
-            key: Arc::new(TokenKey {
-                protocol: "occtoo",
-                endpoint: "https://upstream.example".to_owned(),
-                destination: DestinationId::parse("d").unwrap(),
-                application: ApplicationName::parse("a").unwrap(),
-                client_id: "client".to_owned(),
-                generation: Generation(1),
-                scope: None,
-                audience: None,
-                resource: Vec::new(),
-                parameters: Vec::new(),
-            }),
+            key: Arc::new(TokenKey::sample("d")),
         }
     }
 
