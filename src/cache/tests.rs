@@ -15,10 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
-    destination::Generation,
-    secret::Secret,
-    slot::FailureReason,
-    token::Minted,
+    destination::Generation, secret::Secret, slot::FailureReason, token::Minted,
     upstream::FetchError,
 };
 

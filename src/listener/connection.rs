@@ -22,7 +22,9 @@ use tracing::{debug, warn};
 use super::{
     activity::{Activity, Idle},
     answering::Answering,
-    certificate, handshake,
+    certificate,
+    crowd::Crowd,
+    handshake,
     meter::{Flood, Metered},
     tls::Tls,
 };
@@ -61,6 +63,7 @@ const AGE_JITTER: f64 = 0.1;
 
 /// What every connection is received with.
 pub(super) struct Lobby {
+    pub(super) crowd: Arc<Crowd>,
     pub(super) routes: Routes,
     pub(super) tls: watch::Receiver<Arc<Tls>>,
     pub(super) admission: Arc<Admission>,
@@ -119,6 +122,12 @@ impl Lobby {
         acceptor: TlsAcceptor,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, &'static str> {
+        // Whoever has no address any more has gone.
+        let address = stream.peer_addr().map_err(|_| "handshake_failed")?;
+        let _entered = self
+            .crowd
+            .enter(address.ip())
+            .ok_or("over_address_capacity")?;
         let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
         match self.stop.run_until_cancelled(handshake).await {
             None => Err("stopping"),

@@ -5,11 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    clock::Moment,
-    destination::TokenKey,
-    secret::Secret,
-};
+use crate::{clock::Moment, destination::TokenKey, secret::Secret};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MARGIN: Duration = Duration::from_secs(60);
