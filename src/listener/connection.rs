@@ -104,7 +104,7 @@ impl Lobby {
             chain,
             peer,
         };
-        self.metrics.closed(visit.serve(stream).await);
+        self.metrics.closed(Box::pin(visit.serve(stream)).await);
         drop(open);
     }
 
@@ -157,7 +157,8 @@ impl Visit<'_> {
         let limits = &self.lobby.limits;
         let activity = Activity::new();
         let (stream, verdict) = Metered::new(stream);
-        let mut connection = pin!(self.http2(stream, &activity));
+        // Boxed, since a future keeps room for whatever was moved into it and within it.
+        let mut connection = Box::pin(self.http2(stream, &activity));
         let mut idle = pin!(activity.idle(limits.first_request, limits.idle));
         let mut age = pin!(sleep_until(Instant::now() + self.age()));
         // Why the connection was asked to end, and when it is cut if it does not.
