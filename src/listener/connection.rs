@@ -110,7 +110,7 @@ impl Lobby {
             chain,
             peer,
         };
-        let why = visit.serve(stream).await;
+        let why = Box::pin(visit.serve(stream)).await;
         drop(open);
         self.metrics.closed(why);
     }
@@ -170,7 +170,8 @@ impl Visit<'_> {
         let limits = &self.lobby.limits;
         let activity = Activity::new();
         let (stream, verdict) = Metered::new(stream);
-        let mut connection = pin!(self.http2(stream, &activity));
+        // Boxed, since a future keeps room for whatever was moved into it and within it.
+        let mut connection = Box::pin(self.http2(stream, &activity));
         let mut idle = pin!(activity.idle(limits.first_request, limits.idle));
         let mut age = pin!(sleep_until(Instant::now() + self.age()));
         // Why the connection was asked to end, and when it is cut if it does not.
