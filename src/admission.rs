@@ -185,12 +185,21 @@ impl Connected {
     /// Notes that the caller flooded this connection.
     pub fn strike(&self, now: Instant) {
         let mut floods = self.caller.floods();
-        let unforgiven = floods.filter(|floods| now < floods.last + FORGIVEN_AFTER);
-        let count = unforgiven.map_or(0, |floods| floods.count);
-        *floods = Some(Floods {
-            count: count.saturating_add(1),
-            last: now,
-        });
+        let count = match *floods {
+            // Further connections of the same flood are no further flood.
+            Some(known) if now < known.barred_until() => known.count,
+            Some(known) if now < known.last + FORGIVEN_AFTER => known.count.saturating_add(1),
+            _ => 1,
+        };
+        *floods = Some(Floods { count, last: now });
+    }
+}
+
+impl Floods {
+    fn barred_until(self) -> Instant {
+        let doublings = self.count.saturating_sub(1).min(16);
+        let bar = BAR.saturating_mul(1 << doublings).min(LONGEST_BAR);
+        self.last + bar
     }
 }
 
@@ -224,10 +233,7 @@ impl Caller {
     }
 
     fn barred_until(&self) -> Option<Instant> {
-        let floods = (*self.floods())?;
-        let doublings = floods.count.saturating_sub(1).min(16);
-        let bar = BAR.saturating_mul(1 << doublings).min(LONGEST_BAR);
-        Some(floods.last + bar)
+        self.floods().map(Floods::barred_until)
     }
 
     fn is_worth_knowing(&self, now: Instant) -> bool {

@@ -15,7 +15,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// After failures that pass by themselves. Five minutes of them cost about ten calls.
+    /// After failures that pass by themselves. Five minutes of them cost about fifteen calls.
     pub const TRANSIENT: Self = Self {
         floor: Duration::from_millis(100),
         base: Duration::from_secs(1),

@@ -107,6 +107,23 @@ pub struct TokenKey {
 }
 
 impl TokenKey {
+    /// A key for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(destination: &str) -> Self {
+        Self {
+            protocol: "occtoo",
+            endpoint: "https://upstream.example".to_owned(),
+            destination: DestinationId(destination.into()),
+            application: ApplicationName("app".into()),
+            client_id: "client".to_owned(),
+            generation: Generation(1),
+            scope: None,
+            audience: None,
+            resource: Vec::new(),
+            parameters: Vec::new(),
+        }
+    }
+
     /// Whether the two differ in nothing but the state of the credentials: a token of one
     /// is as good for its caller as a token of the other.
     pub fn is_same_but_for_generation(&self, other: &Self) -> bool {

@@ -20,7 +20,9 @@
 //! | rules, pure | [`policy`] | who may have which token |
 //! | | [`backoff`] | how long to wait after a failure |
 //! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
-//! | parts | [`credential`] | what the broker proves itself with |
+//! | parts | [`admission`] | who is let in, and how much one caller may take |
+//! | | [`process`] | descriptors, and memory that stays its own |
+//! | | [`credential`] | what the broker proves itself with |
 //! | | [`upstream`] | token endpoints |
 //! | | [`config`] | the configuration |
 //! | | [`metrics`] | what is counted |
@@ -32,7 +34,7 @@
 //! | doors | [`listener`] | connections and their TLS |
 //! | | [`grpc`] | the token service, and errors as statuses |
 //! | | [`http`] | health and metrics |
-//! | house | [`app`] | the whole, started and stopped |
+//! | house | [`app`] | the whole, started, reloaded and stopped |
 //! | | [`client`] | how a broker is reached |
 //! | | [`cli`] | the commands |
 //!
@@ -45,7 +47,9 @@
 //! | tonic's `Status` | [`grpc`]; and [`client`], which receives it |
 //! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes |
 //! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
-//! | axum | [`http`] |
+//! | axum | [`http`]; [`grpc`] has one middleware |
+//! | governor | [`admission`] |
+//! | rustix | [`process`] |
 //! | clap | [`cli`], and `main` |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |

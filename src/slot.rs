@@ -51,6 +51,7 @@ pub struct Slot {
 #[derive(Debug)]
 struct Held {
     token: Arc<Token>,
+    landed_at: Instant,
     refresh_at: Instant,
     /// How long before its expiry the token is no longer served.
     margin: Duration,
@@ -355,6 +356,7 @@ impl Held {
         let life = token.lifetime;
         let spread = REFRESH_JITTER * (2.0 * draw - 1.0);
         let held = Self {
+            landed_at: now,
             refresh_at: token.requested_at.instant + life.mul_f64(REFRESH_AT * (1.0 + spread)),
             margin: expiry_margin.min(life / MARGIN_SHARE),
             token: Arc::new(token),
@@ -377,7 +379,8 @@ impl Held {
 
     /// Whether a token like this one, but new, could have the validity that this one lacks.
     fn successor_could_satisfy(&self, now: Instant, min_validity: Duration) -> bool {
-        let age = now.saturating_duration_since(self.token.requested_at.instant);
+        // Since it landed: a slow upstream's token is old already when it comes.
+        let age = now.saturating_duration_since(self.landed_at);
         let too_fresh = age < TOO_FRESH_TO_REPLACE.min(self.token.lifetime / MARGIN_SHARE);
         min_validity < self.token.lifetime && !too_fresh
     }

@@ -1,4 +1,4 @@
-//! Noticing that certificates and revocation lists run out.
+//! Noticing that certificates and revocation lists run out, or are missing.
 
 use std::{
     collections::HashSet,
@@ -7,7 +7,10 @@ use std::{
 
 use tracing::error;
 
-use crate::{listener::Expiry, metrics::Metrics};
+use crate::{
+    listener::{Expiry, Tls},
+    metrics::Metrics,
+};
 
 /// What has run out, and was said to have.
 #[derive(Default)]
@@ -42,9 +45,16 @@ impl Lapsed {
     }
 }
 
-/// Shows when everything runs out.
-pub(super) fn show(metrics: &Metrics, expiries: &[Expiry]) {
-    metrics.expire(expiries.iter().map(|expiry| (expiry.which, expiry.last)));
+/// Shows when everything runs out, and says what is missing from the start.
+pub(super) fn show(metrics: &Metrics, tls: &Tls) {
+    let expiries = tls.expiries().iter();
+    metrics.expire(expiries.map(|expiry| (expiry.which, expiry.last)));
+    for authority in tls.unlisted() {
+        error!(
+            authority,
+            "there are revocation lists, but none of this client CA: unless crl_lenient is set, every client of it is refused"
+        );
+    }
 }
 
 #[cfg(test)]

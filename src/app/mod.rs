@@ -20,7 +20,7 @@ use self::{reload::Live, wiring::Hosts};
 use crate::{
     admission::Admission,
     broker::Broker,
-    cache::Cache,
+    cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{Door, Readiness},
     http::PlainHttp,
@@ -111,9 +111,9 @@ impl App {
         let server = &config.server;
         let tls = Tls::load(&server.tls)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, tls.expiries());
+        expiries::show(&metrics, &tls);
         let (tls, tls_seen) = watch::channel(Arc::new(tls));
-        let (catalogue, hosts) = wiring::catalogue(&config, &Hosts::default())?;
+        let (catalogue, hosts) = wiring::catalogue(&config, Edition::default(), &Hosts::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -230,7 +230,7 @@ impl App {
 /// [`StartError`], which names what to change.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
-    wiring::catalogue(config, &Hosts::default())?;
+    wiring::catalogue(config, Edition::default(), &Hosts::default())?;
     Ok(())
 }
 
@@ -253,6 +253,8 @@ async fn look_after(
 ) {
     /// A token can die without any event.
     const LOOK_AGAIN: Duration = Duration::from_secs(1);
+    /// A look is at every slot, and a thousand flights may land together.
+    const REST: Duration = Duration::from_millis(20);
     let mut landings = broker.cache().landings();
     loop {
         let now = if broker.is_ready() {
@@ -263,7 +265,7 @@ async fn look_after(
         readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
             () = stopping.cancelled() => break,
-            _ = landings.changed() => {}
+            _ = landings.changed() => tokio::time::sleep(REST).await,
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }

@@ -100,11 +100,11 @@ impl Live {
             let tls = Tls::load(&config.server.tls)?;
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             let catalogue;
-            (catalogue, *hosts) = wiring::catalogue(&config, &hosts)?;
+            (catalogue, *hosts) = wiring::catalogue(&config, self.broker.edition().next(), &hosts)?;
             drop(hosts);
             // Nothing can fail any more.
             self.broker.replace(catalogue);
-            expiries::show(&self.metrics, tls.expiries());
+            expiries::show(&self.metrics, &tls);
             self.tls.send_replace(Arc::new(tls));
             Ok(config)
         });

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::StartError;
 use crate::{
     broker::{Catalogue, Listing},
-    cache::{Host, Registration},
+    cache::{Edition, Host, Registration},
     config::{Application, Config, Destination, Grant, Protected, Protection, Upstream},
     destination::{ApplicationName, TokenKey},
     policy::Grants,
@@ -14,8 +14,13 @@ use crate::{
 
 /// All destinations, ready to be asked for, and the hosts that are asked. Of the `last`
 /// configuration's hosts those that go on are kept.
-pub(super) fn catalogue(config: &Config, last: &Hosts) -> Result<(Catalogue, Hosts), StartError> {
+pub(super) fn catalogue(
+    config: &Config,
+    edition: Edition,
+    last: &Hosts,
+) -> Result<(Catalogue, Hosts), StartError> {
     let mut wiring = Wiring {
+        edition,
         expiry_margin: config.cache.expiry_margin,
         clients: HashMap::new(),
         hosts: Hosts::default(),
@@ -25,7 +30,7 @@ pub(super) fn catalogue(config: &Config, last: &Hosts) -> Result<(Catalogue, Hos
     for upstream in &config.upstreams {
         wiring.client(upstream)?;
     }
-    let mut catalogue = Catalogue::default();
+    let mut catalogue = Catalogue::new(edition);
     for destination in &config.destinations {
         let registrations = wiring.registrations(destination)?;
         let listing = Listing {
@@ -46,6 +51,7 @@ type Registrations = HashMap<ApplicationName, Arc<Registration>>;
 
 /// What destinations share.
 struct Wiring<'a> {
+    edition: Edition,
     expiry_margin: Duration,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
@@ -102,6 +108,7 @@ impl<'a> Wiring<'a> {
                 source,
             })?;
             let registration = Registration {
+                edition: self.edition,
                 key: Arc::new(key(destination, protected, application)),
                 source,
                 host: Arc::clone(&host),

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    cache::Registration,
+    cache::{Edition, Registration},
     destination::{DestinationId, TokenKey},
     policy::Grants,
 };
 
 /// All configured destinations. Nothing else gets a slot.
-#[derive(Default)]
 pub struct Catalogue {
+    edition: Edition,
     listings: Vec<Arc<Listing>>,
     by_name: HashMap<DestinationId, Arc<Listing>>,
     registrations: Vec<Arc<Registration>>,
@@ -25,6 +25,21 @@ pub struct Listing {
 }
 
 impl Catalogue {
+    /// An empty catalogue.
+    pub fn new(edition: Edition) -> Self {
+        Self {
+            edition,
+            listings: Vec::new(),
+            by_name: HashMap::new(),
+            registrations: Vec::new(),
+        }
+    }
+
+    /// Which catalogue this is.
+    pub fn edition(&self) -> Edition {
+        self.edition
+    }
+
     /// Adds a destination under its id and, if it has one, its name; and what mints its
     /// tokens. Ids and names are unique: the configuration sees to that.
     pub fn add(

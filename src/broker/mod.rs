@@ -7,7 +7,13 @@ mod catalogue;
 mod error;
 mod watch;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 
@@ -19,7 +25,7 @@ pub use self::{
     watch::Watch,
 };
 use crate::{
-    cache::{Cache, Condition, Registration},
+    cache::{Cache, Condition, Edition, Registration},
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
@@ -33,6 +39,8 @@ pub struct Broker {
     cache: Cache,
     /// How often the catalogue was replaced.
     policy: tokio::sync::watch::Sender<u64>,
+    /// Whether every warm destination had its first try at some time.
+    begun: AtomicBool,
 }
 
 /// A caller's right to the tokens of one registration, for one request.
@@ -49,6 +57,7 @@ impl Broker {
             catalogue: ArcSwap::from_pointee(catalogue),
             cache,
             policy: tokio::sync::watch::Sender::new(0),
+            begun: AtomicBool::new(false),
         }
     }
 
@@ -61,10 +70,15 @@ impl Broker {
             self.cache.succeed(predecessor, renewed);
         }
         self.catalogue.store(Arc::clone(&catalogue));
-        let keys: HashSet<_> = catalogue.registrations().map(|one| &*one.key).collect();
-        self.cache.retain(&keys);
+        self.cache
+            .adopt(catalogue.edition(), catalogue.registrations());
         self.warm();
         self.policy.send_modify(|replaced| *replaced += 1);
+    }
+
+    /// Which catalogue is in force.
+    pub fn edition(&self) -> Edition {
+        self.catalogue.load().edition()
     }
 
     /// Asks the policy.
@@ -133,15 +147,17 @@ impl Broker {
         let conditions = self.cache.conditions();
         let mut registrations = catalogue.registrations().peekable();
         let mut works = registrations.peek().is_none();
+        let mut all_tried = true;
         for registration in registrations {
             let condition = conditions.get(&registration.key).copied();
             let condition = condition.unwrap_or(Condition::Cold);
-            if registration.warm && matches!(condition, Condition::Cold | Condition::Pending) {
-                return false;
-            }
+            let untried = matches!(condition, Condition::Cold | Condition::Pending);
+            all_tried &= !(registration.warm && untried);
             works |= condition != Condition::Failing;
         }
-        works
+        // Once it was ready, one more warm destination does not take the others away.
+        let begun = self.begun.fetch_or(all_tried, Ordering::Relaxed) || all_tried;
+        begun && works
     }
 
     /// The cache, to watch its landings and to drain it.
@@ -166,3 +182,6 @@ fn hand_out(
         retry_at: Instant::now(),
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,12 +61,8 @@ impl Watch {
     fn authorise(&mut self) -> Result<(), CallError> {
         let granted = self.broker.authorise(&self.caller, &self.destination)?;
         if !Arc::ptr_eq(&granted.registration, &self.registration) {
-            let same_key = granted.registration.key == self.registration.key;
             self.registration = granted.registration;
-            // The same key has the same slot, and the watcher knows what is in it.
-            if !same_key {
-                self.slot = self.broker.cache.watch(&self.registration);
-            }
+            self.broker.cache.follow(&mut self.slot, &self.registration);
         }
         Ok(())
     }

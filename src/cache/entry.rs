@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Condition, Registration};
+use super::{Condition, Edition, Registration};
 use crate::{
     clock::Instant,
     slot::{FailureReason, FlightNumber, Refusal, Slot},
@@ -84,7 +84,8 @@ impl Entry {
                 state.slot.inherit(token.inherited_by(&key), now);
             }
         }
-        if from.is_kept_fresh(now) {
+        let edition = from.state().registration.edition;
+        if from.is_kept_fresh(edition, now) {
             heir.touch(now);
         }
         heir
@@ -105,13 +106,15 @@ impl Entry {
 
     /// Whether the schedule keeps this token fresh: it is warm, or somebody asked for it
     /// during the last token life.
-    pub(super) fn is_kept_fresh(&self, now: Instant) -> bool {
+    /// What is from an older catalogue than `edition` is not: its key is gone.
+    pub(super) fn is_kept_fresh(&self, edition: Edition, now: Instant) -> bool {
         let stamp = self.last_used.load(Ordering::Relaxed);
         let used_at = self.created_at + Duration::from_millis(stamp);
         let state = self.state();
         let life = state.slot.lifetime();
         let life = life.unwrap_or(state.registration.lifetimes.default);
-        state.registration.warm || (stamp > 0 && now <= used_at + life)
+        let is_current = edition <= state.registration.edition;
+        is_current && (state.registration.warm || (stamp > 0 && now <= used_at + life))
     }
 
     pub(super) fn condition(&self, now: Instant) -> Condition {
@@ -134,9 +137,9 @@ impl State {
         &self.registration
     }
 
-    /// Mints in this way from now on.
+    /// Mints in this way from now on, unless a newer one is known.
     pub(super) fn register(&mut self, registration: &Arc<Registration>) {
-        if !Arc::ptr_eq(&self.registration, registration) {
+        if self.registration.edition < registration.edition {
             self.registration = Arc::clone(registration);
             self.slot.keep_margin(registration.expiry_margin);
         }

@@ -1,12 +1,15 @@
 //! Flights: one call to a token endpoint for one slot, which always lands.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Registration,
+    Edition, Registration,
     entry::{Answer, Entry},
     landing::Landing,
     timetable::Timetable,
@@ -26,6 +29,8 @@ pub(super) struct Flights {
     timetable: Timetable,
     metrics: Arc<Metrics>,
     landings: watch::Sender<u64>,
+    /// Slots of older editions are not kept fresh.
+    edition: Mutex<Edition>,
 }
 
 /// A launched flight. It lands once, whatever becomes of its task: a flight that is
@@ -45,11 +50,21 @@ impl Flights {
             timetable,
             metrics,
             landings: watch::Sender::new(0),
+            edition: Mutex::default(),
         }
     }
 
     pub(super) fn landings(&self) -> watch::Receiver<u64> {
         self.landings.subscribe()
+    }
+
+    /// Keeps nothing fresh that is older.
+    pub(super) fn keep_up_to(&self, edition: Edition) {
+        *self.edition() = edition;
+    }
+
+    fn edition(&self) -> MutexGuard<'_, Edition> {
+        self.edition.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Decides for a caller, and launches what that takes.
@@ -98,7 +113,8 @@ impl Flights {
 
     /// Launches the flight that is due, if one is, for a slot that is kept fresh.
     pub(super) fn tend(self: &Arc<Self>, entry: &Arc<Entry>, now: Instant) {
-        if !entry.is_kept_fresh(now) {
+        let edition = *self.edition();
+        if !entry.is_kept_fresh(edition, now) {
             return;
         }
         let mut state = entry.state();
@@ -150,14 +166,13 @@ impl Airborne {
     }
 
     fn touch_down(&mut self, result: Result<Token, FetchError>) {
-        self.landed = true;
-        let now = Instant::now();
+        let (now, draw) = (Instant::now(), rand::random());
         let failure = result.as_ref().err().cloned();
         let result = result.map_err(|error| Failure::from(&error));
 
         let mut state = self.entry.state();
         let failing_before = state.slot.failing();
-        let outcome = state.slot.land(self.number, result, now, rand::random());
+        let outcome = state.slot.land(self.number, result, now, draw);
         let minted = outcome.as_ref().ok().map(|token| token.id);
         let landing = Landing {
             minted,
@@ -168,6 +183,7 @@ impl Airborne {
         };
         state.announce(self.number, outcome);
         drop(state);
+        self.landed = true;
 
         landing.log(&self.registration.key, failure.as_ref(), now);
         self.flights.landed(&self.registration.key, &landing);

@@ -13,11 +13,7 @@ mod schedule;
 mod timetable;
 mod watch;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use moka::policy::EvictionPolicy;
 
@@ -45,6 +41,8 @@ const IDLE_OUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// An application that is registered for a destination: everything that minting its
 /// tokens takes.
 pub struct Registration {
+    /// The catalogue that it is from. Whatever is from an older one gives way.
+    pub edition: Edition,
     /// Everything that shapes the tokens.
     pub key: Arc<TokenKey>,
     /// Who mints them.
@@ -60,6 +58,10 @@ pub struct Registration {
     /// Whether a token is kept at hand although nobody asks.
     pub warm: bool,
 }
+
+/// Tells one catalogue from those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edition(u64);
 
 /// Holds tokens and keeps them fresh.
 pub struct Cache {
@@ -135,6 +137,11 @@ impl Cache {
         )
     }
 
+    /// Lets a watcher go on with another registration.
+    pub fn follow(&self, watch: &mut Watch, registration: &Arc<Registration>) {
+        watch.follow(self.entry(registration), registration);
+    }
+
     /// Takes in a report that the destination rejected a token.
     pub fn report(&self, registration: &Arc<Registration>, id: TokenId) -> Report {
         let entry = self.entry(registration);
@@ -165,12 +172,20 @@ impl Cache {
         self.flights.tend(&entry, now);
     }
 
-    /// Forgets the slots of all other keys. A flight that is under way for one of them
-    /// lands where nobody looks.
-    pub fn retain(&self, keys: &HashSet<&TokenKey>) {
-        for (key, _) in &self.slots {
-            if !keys.contains(&**key) {
-                self.slots.invalidate(&*key);
+    /// Keeps these registrations and no others: their slots mint as they say from now on,
+    /// and the slots of all other keys are forgotten. A flight that is under way for one of
+    /// them lands where nobody looks.
+    pub fn adopt<'a>(
+        &self,
+        edition: Edition,
+        registrations: impl Iterator<Item = &'a Arc<Registration>>,
+    ) {
+        self.flights.keep_up_to(edition);
+        let registrations: HashMap<_, _> = registrations.map(|one| (&*one.key, one)).collect();
+        for (key, entry) in &self.slots {
+            match registrations.get(&**key) {
+                Some(registration) => entry.state().register(registration),
+                None => self.slots.invalidate(&*key),
             }
         }
     }
@@ -199,6 +214,14 @@ impl Cache {
         self.slots.get_with_by_ref(&registration.key, || {
             Arc::new(Entry::new(Arc::clone(registration)))
         })
+    }
+}
+
+impl Edition {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The cache in paused time, with sources that do what a test tells them.
 
 use std::{
+    collections::HashSet,
     future::Future,
     sync::{
         Mutex,
@@ -14,10 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
-    destination::{ApplicationName, DestinationId, Generation},
-    secret::Secret,
-    slot::FailureReason,
-    token::Minted,
+    destination::Generation, secret::Secret, slot::FailureReason, token::Minted,
     upstream::FetchError,
 };
 
@@ -103,18 +101,8 @@ fn host() -> Arc<Host> {
 
 fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registration {
     Registration {
-        key: Arc::new(TokenKey {
-            protocol: "occtoo",
-            endpoint: "https://upstream.example".to_owned(),
-            destination: DestinationId::parse(name).unwrap(),
-            application: ApplicationName::parse("app").unwrap(),
-            client_id: "client".to_owned(),
-            generation: Generation(1),
-            scope: None,
-            audience: None,
-            resource: Vec::new(),
-            parameters: Vec::new(),
-        }),
+        edition: Edition::default(),
+        key: Arc::new(TokenKey::sample(name)),
         source,
         host: Arc::clone(host),
         lifetimes: LifetimeRule {
@@ -570,6 +558,7 @@ fn renewed(registration: &Registration, source: Arc<Scripted>) -> Arc<Registrati
         ..(*registration.key).clone()
     };
     Arc::new(Registration {
+        edition: registration.edition.next(),
         key: Arc::new(key),
         source,
         host: Arc::clone(&registration.host),
@@ -584,7 +573,7 @@ async fn renewed_credentials_take_over_the_token_until_they_bring_their_own() {
     let source = steady();
     let renewed = renewed(&last, Arc::clone(&source));
     cache.succeed(&last.key, &renewed);
-    cache.retain(&HashSet::from([&*renewed.key]));
+    cache.adopt(renewed.edition, [&renewed].into_iter());
 
     let before = Instant::now();
     let token = cache.token(&renewed, Duration::ZERO).await.unwrap();
@@ -618,6 +607,66 @@ async fn renewed_credentials_that_are_rejected_leave_the_token_alone() {
     sleep_until(inherited.expires_at().instant).await;
     let refusal = cache.token(&renewed, Duration::ZERO).await.unwrap_err();
     assert_eq!(reason(refusal), FailureReason::CredentialRejected);
+}
+
+/// The same key in the next catalogue, minted in another way.
+fn next_edition(registration: &Registration, source: Arc<Scripted>) -> Arc<Registration> {
+    Arc::new(Registration {
+        edition: registration.edition.next(),
+        key: Arc::clone(&registration.key),
+        source,
+        host: Arc::clone(&registration.host),
+        ..*registration
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_catalogue_counts_for_refreshes_that_nobody_asks_for() {
+    let (old_source, new_source) = (steady(), steady());
+    let (cache, _guard, old) = one(&old_source);
+    cache.token(&old, Duration::ZERO).await.unwrap();
+    let mut watch = cache.watch(&old);
+    watch.next().await.unwrap();
+    let new = next_edition(&old, Arc::clone(&new_source));
+    cache.adopt(new.edition, [&new].into_iter());
+    // A caller that was authorised before, and a watcher, still hold the old registration.
+    cache.token(&old, Duration::ZERO).await.unwrap();
+    watch.next().await.unwrap();
+    assert_eq!((old_source.calls(), new_source.calls()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_of_a_removed_key_is_not_kept_fresh_if_it_comes_back() {
+    let source = steady();
+    let (cache, _guard) = cache();
+    let removed = Arc::new(Registration {
+        warm: true,
+        ..registration("removed", Arc::clone(&source), &host())
+    });
+    cache.adopt(removed.edition.next(), std::iter::empty());
+    // A caller that was authorised before makes the slot once more.
+    cache.token(&removed, Duration::ZERO).await.unwrap();
+    for _ in 0..1000 {
+        advance(secs(60)).await;
+        settle().await;
+    }
+    assert_eq!(source.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upstream_is_not_asked_again_and_again_for_more_validity() {
+    let source = Scripted::new(|_| async {
+        tokio::time::sleep(secs(11)).await;
+        token_of(HOUR)
+    });
+    let (cache, _guard) = cache();
+    let slow = Arc::new(Registration {
+        timeout: secs(60),
+        ..registration("slow", Arc::clone(&source), &host())
+    });
+    let refusal = cache.token(&slow, secs(3595)).await.unwrap_err();
+    assert_eq!(refusal, Refusal::ValidityUnattainable);
+    assert_eq!(source.calls(), 1);
 }
 
 /// Twenty-five minutes without an upstream, at the worst moment, cost nobody anything.
@@ -693,13 +742,14 @@ fn million_requests_no_token_of_another_key() {
                     for _ in 0..calls / 200 {
                         let n = rand::random_range(0..keys.len());
                         let mut call = std::pin::pin!(cache.token(&keys[n], Duration::ZERO));
+                        let asked_at = Instant::now();
                         // A random cancel: polled once and, one time in four, dropped.
                         if let Some(token) = (&mut call).now_or_never() {
-                            served += usize::from(is_right(token, n));
+                            served += usize::from(is_right(token, n, asked_at));
                         } else if rand::random_ratio(1, 4) {
                             cancelled += 1;
                         } else {
-                            served += usize::from(is_right(call.await, n));
+                            served += usize::from(is_right(call.await, n, asked_at));
                         }
                     }
                     (served, cancelled)
@@ -726,21 +776,19 @@ fn short_lived(n: usize) -> Arc<Scripted> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         Ok(Minted {
             access_token: Secret::new(format!("token-of-{n}")),
-            expires_in: Some(1),
+            expires_in: Some(3),
         })
     })
 }
 
-fn is_right(result: Result<Arc<Token>, Refusal>, n: usize) -> bool {
+/// Whether it is the right token, and was alive when it was asked for.
+fn is_right(result: Result<Arc<Token>, Refusal>, n: usize, asked_at: Instant) -> bool {
     let token = result.expect("this upstream never fails");
     assert_eq!(
         token.access_token.expose(),
         format!("token-of-{n}"),
         "another key's token"
     );
-    assert!(
-        token.suffices(Instant::now(), Duration::ZERO),
-        "an expired token"
-    );
+    assert!(token.suffices(asked_at, Duration::ZERO), "an expired token");
     true
 }

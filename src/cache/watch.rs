@@ -67,6 +67,13 @@ impl Watch {
                     Answer::Now(outcome) => outcome,
                     Answer::After(flight) => flight.landed().await,
                 };
+            // A watcher that was asleep for long looks again.
+            let overslept = outcome
+                .as_ref()
+                .is_ok_and(|token| !token.suffices(Instant::now(), Duration::ZERO));
+            if overslept {
+                continue;
+            }
             let told = Some(Told::from(&outcome));
             if self.told != told {
                 self.told = told;
@@ -74,6 +81,13 @@ impl Watch {
             }
             self.change(&outcome).await;
         }
+    }
+
+    /// Goes on with the slot of another registration. What the watcher knows it still knows.
+    pub(super) fn follow(&mut self, entry: Arc<Entry>, registration: &Arc<Registration>) {
+        self.news = entry.state().news();
+        self.entry = entry;
+        self.registration = Arc::clone(registration);
     }
 
     /// Waits until a flight has landed, the token has died or a retry is due.

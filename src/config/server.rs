@@ -68,8 +68,10 @@ pub struct ConnectionLimits {
     pub idle: Duration,
     /// How old a connection may become, give or take a tenth.
     pub age: Duration,
-    /// How long calls under way may take to end when the broker stops, or when their
-    /// connection has come of age.
+    /// How long calls under way may take to end when their connection has come of age: as
+    /// long as any call may take.
+    pub last_calls: Duration,
+    /// How long calls under way may take to end when the broker stops.
     pub drain: Duration,
     /// The only SPIFFE trust domains whose callers are known; all of them if empty.
     pub trust_domains: Vec<String>,
@@ -101,7 +103,7 @@ impl Server {
             DEFAULT_REQUEST_TIMEOUT,
             values::duration(TIMEOUTS),
         );
-        let connections = ConnectionLimits::read(&section);
+        let connections = ConnectionLimits::read(&section, request_timeout);
         let shares = read_shares(&section);
         section.finish();
         Some(Self {
@@ -142,7 +144,7 @@ impl TlsFiles {
 }
 
 impl ConnectionLimits {
-    fn read(section: &Section<'_>) -> Self {
+    fn read(section: &Section<'_>, request_timeout: Duration) -> Self {
         let timeout = |key, default| section.or(key, default, values::duration(TIMEOUTS));
         let age = |key, default| section.or(key, default, values::duration(AGES));
         Self {
@@ -155,6 +157,7 @@ impl ConnectionLimits {
             first_request: timeout("first_request_timeout", DEFAULT_FIRST_REQUEST_TIMEOUT),
             idle: age("idle_timeout", DEFAULT_IDLE_TIMEOUT),
             age: age("max_connection_age", DEFAULT_MAX_CONNECTION_AGE),
+            last_calls: request_timeout,
             drain: timeout("drain_timeout", DEFAULT_DRAIN_TIMEOUT),
             trust_domains: section.one_or_list("trust_domains", trust_domain),
         }

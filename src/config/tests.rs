@@ -207,6 +207,7 @@ fn the_example_is_read_into_the_documented_values() {
                 first_request: Duration::from_secs(10),
                 idle: Duration::from_secs(3600),
                 age: Duration::from_secs(7200),
+                last_calls: Duration::from_secs(30),
                 drain: Duration::from_secs(10),
                 trust_domains: Vec::new(),
             },

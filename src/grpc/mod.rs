@@ -26,6 +26,8 @@ use crate::{
     metrics::Metrics,
 };
 
+/// How the metrics name this door.
+const DOOR: &str = "grpc";
 /// A call has ended by its own deadline so long before it is ended from without.
 const BACKSTOP: Duration = Duration::from_secs(1);
 /// No request of this API needs more, in bytes.
@@ -51,6 +53,10 @@ impl Door {
     /// # Errors
     /// When the compiled-in descriptors do not parse, which the tests rule out.
     pub fn routes(self) -> Result<Routes, tonic_reflection::server::Error> {
+        let guard = Guard {
+            longest: self.max_deadline + BACKSTOP,
+            metrics: Arc::clone(&self.metrics),
+        };
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(api::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -64,23 +70,42 @@ impl Door {
             .add_service(health)
             .add_service(reflection)
             .into_axum_router()
-            .layer(middleware::from_fn_with_state(
-                self.max_deadline + BACKSTOP,
-                guarded,
-            ));
+            .layer(middleware::from_fn_with_state(guard, guarded));
         Ok(Routes::from(routes).prepare())
     }
 }
 
-/// Lets no request through from a peer whose certificate names no caller, and ends one
-/// whose body never comes.
-async fn guarded(State(longest): State<Duration>, request: HttpRequest, next: Next) -> Response {
-    if request.extensions().get::<Arc<Connected>>().is_none() {
+/// What guards the door.
+#[derive(Clone)]
+struct Guard {
+    /// No call takes longer.
+    longest: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// Lets no request through from a peer whose certificate names no caller, or beyond the
+/// share of a caller, and ends one whose body never comes. A stream counts as a call until
+/// its reply begins: a watcher lives long, and costs little.
+async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -> Response {
+    let peer = request.extensions().get::<Arc<Connected>>().cloned();
+    let Some(peer) = peer else {
+        // Counted as a connection, for nothing that it asks is a call.
         return refused(CallError::CallerUnidentified);
+    };
+    let call = match peer.call() {
+        Ok(call) => call,
+        Err(overload) => return guard.refuse(overload.into()),
+    };
+    let answer = timeout(guard.longest, next.run(request)).await;
+    drop(call);
+    answer.unwrap_or_else(|_| guard.refuse(CallError::DeadlineExceeded))
+}
+
+impl Guard {
+    fn refuse(&self, error: CallError) -> Response {
+        self.metrics.call(DOOR, "", error.code());
+        refused(error)
     }
-    timeout(longest, next.run(request))
-        .await
-        .unwrap_or_else(|_| refused(CallError::DeadlineExceeded))
 }
 
 fn refused(error: CallError) -> Response {

@@ -12,11 +12,11 @@ use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use super::{
-    deadline,
+    DOOR, deadline,
     status::{status, unavailable},
 };
 use crate::{
-    admission::{Call, Connected},
+    admission::Connected,
     api::v1::{
         GetTokenRequest, GetTokenResponse, ReportOutcome, ReportRejectedRequest,
         ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
@@ -29,9 +29,6 @@ use crate::{
     slot::Report,
     token::{Token, TokenId},
 };
-
-/// How the metrics name this door.
-const DOOR: &str = "grpc";
 
 /// Answers callers over gRPC.
 pub(super) struct TokenService {
@@ -58,18 +55,12 @@ impl TokenService {
         }
     }
 
-    /// Lets the call in, parses what every call begins with, and asks the policy.
-    fn authorise<T>(
-        &self,
-        request: &Request<T>,
-        destination: &str,
-    ) -> Result<(Call, Granted), CallError> {
+    /// Parses what every call begins with, and asks the policy.
+    fn authorise<T>(&self, request: &Request<T>, destination: &str) -> Result<Granted, CallError> {
         let peer = peer(request)?;
-        let call = peer.call()?;
         let destination =
             DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
-        let granted = self.broker.authorise(peer.id(), &destination)?;
-        Ok((call, granted))
+        self.broker.authorise(peer.id(), &destination)
     }
 
     /// Counts and logs an answered call, and turns its error into a status.
@@ -98,7 +89,7 @@ impl TokenBroker for TokenService {
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
         let body = request.get_ref();
-        let (_call, granted) = match self.authorise(&request, &body.destination_id) {
+        let granted = match self.authorise(&request, &body.destination_id) {
             Ok(granted) => granted,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
@@ -120,8 +111,7 @@ impl TokenBroker for TokenService {
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
         let authorised = self
             .authorise(&request, &request.get_ref().destination_id)
-            // Only its beginning counts as a call: a watcher lives long, and costs little.
-            .and_then(|(_, granted)| Ok((peer(&request)?.id(), granted)));
+            .and_then(|granted| Ok((peer(&request)?.id(), granted)));
         let (caller, granted) = match authorised {
             Ok(authorised) => authorised,
             Err(error) => return self.answer(&request, None, Err(error)),
@@ -150,7 +140,7 @@ impl TokenBroker for TokenService {
         request: Request<ReportRejectedRequest>,
     ) -> Result<Response<ReportRejectedResponse>, Status> {
         let body = request.get_ref();
-        let (_call, granted) = match self.authorise(&request, &body.destination_id) {
+        let granted = match self.authorise(&request, &body.destination_id) {
             Ok(granted) => granted,
             Err(error) => return self.answer(&request, None, Err(error)),
         };

@@ -30,6 +30,25 @@ pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
     Some(read(certificate)?.validity().not_after.timestamp())
 }
 
+/// Whose certificate this is, as its subject says.
+pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
+    Some(read(certificate)?.subject().to_string())
+}
+
+/// Whether a revocation list is of whomever this certificate is of.
+pub(super) fn has_issued(
+    certificate: &CertificateDer<'_>,
+    list: &CertificateRevocationListDer<'_>,
+) -> bool {
+    let issuer = CertificateRevocationList::from_der(list);
+    match (read(certificate), issuer) {
+        (Some(certificate), Ok((_, list))) => {
+            certificate.subject().as_raw() == list.issuer().as_raw()
+        }
+        _ => false,
+    }
+}
+
 /// The last second in which a revocation list is good, in Unix time.
 pub(super) fn next_update(list: &CertificateRevocationListDer<'_>) -> Option<i64> {
     let (_, list) = CertificateRevocationList::from_der(list).ok()?;

@@ -22,7 +22,9 @@ use tracing::{debug, warn};
 use super::{
     activity::{Activity, Idle},
     answering::Answering,
-    certificate, handshake,
+    certificate,
+    crowd::Crowd,
+    handshake,
     meter::{Flood, Metered},
     tls::Tls,
 };
@@ -52,12 +54,16 @@ const SEND_BUFFER: usize = 64 * 1024;
 const PENDING_RESETS: usize = 128;
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// When what decides about clients has changed, all connections are judged within this
+/// time, and not all of them at once: each takes some signatures to verify.
+const JUDGE_WITHIN: Duration = Duration::from_secs(1);
 /// Connections come of age up to this part earlier or later, so that clients do not all
 /// reconnect at once.
 const AGE_JITTER: f64 = 0.1;
 
 /// What every connection is received with.
 pub(super) struct Lobby {
+    pub(super) crowd: Arc<Crowd>,
     pub(super) routes: Routes,
     pub(super) tls: watch::Receiver<Arc<Tls>>,
     pub(super) admission: Arc<Admission>,
@@ -104,8 +110,9 @@ impl Lobby {
             chain,
             peer,
         };
-        self.metrics.closed(Box::pin(visit.serve(stream)).await);
+        let why = Box::pin(visit.serve(stream)).await;
         drop(open);
+        self.metrics.closed(why);
     }
 
     /// # Errors
@@ -115,6 +122,12 @@ impl Lobby {
         acceptor: TlsAcceptor,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, &'static str> {
+        // Whoever has no address any more has gone.
+        let address = stream.peer_addr().map_err(|_| "handshake_failed")?;
+        let _entered = self
+            .crowd
+            .enter(address.ip())
+            .ok_or("over_address_capacity")?;
         let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
         match self.stop.run_until_cancelled(handshake).await {
             None => Err("stopping"),
@@ -180,12 +193,15 @@ impl Visit<'_> {
                 // The listener cuts what does not leave by the drain deadline.
                 () = self.lobby.stop.cancelled(), if leaving.is_none() => ("stop", None),
                 () = age.as_mut(), if leaving.is_none() => {
-                    ("age", Some(Instant::now() + limits.drain))
+                    let (why, grace) = if self.peer.is_some() {
+                        ("age", limits.last_calls)
+                    } else {
+                        ("unidentified", limits.handshake)
+                    };
+                    (why, Some(Instant::now() + grace))
                 }
                 idle = idle.as_mut(), if leaving.is_none() => {
                     let why = match idle {
-                        // It could not tell what it was told.
-                        Idle::NoRequest if !verdict.has_greeted() => return "no_request",
                         Idle::NoRequest => "no_request",
                         Idle::Unused => "idle",
                     };
@@ -194,15 +210,21 @@ impl Visit<'_> {
                 () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
                     return leaving.map_or("cut", |(why, _)| why);
                 }
+                Ok(()) = self.tls.changed() => {
+                    let soon = Instant::now() + JUDGE_WITHIN.mul_f64(rand::random());
+                    self.judge_at = self.judge_at.min(soon);
+                    continue;
+                }
                 () = sleep_until(self.judge_at) => match self.judge() {
                     Ok(()) => continue,
                     Err(why) => return why,
                 },
-                Ok(()) = self.tls.changed() => match self.judge() {
-                    Ok(()) => continue,
-                    Err(why) => return why,
-                },
             };
+            // A peer that has not begun to speak HTTP/2 has nothing to end, and would hold
+            // its place for as long as it says nothing.
+            if !verdict.has_greeted() {
+                return why.0;
+            }
             leaving = Some(why);
             connection.as_mut().graceful_shutdown();
         }

@@ -5,6 +5,7 @@ mod activity;
 mod answering;
 mod certificate;
 mod connection;
+mod crowd;
 mod handshake;
 mod meter;
 mod tls;
@@ -19,8 +20,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::warn;
 
-use self::connection::Lobby;
 pub use self::tls::{Expiry, Tls, TlsError};
+use self::{connection::Lobby, crowd::Crowd};
 use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics, port::Port};
 
 /// A bound port for callers.
@@ -51,6 +52,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(limits.count));
         let drain = limits.drain;
         let lobby = Arc::new(Lobby {
+            crowd: Crowd::new(limits.count),
             routes,
             tls,
             admission,

@@ -13,7 +13,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::{certificate, handshake};
+use super::{
+    certificate::{self, has_issued},
+    handshake,
+};
 use crate::{
     config::{TlsFiles, TlsVersion},
     pem_file::{self, PemError, PemFile},
@@ -25,6 +28,7 @@ pub struct Tls {
     pub(super) config: Arc<ServerConfig>,
     clients: Arc<dyn ClientCertVerifier>,
     expiries: Vec<Expiry>,
+    unlisted: Vec<String>,
 }
 
 /// When the first certificate or list in a file runs out.
@@ -78,8 +82,11 @@ impl Tls {
     /// # Errors
     /// [`TlsError`], which names the file.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let mut expiries = Vec::new();
-        let clients = clients(files, &mut expiries)?;
+        let Clients {
+            verifier: clients,
+            mut expiries,
+            unlisted,
+        } = Clients::load(files)?;
         let chain = read(&files.cert, pem_file::certificates)?;
         expiries.extend(Expiry::of_certificates("server", &files.cert, &chain));
         let versions: &[_] = match files.min_version {
@@ -102,12 +109,19 @@ impl Tls {
             config: Arc::new(config),
             clients,
             expiries,
+            unlisted,
         })
     }
 
     /// When its files run out.
     pub fn expiries(&self) -> &[Expiry] {
         &self.expiries
+    }
+
+    /// The subjects of client authorities without a revocation list where every one needs
+    /// one, so that their clients are refused.
+    pub fn unlisted(&self) -> &[String] {
+        &self.unlisted
     }
 
     /// Whether a client that was believed once, with this chain, is believed still.
@@ -161,45 +175,62 @@ impl Expiry {
     }
 }
 
-fn clients(
-    files: &TlsFiles,
-    expiries: &mut Vec<Expiry>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let file = &files.client_ca;
-    let unusable = |reason: String| TlsError::UnusableCa {
-        file: file.clone(),
-        reason,
-    };
-    let mut roots = RootCertStore::empty();
-    let certificates = read(file, pem_file::certificates)?;
-    expiries.extend(Expiry::of_certificates("client_ca", file, &certificates));
-    for certificate in certificates {
-        roots
-            .add(certificate)
-            .map_err(|error| unusable(error.to_string()))?;
-    }
-    let mut lists: Vec<CertificateRevocationListDer<'static>> = Vec::new();
-    for file in &files.crl {
-        let more = read(file, pem_file::revocation_lists)?;
-        expiries.extend(Expiry::of_lists(file, &more));
-        lists.extend(more);
-    }
-    let has_lists = !lists.is_empty();
-    let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots)).with_crls(lists);
-    // Without any list nothing can be cleared, and rustls looks at none.
-    if has_lists && files.crl_lenient {
-        verifier = verifier.allow_unknown_revocation_status();
-    } else if has_lists {
-        verifier = verifier.enforce_revocation_expiration();
-    }
-    let verifier = verifier.build().map_err(|error| {
-        if has_lists {
-            TlsError::UnusableCrl(error.to_string())
-        } else {
-            unusable(error.to_string())
+/// Which clients are believed.
+struct Clients {
+    verifier: Arc<dyn ClientCertVerifier>,
+    expiries: Vec<Expiry>,
+    unlisted: Vec<String>,
+}
+
+impl Clients {
+    fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let file = &files.client_ca;
+        let unusable = |reason: String| TlsError::UnusableCa {
+            file: file.clone(),
+            reason,
+        };
+        let authorities = read(file, pem_file::certificates)?;
+        let mut expiries = Vec::new();
+        expiries.extend(Expiry::of_certificates("client_ca", file, &authorities));
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            roots
+                .add(authority.clone())
+                .map_err(|error| unusable(error.to_string()))?;
         }
-    })?;
-    Ok(verifier)
+        let mut lists: Vec<CertificateRevocationListDer<'static>> = Vec::new();
+        for file in &files.crl {
+            let more = read(file, pem_file::revocation_lists)?;
+            expiries.extend(Expiry::of_lists(file, &more));
+            lists.extend(more);
+        }
+        let has_lists = !lists.is_empty();
+        let unlisted = authorities
+            .iter()
+            .filter(|_| has_lists && !files.crl_lenient)
+            .filter(|authority| !lists.iter().any(|list| has_issued(authority, list)))
+            .filter_map(certificate::subject)
+            .collect();
+        let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots)).with_crls(lists);
+        // Without any list nothing can be cleared, and rustls looks at none.
+        if has_lists && files.crl_lenient {
+            verifier = verifier.allow_unknown_revocation_status();
+        } else if has_lists {
+            verifier = verifier.enforce_revocation_expiration();
+        }
+        let verifier = verifier.build().map_err(|error| {
+            if has_lists {
+                TlsError::UnusableCrl(error.to_string())
+            } else {
+                unusable(error.to_string())
+            }
+        })?;
+        Ok(Self {
+            verifier,
+            expiries,
+            unlisted,
+        })
+    }
 }
 
 fn read<T>(

@@ -5,11 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    clock::Moment,
-    destination::{ApplicationName, DestinationId, Generation, TokenKey},
-    secret::Secret,
-};
+use crate::{clock::Moment, destination::TokenKey, secret::Secret};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MARGIN: Duration = Duration::from_secs(60);
@@ -34,18 +30,7 @@ impl Bench {
             slot: Slot::new(MARGIN),
             start: Moment::now(),
             now: Duration::ZERO,
-            key: Arc::new(TokenKey {
-                protocol: "occtoo",
-                endpoint: "https://upstream.example".to_owned(),
-                destination: DestinationId::parse("d").unwrap(),
-                application: ApplicationName::parse("a").unwrap(),
-                client_id: "client".to_owned(),
-                generation: Generation(1),
-                scope: None,
-                audience: None,
-                resource: Vec::new(),
-                parameters: Vec::new(),
-            }),
+            key: Arc::new(TokenKey::sample("d")),
         }
     }
 

@@ -76,6 +76,15 @@ impl Trial {
         Self { app, site }
     }
 
+    /// The broker, to be stopped, and what it was started with.
+    #[allow(
+        dead_code,
+        reason = "only some programs of tests stop the broker first"
+    )]
+    pub(crate) fn into_parts(self) -> (App, Site) {
+        (self.app, self.site)
+    }
+
     /// A client with the certificate of this caller, on a connection of its own.
     pub(crate) async fn client(&self, caller: &str) -> TokenBrokerClient<Channel> {
         let signed = self.authority.client(caller).unwrap();

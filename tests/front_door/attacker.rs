@@ -23,6 +23,7 @@ pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flags (RFC 9113 §6.2).
 pub(crate) const END_HEADERS: u8 = 0x4;
+pub(crate) const END_STREAM: u8 = 0x1;
 
 /// A connection whose handshake and first SETTINGS are done.
 pub(crate) struct Attacker {

@@ -8,7 +8,7 @@ use tower::{Service as _, ServiceExt as _};
 use crate::{
     counters::{closed, connections},
     disguise::{Disguise, Papers},
-    line::Line,
+    line::{Line, hung_up},
     pki::{Ca, HOUR, Leaf, dns, uri},
     trial::{CART, Setup, Trial, reason},
 };
@@ -327,7 +327,7 @@ async fn a_certificate_that_names_no_caller_gets_no_answer_but_that_from_anythin
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_names_no_caller_is_soon_sent_away() {
     let pki = Pki::new();
-    let server = r#"first_request_timeout = "200ms""#;
+    let server = "first_request_timeout = \"200ms\"\nhandshake_timeout = \"600s\"";
     let trial = pki.trial(server, String::new(), String::new()).await;
     let papers = pki.root.sign(Leaf {
         names: vec![],
@@ -337,5 +337,8 @@ async fn a_peer_that_names_no_caller_is_soon_sent_away() {
     let refused = line.ask("d0").await.unwrap_err();
     assert_eq!(reason(&refused), "CALLER_UNIDENTIFIED");
     line.ended().await.unwrap();
-    trial.until_counted(&closed("age"), 1).await;
+    trial.until_counted(&closed("unidentified"), 1).await;
+
+    let mute = Disguise::with(&trial, Some(&papers)).handshake().await;
+    hung_up(mute.unwrap()).await;
 }

@@ -23,12 +23,9 @@ impl Trial {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(GIVE_UP, counted).await.is_err() {
-            panic!(
-                "{series} is below {least}: {}",
-                self.http("/metrics").await.1
-            );
-        }
+        let in_time = timeout(GIVE_UP, counted).await.is_ok();
+        let (_, metrics) = self.http("/metrics").await;
+        assert!(in_time, "{series} is below {least}: {metrics}");
     }
 }
 

@@ -15,7 +15,11 @@ use token_broker::api::v1::{
     GetTokenRequest, GetTokenResponse, WatchTokenRequest, WatchTokenResponse,
     token_broker_client::TokenBrokerClient,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    task::JoinHandle,
+    time::timeout,
+};
 use tonic::{Status, Streaming, body::Body};
 
 use crate::{
@@ -115,4 +119,11 @@ pub(crate) async fn ask(
         .get_token(request)
         .await
         .map(tonic::Response::into_inner)
+}
+
+/// Waits until the broker hangs up on a peer that says nothing more.
+pub(crate) async fn hung_up(mut peer: impl AsyncRead + Unpin) {
+    let mut received = Vec::new();
+    let read = async { while peer.read_buf(&mut received).await.is_ok_and(|n| n > 0) {} };
+    timeout(GIVE_UP, read).await.expect("it does not hang up");
 }

@@ -11,17 +11,15 @@ mod attacker;
 mod certificates;
 mod counters;
 mod disguise;
+mod drain;
 mod events;
 mod files;
 mod floods;
+mod limits;
 mod line;
 mod pki;
 mod reload;
 mod revocation;
 mod steady;
 #[path = "../end_to_end/trial.rs"]
-#[expect(
-    dead_code,
-    reason = "shared with the end-to-end tests, which use all of it"
-)]
 mod trial;

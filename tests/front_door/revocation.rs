@@ -204,3 +204,29 @@ async fn a_revocation_list_that_runs_out_is_said_once_and_lets_nobody_in() {
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("ERROR"), "{said:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_without_a_revocation_list_is_said_where_each_needs_one() {
+    let events = Events::listen();
+    let (listed, unlisted) = (Ca::root("one with a list"), Ca::root("one without a list"));
+    let trial = trial(
+        format!("{}{}", listed.pem, unlisted.pem),
+        Some(listed.crl(&[], HOUR)),
+    )
+    .await;
+    let about = |name: &str| events.with(&["revocation lists, but none", name]);
+    assert_eq!(about("one without a list").len(), 1);
+    assert_eq!(about("one with a list").len(), 0);
+    Line::with(&trial, &listed.sign(Leaf::default()))
+        .await
+        .ask("d0")
+        .await
+        .unwrap();
+    let papers = unlisted.sign(Leaf::default());
+    if let Ok(mut line) = Line::open(&Disguise::with(&trial, Some(&papers))).await {
+        line.ask("d0").await.unwrap_err();
+    }
+    trial
+        .until_counted(&connections("revocation_unknown"), 1)
+        .await;
+}

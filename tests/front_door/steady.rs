@@ -1,11 +1,17 @@
 //! A caller that keeps asking on one connection, and must never be refused.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::line::{GIVE_UP, Line, ask};
 
@@ -28,6 +34,8 @@ impl Steady {
             while !stopped.load(Ordering::Relaxed) {
                 ask(&mut client, "d0").await.unwrap();
                 counted.fetch_add(1, Ordering::Relaxed);
+                // The machine is others' too.
+                sleep(Duration::from_millis(1)).await;
             }
         });
         Self {
@@ -44,7 +52,7 @@ impl Steady {
         let answered = async {
             // The one under way may have been asked before.
             while self.calls.load(Ordering::Relaxed) <= after && !self.work.is_finished() {
-                tokio::task::yield_now().await;
+                sleep(Duration::from_millis(1)).await;
             }
         };
         timeout(GIVE_UP, answered).await.expect("no answers");

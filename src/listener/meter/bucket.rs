@@ -83,7 +83,8 @@ impl Bucket {
     /// When there is not enough left: what most was spent on.
     pub(super) fn charge(&mut self, on: Flood, price: u32, now: Instant) -> Result<(), Flood> {
         self.refill(now);
-        self.spent[on as usize] += price;
+        let spent = &mut self.spent[on as usize];
+        *spent = spent.saturating_add(price);
         match self.left.checked_sub(price) {
             Some(left) => {
                 self.left = left;
