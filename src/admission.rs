@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::{ArcSwap, Guard};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock as _, MonotonicClock},
@@ -40,11 +41,13 @@ pub struct Shares {
     pub calls_per_second: NonZeroU32,
     /// How many calls may be under way at once; one caller may have half of them.
     pub calls: usize,
+    /// The longest deadline that a call may have.
+    pub longest_call: Duration,
 }
 
 /// Knows all callers that are connected, or were barred not long ago.
 pub struct Admission {
-    shares: Shares,
+    shares: ArcSwap<Shares>,
     calls: AtomicUsize,
     known: Mutex<Known>,
 }
@@ -61,8 +64,15 @@ struct Caller {
     id: CallerId,
     connections: AtomicUsize,
     calls: AtomicUsize,
-    rate: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>,
+    rate: ArcSwap<Rate>,
     floods: Mutex<Option<Floods>>,
+}
+
+/// How fast a caller may call, and how fast it did.
+struct Rate {
+    per_second: NonZeroU32,
+    limiter:
+        RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>,
 }
 
 /// What a caller did to be barred.
@@ -106,7 +116,7 @@ impl Admission {
     /// Lets in these shares.
     pub fn new(shares: Shares) -> Arc<Self> {
         Arc::new(Self {
-            shares,
+            shares: ArcSwap::from_pointee(shares),
             calls: AtomicUsize::new(0),
             known: Mutex::new(Known {
                 callers: HashMap::new(),
@@ -115,22 +125,28 @@ impl Admission {
         })
     }
 
+    /// Lets in these shares from now on. What is in already stays.
+    pub fn share(&self, shares: Shares) {
+        self.shares.store(Arc::new(shares));
+    }
+
     /// Lets a connection in, or not.
     ///
     /// # Errors
     /// [`Unwelcome`] when the caller has enough connections, or is barred.
     pub fn connect(self: &Arc<Self>, id: &CallerId, now: Instant) -> Result<Connected, Unwelcome> {
+        let shares = self.shares.load();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.sweep(now);
         let caller = known
             .callers
             .entry(id.clone())
-            .or_insert_with(|| Arc::new(Caller::new(id.clone(), self.shares)));
+            .or_insert_with(|| Arc::new(Caller::new(id.clone(), shares.calls_per_second)));
         if caller.barred_until().is_some_and(|until| now < until) {
             return Err(Unwelcome::Barred);
         }
         // Counted under the lock, so that no two take the last place.
-        if caller.connections.load(Ordering::Relaxed) >= self.shares.connections_per_caller {
+        if caller.connections.load(Ordering::Relaxed) >= shares.connections_per_caller {
             return Err(Unwelcome::TooManyConnections);
         }
         caller.connections.fetch_add(1, Ordering::Relaxed);
@@ -163,9 +179,8 @@ impl Connected {
     /// # Errors
     /// [`Overload`] when this caller, or all of them together, ask for too much.
     pub fn call(&self) -> Result<Call, Overload> {
-        let shares = &self.admission.shares;
-        if let Err(not_until) = self.caller.rate.check() {
-            let wait = not_until.wait_time_from(MonotonicClock.now());
+        let shares = self.admission.shares.load();
+        if let Err(wait) = self.caller.rate(shares.calls_per_second).check() {
             return Err(Overload::TooFast(wait));
         }
         // Both are counted before they are compared: a few calls too many may be refused
@@ -182,6 +197,11 @@ impl Connected {
         Ok(call)
     }
 
+    /// The longest deadline that a call may have.
+    pub fn longest_call(&self) -> Duration {
+        self.admission.shares.load().longest_call
+    }
+
     /// Notes that the caller flooded this connection.
     pub fn strike(&self, now: Instant) {
         let mut floods = self.caller.floods();
@@ -192,6 +212,22 @@ impl Connected {
             _ => 1,
         };
         *floods = Some(Floods { count, last: now });
+    }
+}
+
+impl Rate {
+    fn new(per_second: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second);
+        Self {
+            per_second,
+            limiter: RateLimiter::direct_with_clock(quota, MonotonicClock),
+        }
+    }
+
+    fn check(&self) -> Result<(), Duration> {
+        self.limiter
+            .check()
+            .map_err(|not_until| not_until.wait_time_from(MonotonicClock.now()))
     }
 }
 
@@ -217,15 +253,24 @@ impl Drop for Call {
 }
 
 impl Caller {
-    fn new(id: CallerId, shares: Shares) -> Self {
-        let quota = Quota::per_second(shares.calls_per_second);
+    fn new(id: CallerId, calls_per_second: NonZeroU32) -> Self {
         Self {
             id,
             connections: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
-            rate: RateLimiter::direct_with_clock(quota, MonotonicClock),
+            rate: ArcSwap::from_pointee(Rate::new(calls_per_second)),
             floods: Mutex::new(None),
         }
+    }
+
+    /// The rate, which begins anew when another one is allowed.
+    fn rate(&self, per_second: NonZeroU32) -> Guard<Arc<Rate>> {
+        let rate = self.rate.load();
+        if rate.per_second == per_second {
+            return rate;
+        }
+        self.rate.store(Arc::new(Rate::new(per_second)));
+        self.rate.load()
     }
 
     fn floods(&self) -> MutexGuard<'_, Option<Floods>> {
@@ -262,6 +307,7 @@ mod tests {
             connections_per_caller,
             calls_per_second: calls_per_second.try_into().unwrap(),
             calls,
+            longest_call: Duration::from_secs(30),
         })
     }
 
@@ -327,6 +373,23 @@ mod tests {
         }
         let calm = admission.connect(&caller("calm"), now).ok().unwrap();
         assert!(calm.call().is_ok(), "another caller is not throttled");
+    }
+
+    #[test]
+    fn other_shares_count_for_those_who_are_in_already() {
+        let admission = admission(1, 1, 100);
+        let now = Instant::now();
+        let connected = admission.connect(&caller("a"), now).ok().unwrap();
+        assert!(connected.call().is_ok());
+        assert!(matches!(connected.call(), Err(Overload::TooFast(_))));
+        admission.share(Shares {
+            connections_per_caller: 2,
+            calls_per_second: 1000.try_into().unwrap(),
+            calls: 100,
+            longest_call: Duration::from_secs(30),
+        });
+        assert!(connected.call().is_ok() && connected.call().is_ok());
+        assert!(admission.connect(&caller("a"), now).is_ok());
     }
 
     #[test]

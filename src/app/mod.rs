@@ -24,10 +24,9 @@ use crate::{
     config::{Config, Mistakes, Reading},
     grpc::{Door, Readiness},
     http::PlainHttp,
-    listener::{Listener, Tls, TlsError},
+    listener::{Listener, Terms, Tls, TlsError},
     metrics::Metrics,
     port::Port,
-    process,
     upstream::SetupError,
 };
 
@@ -109,10 +108,11 @@ impl App {
         let Reading { files, config } = reading;
         let config = config?;
         let server = &config.server;
-        let tls = Tls::load(&server.tls)?;
+        let terms = Terms::of(server)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, &tls);
-        let (tls, tls_seen) = watch::channel(Arc::new(tls));
+        expiries::show(&metrics, &terms.tls);
+        let (terms, terms_seen) = watch::channel(Arc::new(terms));
+        let admission = Admission::new(server.shares);
         let (catalogue, hosts) = wiring::catalogue(&config, Edition::default(), &Hosts::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
@@ -127,7 +127,6 @@ impl App {
         let routes = Door {
             broker: Arc::clone(&broker),
             metrics: Arc::clone(&metrics),
-            max_deadline: server.request_timeout,
             readiness: readiness_seen,
             stop: stopping.clone(),
         }
@@ -138,13 +137,10 @@ impl App {
         house.spawn(schedule.run(stopped.clone()));
         broker.warm();
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
-        let mut limits = server.connections.clone();
-        limits.count = process::connections_that_fit(limits.count);
         doors.spawn(Listener::new(port).serve(
             routes,
-            tls_seen,
-            Admission::new(server.shares),
-            limits,
+            terms_seen,
+            Arc::clone(&admission),
             Arc::clone(&metrics),
             stopping.clone(),
         ));
@@ -165,7 +161,8 @@ impl App {
             file: file.to_owned(),
             broker: Arc::clone(&broker),
             hosts: Mutex::new(hosts),
-            tls,
+            terms,
+            admission,
             metrics,
             asked: Arc::clone(&reload),
         };

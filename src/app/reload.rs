@@ -21,9 +21,10 @@ use super::{
     wiring::{self, Hosts},
 };
 use crate::{
+    admission::Admission,
     broker::Broker,
     config::{Config, Files, Reading},
-    listener::Tls,
+    listener::Terms,
     metrics::Metrics,
 };
 
@@ -36,7 +37,8 @@ pub(super) struct Live {
     pub(super) file: PathBuf,
     pub(super) broker: Arc<Broker>,
     pub(super) hosts: Mutex<Hosts>,
-    pub(super) tls: watch::Sender<Arc<Tls>>,
+    pub(super) terms: watch::Sender<Arc<Terms>>,
+    pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
     /// Asks for a look at once, whether or not something has changed.
     pub(super) asked: Arc<Notify>,
@@ -51,7 +53,7 @@ impl Live {
         let mut seen = taken_in.clone();
         let mut lapsed = Lapsed::default();
         loop {
-            lapsed.look(live.tls.borrow().expiries(), SystemTime::now());
+            lapsed.look(live.terms.borrow().tls.expiries(), SystemTime::now());
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 () = live.asked.notified() => true,
@@ -97,15 +99,16 @@ impl Live {
     fn reload(&self) -> (Files, Result<Config, StartError>) {
         let reading = Reading::of(&self.file);
         let in_force = reading.config.map_err(StartError::from).and_then(|config| {
-            let tls = Tls::load(&config.server.tls)?;
+            let terms = Terms::of(&config.server)?;
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             let catalogue;
             (catalogue, *hosts) = wiring::catalogue(&config, self.broker.edition().next(), &hosts)?;
             drop(hosts);
             // Nothing can fail any more.
             self.broker.replace(catalogue);
-            expiries::show(&self.metrics, &tls);
-            self.tls.send_replace(Arc::new(tls));
+            expiries::show(&self.metrics, &terms.tls);
+            self.admission.share(config.server.shares);
+            self.terms.send_replace(Arc::new(terms));
             Ok(config)
         });
         (reading.files, in_force)
@@ -114,15 +117,8 @@ impl Live {
 
 /// Says which changed settings wait for a restart.
 fn warn_about_restarts(old: &Config, new: &Config) {
-    let (old_server, new_server) = (&old.server, &new.server);
     let changed = [
-        ("[server] listen", old_server.listen != new_server.listen),
-        (
-            "[server] timeouts and limits",
-            old_server.connections != new_server.connections
-                || old_server.request_timeout != new_server.request_timeout
-                || old_server.shares != new_server.shares,
-        ),
+        ("[server] listen", old.server.listen != new.server.listen),
         ("[http]", old.http != new.http),
         ("[telemetry]", old.telemetry != new.telemetry),
     ];

@@ -20,8 +20,6 @@ pub struct Server {
     pub listen: SocketAddr,
     /// How both sides prove themselves.
     pub tls: TlsFiles,
-    /// The longest deadline that a call may have.
-    pub request_timeout: Duration,
     /// What a connection may take.
     pub connections: ConnectionLimits,
     /// What a caller may take.
@@ -104,12 +102,11 @@ impl Server {
             values::duration(TIMEOUTS),
         );
         let connections = ConnectionLimits::read(&section, request_timeout);
-        let shares = read_shares(&section);
+        let shares = read_shares(&section, request_timeout);
         section.finish();
         Some(Self {
             listen,
             tls: tls?,
-            request_timeout,
             connections,
             shares,
         })
@@ -164,7 +161,7 @@ impl ConnectionLimits {
     }
 }
 
-fn read_shares(section: &Section<'_>) -> Shares {
+fn read_shares(section: &Section<'_>, longest_call: Duration) -> Shares {
     let count = |key, default| section.or(key, default, values::number(COUNTS));
     let calls_per_second = count("max_calls_per_second", DEFAULT_CALLS_PER_SECOND);
     Shares {
@@ -178,6 +175,7 @@ fn read_shares(section: &Section<'_>) -> Shares {
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::MIN),
         calls: count("max_calls", DEFAULT_MAX_CALLS),
+        longest_call,
     }
 }
 

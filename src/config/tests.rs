@@ -200,7 +200,6 @@ fn the_example_is_read_into_the_documented_values() {
                 crl_lenient: false,
                 min_version: TlsVersion::Tls13,
             },
-            request_timeout: Duration::from_secs(30),
             connections: ConnectionLimits {
                 count: 10_000,
                 handshake: Duration::from_secs(3),
@@ -215,6 +214,7 @@ fn the_example_is_read_into_the_documented_values() {
                 connections_per_caller: 2000,
                 calls_per_second: 10_000.try_into().unwrap(),
                 calls: 20_000,
+                longest_call: Duration::from_secs(30),
             },
         }
     );

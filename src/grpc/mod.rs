@@ -39,8 +39,6 @@ pub struct Door {
     pub broker: Arc<Broker>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
-    /// No call takes longer.
-    pub max_deadline: Duration,
     /// What health says.
     pub readiness: watch::Receiver<Readiness>,
     /// Ends the streams of watchers.
@@ -53,10 +51,7 @@ impl Door {
     /// # Errors
     /// When the compiled-in descriptors do not parse, which the tests rule out.
     pub fn routes(self) -> Result<Routes, tonic_reflection::server::Error> {
-        let guard = Guard {
-            longest: self.max_deadline + BACKSTOP,
-            metrics: Arc::clone(&self.metrics),
-        };
+        let guard = Guard(Arc::clone(&self.metrics));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(api::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -64,7 +59,7 @@ impl Door {
             .max_decoding_message_size(MAX_REQUEST);
         let health =
             HealthServer::new(HealthService(self.readiness)).max_decoding_message_size(MAX_REQUEST);
-        let tokens = TokenService::new(self.broker, self.metrics, self.max_deadline, self.stop);
+        let tokens = TokenService::new(self.broker, self.metrics, self.stop);
         let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
         let routes = Routes::new(tokens)
             .add_service(health)
@@ -75,13 +70,9 @@ impl Door {
     }
 }
 
-/// What guards the door.
+/// What guards the door, and where it counts whom it sends away.
 #[derive(Clone)]
-struct Guard {
-    /// No call takes longer.
-    longest: Duration,
-    metrics: Arc<Metrics>,
-}
+struct Guard(Arc<Metrics>);
 
 /// Lets no request through from a peer whose certificate names no caller, or beyond the
 /// share of a caller, and ends one whose body never comes. A stream counts as a call until
@@ -96,14 +87,15 @@ async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -
         Ok(call) => call,
         Err(overload) => return guard.refuse(overload.into()),
     };
-    let answer = timeout(guard.longest, next.run(request)).await;
+    let longest = peer.longest_call() + BACKSTOP;
+    let answer = timeout(longest, next.run(request)).await;
     drop(call);
     answer.unwrap_or_else(|_| guard.refuse(CallError::DeadlineExceeded))
 }
 
 impl Guard {
     fn refuse(&self, error: CallError) -> Response {
-        self.metrics.call(DOOR, "", error.code());
+        self.0.call(DOOR, "", error.code());
         refused(error)
     }
 }

@@ -34,23 +34,15 @@ use crate::{
 pub(super) struct TokenService {
     broker: Arc<Broker>,
     metrics: Arc<Metrics>,
-    max_deadline: Duration,
     stop: CancellationToken,
 }
 
 impl TokenService {
-    /// A service in which no call takes longer than `max_deadline`, and whose streams end
-    /// when `stop` is cancelled.
-    pub(super) fn new(
-        broker: Arc<Broker>,
-        metrics: Arc<Metrics>,
-        max_deadline: Duration,
-        stop: CancellationToken,
-    ) -> Self {
+    /// A service whose streams end when `stop` is cancelled.
+    pub(super) fn new(broker: Arc<Broker>, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
         Self {
             broker,
             metrics,
-            max_deadline,
             stop,
         }
     }
@@ -95,7 +87,8 @@ impl TokenBroker for TokenService {
         };
         let result = match validity(body.min_validity.as_ref()) {
             Ok(min_validity) => {
-                let deadline = deadline::of(request.metadata(), self.max_deadline);
+                let longest = peer(&request).map_or(Duration::ZERO, Connected::longest_call);
+                let deadline = deadline::of(request.metadata(), longest);
                 let deadline = Some(Instant::now() + deadline);
                 until(deadline, self.broker.token(&granted, min_validity)).await
             }

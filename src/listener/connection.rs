@@ -26,7 +26,7 @@ use super::{
     crowd::Crowd,
     handshake,
     meter::{Flood, Metered},
-    tls::Tls,
+    terms::Terms,
 };
 use crate::{
     admission::{Admission, Connected, Unwelcome},
@@ -65,9 +65,8 @@ const AGE_JITTER: f64 = 0.1;
 pub(super) struct Lobby {
     pub(super) crowd: Arc<Crowd>,
     pub(super) routes: Routes,
-    pub(super) tls: watch::Receiver<Arc<Tls>>,
+    pub(super) terms: watch::Receiver<Arc<Terms>>,
     pub(super) admission: Arc<Admission>,
-    pub(super) limits: ConnectionLimits,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
 }
@@ -77,15 +76,15 @@ impl Lobby {
     pub(super) async fn receive(&self, stream: TcpStream) {
         // Replies are small and complete: waiting for more to send only adds latency.
         let _ = stream.set_nodelay(true);
-        let mut tls = self.tls.clone();
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow_and_update().config));
+        let mut newest = self.terms.clone();
+        let terms = Arc::clone(&newest.borrow_and_update());
         // Boxed, so that what only the handshake needs does not stay as long as the connection.
-        let stream = match Box::pin(self.shake_hands(acceptor, stream)).await {
+        let stream = match Box::pin(self.shake_hands(&terms, stream)).await {
             Ok(stream) => stream,
             Err(why) => return self.metrics.connection(why),
         };
         let chain = chain(&stream);
-        let peer = match self.identify(&chain) {
+        let peer = match identify(&chain, &terms.limits) {
             Ok(caller) => match self.admission.connect(&caller, Instant::now()) {
                 Ok(connected) => Some(Arc::new(connected)),
                 Err(Unwelcome::TooManyConnections) => {
@@ -105,7 +104,8 @@ impl Lobby {
         let open = self.metrics.open_connection();
         let visit = Visit {
             lobby: self,
-            tls,
+            terms,
+            newest,
             judge_at: next_expiry(&chain),
             chain,
             peer,
@@ -119,16 +119,17 @@ impl Lobby {
     /// The label of what was wrong.
     async fn shake_hands(
         &self,
-        acceptor: TlsAcceptor,
+        terms: &Terms,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, &'static str> {
         // Whoever has no address any more has gone.
         let address = stream.peer_addr().map_err(|_| "handshake_failed")?;
         let _entered = self
             .crowd
-            .enter(address.ip())
+            .enter(address.ip(), terms.limits.count)
             .ok_or("over_address_capacity")?;
-        let handshake = timeout(self.limits.handshake, acceptor.accept(stream));
+        let acceptor = TlsAcceptor::from(Arc::clone(&terms.tls.config));
+        let handshake = timeout(terms.limits.handshake, acceptor.accept(stream));
         match self.stop.run_until_cancelled(handshake).await {
             None => Err("stopping"),
             Some(Err(_)) => Err("handshake_timeout"),
@@ -139,23 +140,15 @@ impl Lobby {
             Some(Ok(Ok(stream))) => Ok(stream),
         }
     }
-
-    fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<CallerId, IdentityError> {
-        let leaf = chain.first().ok_or(IdentityError::Unreadable)?;
-        let caller = certificate::caller(leaf)?;
-        let domains = &self.limits.trust_domains;
-        let is_known = domains.is_empty()
-            || caller
-                .trust_domain()
-                .is_none_or(|domain| domains.iter().any(|known| known == domain));
-        is_known.then_some(caller).ok_or(IdentityError::TrustDomain)
-    }
 }
 
 /// A connection whose handshake is done.
 struct Visit<'a> {
     lobby: &'a Lobby,
-    tls: watch::Receiver<Arc<Tls>>,
+    /// What the connection was made on.
+    terms: Arc<Terms>,
+    /// What its client is judged by.
+    newest: watch::Receiver<Arc<Terms>>,
     chain: Vec<CertificateDer<'static>>,
     /// When the chain may have stopped being good by itself.
     judge_at: Instant,
@@ -167,7 +160,8 @@ struct Visit<'a> {
 impl Visit<'_> {
     /// Serves the connection to its end, and says why it ended.
     async fn serve(mut self, stream: TlsStream<TcpStream>) -> &'static str {
-        let limits = &self.lobby.limits;
+        let terms = Arc::clone(&self.terms);
+        let limits = &terms.limits;
         let activity = Activity::new();
         let (stream, verdict) = Metered::new(stream);
         // Boxed, since a future keeps room for whatever was moved into it and within it.
@@ -210,7 +204,7 @@ impl Visit<'_> {
                 () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
                     return leaving.map_or("cut", |(why, _)| why);
                 }
-                Ok(()) = self.tls.changed() => {
+                Ok(()) = self.newest.changed() => {
                     let soon = Instant::now() + JUDGE_WITHIN.mul_f64(rand::random());
                     self.judge_at = self.judge_at.min(soon);
                     continue;
@@ -256,8 +250,11 @@ impl Visit<'_> {
 
     /// Whether the client is believed still, by what decides now.
     fn judge(&mut self) -> Result<(), &'static str> {
-        let tls = Arc::clone(&self.tls.borrow_and_update());
-        tls.believes(&self.chain)?;
+        let terms = Arc::clone(&self.newest.borrow_and_update());
+        terms.tls.believes(&self.chain)?;
+        if self.peer.is_some() {
+            identify(&self.chain, &terms.limits).map_err(IdentityError::label)?;
+        }
         self.judge_at = next_expiry(&self.chain);
         Ok(())
     }
@@ -271,13 +268,28 @@ impl Visit<'_> {
     }
 
     fn age(&self) -> Duration {
-        let limits = &self.lobby.limits;
+        let limits = &self.terms.limits;
         if self.peer.is_none() {
             return limits.first_request;
         }
         let spread = AGE_JITTER * (2.0 * rand::random::<f64>() - 1.0);
         limits.age.mul_f64(1.0 + spread)
     }
+}
+
+/// Who is at the other end, if these terms know such callers.
+fn identify(
+    chain: &[CertificateDer<'_>],
+    limits: &ConnectionLimits,
+) -> Result<CallerId, IdentityError> {
+    let leaf = chain.first().ok_or(IdentityError::Unreadable)?;
+    let caller = certificate::caller(leaf)?;
+    let domains = &limits.trust_domains;
+    let is_known = domains.is_empty()
+        || caller
+            .trust_domain()
+            .is_none_or(|domain| domains.iter().any(|known| known == domain));
+    is_known.then_some(caller).ok_or(IdentityError::TrustDomain)
 }
 
 /// The certificates that the client sent, its own first.

@@ -13,10 +13,7 @@ const SHARE: usize = 4;
 const AT_LEAST: usize = 8;
 
 /// The peers that are in their handshake, by address.
-pub(super) struct Crowd {
-    most: usize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-}
+pub(super) struct Crowd(Mutex<HashMap<IpAddr, usize>>);
 
 /// A peer in its handshake.
 pub(super) struct Entered {
@@ -25,20 +22,18 @@ pub(super) struct Entered {
 }
 
 impl Crowd {
-    /// Nobody yet, for a listener with so many places.
-    pub(super) fn new(places: usize) -> Arc<Self> {
-        Arc::new(Self {
-            most: (places / SHARE).max(AT_LEAST),
-            by_address: Mutex::default(),
-        })
+    /// Nobody yet.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::default()))
     }
 
-    /// Lets a peer begin its handshake, unless too many of its address are in theirs.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Entered> {
-        let address = host(address);
+    /// Lets a peer begin its handshake, unless too many of its address are in theirs, where
+    /// there are so many places in all.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, places: usize) -> Option<Entered> {
+        let (address, most) = (host(address), (places / SHARE).max(AT_LEAST));
         let mut by_address = self.by_address();
         let count = by_address.entry(address).or_default();
-        if *count >= self.most {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -49,9 +44,7 @@ impl Crowd {
     }
 
     fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,31 +74,35 @@ mod tests {
 
     #[test]
     fn one_address_takes_a_quarter_of_the_places_and_leaves_the_others() {
-        let crowd = Crowd::new(100);
+        let crowd = Crowd::new();
         let address = |text: &str| text.parse().unwrap();
         let mut silent: Vec<_> = (0..25)
-            .map(|_| crowd.enter(address("192.0.2.1")).unwrap())
+            .map(|_| crowd.enter(address("192.0.2.1"), 100).unwrap())
             .collect();
-        assert!(crowd.enter(address("192.0.2.1")).is_none());
-        assert!(crowd.enter(address("::ffff:192.0.2.1")).is_none());
-        assert!(crowd.enter(address("192.0.2.2")).is_some());
+        assert!(crowd.enter(address("192.0.2.1"), 100).is_none());
+        assert!(crowd.enter(address("::ffff:192.0.2.1"), 100).is_none());
+        assert!(crowd.enter(address("192.0.2.2"), 100).is_some());
         silent.pop();
-        assert!(crowd.enter(address("192.0.2.1")).is_some());
+        assert!(crowd.enter(address("192.0.2.1"), 100).is_some());
 
         let _many: Vec<_> = (1..=25)
-            .map(|n| crowd.enter(address(&format!("2001:db8::{n:x}"))).unwrap())
+            .map(|n| {
+                crowd
+                    .enter(address(&format!("2001:db8::{n:x}")), 100)
+                    .unwrap()
+            })
             .collect();
-        assert!(crowd.enter(address("2001:db8::ffff")).is_none());
-        assert!(crowd.enter(address("2001:db8:0:1::1")).is_some());
+        assert!(crowd.enter(address("2001:db8::ffff"), 100).is_none());
+        assert!(crowd.enter(address("2001:db8:0:1::1"), 100).is_some());
     }
 
     #[test]
     fn an_address_that_has_gone_is_forgotten() {
-        let crowd = Crowd::new(1);
-        drop(crowd.enter([192, 0, 2, 1].into()));
+        let crowd = Crowd::new();
+        drop(crowd.enter([192, 0, 2, 1].into(), 1));
         assert!(crowd.by_address().is_empty());
         let peers: Vec<_> = (0..10)
-            .map_while(|_| crowd.enter([192, 0, 2, 1].into()))
+            .map_while(|_| crowd.enter([192, 0, 2, 1].into(), 1))
             .collect();
         assert_eq!(peers.len(), AT_LEAST);
     }

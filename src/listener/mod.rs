@@ -8,21 +8,22 @@ mod connection;
 mod crowd;
 mod handshake;
 mod meter;
+mod terms;
 mod tls;
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::warn;
 
-pub use self::tls::{Expiry, Tls, TlsError};
 use self::{connection::Lobby, crowd::Crowd};
-use crate::{admission::Admission, config::ConnectionLimits, metrics::Metrics, port::Port};
+pub use self::{
+    terms::Terms,
+    tls::{Expiry, Tls, TlsError},
+};
+use crate::{admission::Admission, metrics::Metrics, port::Port};
 
 /// A bound port for callers.
 pub struct Listener {
@@ -38,25 +39,21 @@ impl Listener {
     /// Answers callers until `stop` is cancelled; then takes no more connections, lets the
     /// calls under way end, and cuts what is left after the drain deadline.
     ///
-    /// New connections are made with the newest `tls`, and open ones whose client it no
-    /// longer believes are cut.
+    /// New connections are made on the newest `terms`, and open ones whose client they no
+    /// longer believe are cut.
     pub async fn serve(
         self,
         routes: Routes,
-        tls: watch::Receiver<Arc<Tls>>,
+        terms: watch::Receiver<Arc<Terms>>,
         admission: Arc<Admission>,
-        limits: ConnectionLimits,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) {
-        let places = Arc::new(Semaphore::new(limits.count));
-        let drain = limits.drain;
         let lobby = Arc::new(Lobby {
-            crowd: Crowd::new(limits.count),
+            crowd: Crowd::new(),
             routes,
-            tls,
+            terms,
             admission,
-            limits,
             metrics,
             stop: stop.clone(),
         });
@@ -64,10 +61,10 @@ impl Listener {
         let cut = CancellationToken::new();
         while let Some(stream) = stop.run_until_cancelled(self.port.next()).await {
             // Whoever finds no place is told so at once, by a closed connection.
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            if connections.len() >= lobby.terms.borrow().limits.count {
                 lobby.metrics.connection("over_capacity");
                 continue;
-            };
+            }
             let (lobby, cut) = (Arc::clone(&lobby), cut.clone());
             connections.spawn(async move {
                 if cut
@@ -77,11 +74,11 @@ impl Listener {
                 {
                     lobby.metrics.closed("drain_deadline");
                 }
-                drop(place);
             });
         }
         drop(self.port);
         connections.close();
+        let drain = lobby.terms.borrow().limits.drain;
         if timeout(drain, connections.wait()).await.is_err() {
             warn!(
                 connections = connections.len(),

@@ -22,7 +22,7 @@ use tokio::{
 use tonic::Streaming;
 
 use crate::{
-    counters::{connections, reloads},
+    counters::{closed, connections, reloads},
     disguise::Disguise,
     line::{GIVE_UP, Line, ask},
     steady::Steady,
@@ -492,5 +492,39 @@ async fn a_minute_of_swaps_under_a_thousand_calls_a_second() {
     }
     println!("{calls} calls on {connected} connections, {swaps} swaps: {failed} calls failed");
     assert_eq!(failed, 0);
+    assert_eq!(trial.upstream.calls(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_limits_count_for_calls_and_connections_that_are_there_already() {
+    const LIMIT: &str = "max_calls_per_second = 1000000";
+    let trial = Trial::start(Setup {
+        destinations: 1,
+        server: LIMIT,
+        ..Setup::default()
+    })
+    .await;
+    let mut line = Line::of(&trial, CART).await;
+    ask(&mut line.client, "d0").await.unwrap();
+
+    trial.reconfigure(LIMIT, "max_calls_per_second = 1");
+    reloaded(&trial, "ok", 1).await;
+    let outcomes = [
+        ask(&mut line.client, "d0").await,
+        ask(&mut line.client, "d0").await,
+    ];
+    let refused = outcomes.into_iter().find_map(Result::err).unwrap();
+    assert_eq!(reason(&refused), "CALLER_RATE");
+
+    trial.reconfigure("max_calls_per_second = 1", LIMIT);
+    reloaded(&trial, "ok", 2).await;
+    ask(&mut line.client, "d0").await.unwrap();
+
+    // Its trust domain is not known any more, so the connection that is open is cut.
+    trial.reconfigure(LIMIT, r#"trust_domains = ["other.example"]"#);
+    timeout(GIVE_UP, line.ended()).await.unwrap().unwrap();
+    trial
+        .until_counted(&closed("identity_trust_domain"), 1)
+        .await;
     assert_eq!(trial.upstream.calls(), 1);
 }
