@@ -522,7 +522,7 @@ async fn changed_limits_count_for_calls_and_connections_that_are_there_already()
 
     // Its trust domain is not known any more, so the connection that is open is cut.
     trial.reconfigure(LIMIT, r#"trust_domains = ["other.example"]"#);
-    timeout(GIVE_UP, line.ended()).await.unwrap().unwrap();
+    let _cut = timeout(GIVE_UP, line.ended()).await.unwrap();
     trial
         .until_counted(&closed("identity_trust_domain"), 1)
         .await;
