@@ -246,7 +246,7 @@ fn print_next_steps(folder: &Folder) {
         ),
         ("health".to_owned(), "for container probes"),
     ] {
-        println!("  {:<58} # {comment}", format!("{broker} {command}"));
+        println!("  {:<64} # {comment}", format!("{broker} {command}"));
     }
     println!("\nCtrl-C ends it.");
 }
