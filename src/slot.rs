@@ -301,11 +301,6 @@ impl Slot {
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// How long the current token lives in all, if there is one.
-    pub fn lifetime(&self) -> Option<Duration> {
-        self.token.as_ref().map(|held| held.token.lifetime)
-    }
-
     /// The flight under way.
     pub fn flight(&self) -> Option<FlightNumber> {
         self.flight
@@ -339,9 +334,10 @@ impl FailureReason {
     }
 }
 
+#[cfg(test)]
 impl Decision {
     /// Whether a flight is to be launched.
-    pub fn launches(&self) -> bool {
+    pub(crate) fn launches(&self) -> bool {
         matches!(self, Self::ServeAndLaunch(_) | Self::LaunchAndJoin)
     }
 }

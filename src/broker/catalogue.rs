@@ -11,7 +11,6 @@ use crate::{
 /// All configured destinations. Nothing else gets a slot.
 pub struct Catalogue {
     edition: Edition,
-    listings: Vec<Arc<Listing>>,
     by_name: HashMap<DestinationId, Arc<Listing>>,
     registrations: Vec<Arc<Registration>>,
 }
@@ -29,7 +28,6 @@ impl Catalogue {
     pub fn new(edition: Edition) -> Self {
         Self {
             edition,
-            listings: Vec::new(),
             by_name: HashMap::new(),
             registrations: Vec::new(),
         }
@@ -52,7 +50,6 @@ impl Catalogue {
         for name in name.into_iter().chain([listing.id.clone()]) {
             self.by_name.insert(name, Arc::clone(&listing));
         }
-        self.listings.push(listing);
         self.registrations.extend(registrations);
     }
 
@@ -86,15 +83,5 @@ impl Catalogue {
                 .find(|last| **last != key && last.is_same_but_for_generation(key))?;
             Some((*predecessor, registration))
         })
-    }
-
-    /// How many destinations there are.
-    pub fn len(&self) -> usize {
-        self.listings.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.listings.is_empty()
     }
 }

@@ -37,8 +37,8 @@ use crate::{
 pub struct Broker {
     catalogue: ArcSwap<Catalogue>,
     cache: Cache,
-    /// How often the catalogue was replaced.
-    policy: tokio::sync::watch::Sender<u64>,
+    /// Tells watchers that the catalogue was replaced.
+    policy: tokio::sync::watch::Sender<()>,
     /// Whether every warm destination had its first try at some time.
     begun: AtomicBool,
 }
@@ -56,7 +56,7 @@ impl Broker {
         Self {
             catalogue: ArcSwap::from_pointee(catalogue),
             cache,
-            policy: tokio::sync::watch::Sender::new(0),
+            policy: tokio::sync::watch::Sender::new(()),
             begun: AtomicBool::new(false),
         }
     }
@@ -73,7 +73,7 @@ impl Broker {
         self.cache
             .adopt(catalogue.edition(), catalogue.registrations());
         self.warm();
-        self.policy.send_modify(|replaced| *replaced += 1);
+        self.policy.send_replace(());
     }
 
     /// Which catalogue is in force.

@@ -17,7 +17,7 @@ pub struct Watch {
     destination: DestinationId,
     registration: Arc<Registration>,
     slot: cache::Watch,
-    policy: tokio::sync::watch::Receiver<u64>,
+    policy: tokio::sync::watch::Receiver<()>,
 }
 
 impl Watch {

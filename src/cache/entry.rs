@@ -111,7 +111,7 @@ impl Entry {
         let stamp = self.last_used.load(Ordering::Relaxed);
         let used_at = self.created_at + Duration::from_millis(stamp);
         let state = self.state();
-        let life = state.slot.lifetime();
+        let life = state.slot.token().map(|token| token.lifetime);
         let life = life.unwrap_or(state.registration.lifetimes.default);
         let is_current = edition <= state.registration.edition;
         is_current && (state.registration.warm || (stamp > 0 && now <= used_at + life))

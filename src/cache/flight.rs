@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Edition, Registration,
-    entry::{Answer, Entry},
+    entry::{Answer, Entry, State},
     landing::Landing,
     timetable::Timetable,
 };
@@ -87,10 +87,7 @@ impl Flights {
             }
             Decision::Refuse(refusal) => (Answer::Now(Err(refusal)), None),
         };
-        drop(state);
-        if let Some(number) = launched {
-            self.fly(entry, number);
-        }
+        self.act(entry, state, launched);
         answer
     }
 
@@ -104,10 +101,7 @@ impl Flights {
         let mut state = entry.state();
         let report = state.slot.report(id, now);
         let launched = (report == Report::Refresh).then(|| state.slot.heed(now));
-        drop(state);
-        if let Some(number) = launched {
-            self.fly(entry, number);
-        }
+        self.act(entry, state, launched);
         report
     }
 
@@ -120,10 +114,7 @@ impl Flights {
         let mut state = entry.state();
         let due = state.slot.due().is_some_and(|due| due <= now);
         let launched = due.then(|| state.slot.launch());
-        drop(state);
-        if let Some(number) = launched {
-            self.fly(entry, number);
-        }
+        self.act(entry, state, launched);
     }
 
     /// Waits for the flights under way.
@@ -132,12 +123,31 @@ impl Flights {
         self.tasks.wait().await;
     }
 
-    fn fly(self: &Arc<Self>, entry: &Arc<Entry>, number: FlightNumber) {
+    /// Unlocks what was decided about, and launches the flight that was decided on.
+    fn act(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        state: MutexGuard<'_, State>,
+        launched: Option<FlightNumber>,
+    ) {
+        let launched = launched.map(|number| (number, Arc::clone(state.registration())));
+        drop(state);
+        if let Some((number, registration)) = launched {
+            self.fly(entry, registration, number);
+        }
+    }
+
+    fn fly(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        registration: Arc<Registration>,
+        number: FlightNumber,
+    ) {
         self.metrics.launched();
-        let airborne = Airborne {
+        let mut airborne = Airborne {
             flights: Arc::clone(self),
             entry: Arc::clone(entry),
-            registration: Arc::clone(entry.state().registration()),
+            registration,
             number,
             landed: false,
         };
@@ -161,11 +171,7 @@ impl Flights {
 }
 
 impl Airborne {
-    fn land(mut self, result: Result<Token, FetchError>) {
-        self.touch_down(result);
-    }
-
-    fn touch_down(&mut self, result: Result<Token, FetchError>) {
+    fn land(&mut self, result: Result<Token, FetchError>) {
         let (now, draw) = (Instant::now(), rand::random());
         let failure = result.as_ref().err().cloned();
         let result = result.map_err(|error| Failure::from(&error));
@@ -193,7 +199,7 @@ impl Airborne {
 impl Drop for Airborne {
     fn drop(&mut self) {
         if !self.landed {
-            self.touch_down(Err(FetchError::Panicked));
+            self.land(Err(FetchError::Panicked));
         }
     }
 }
