@@ -92,7 +92,7 @@ pub struct TokenKey {
     pub destination: DestinationId,
     /// The application whose credentials mint the token.
     pub application: ApplicationName,
-    /// The client identifier of those credentials, which is no secret (RFC 6749 §2.2).
+    /// The current client identifier of those credentials, which is no secret (RFC 6749 §2.2).
     pub client_id: String,
     /// The state of those credentials.
     pub generation: Generation,
@@ -124,12 +124,12 @@ impl TokenKey {
         }
     }
 
-    /// Whether the two differ in nothing but the state of the credentials: a token of one
-    /// is as good for its caller as a token of the other.
-    pub fn is_same_but_for_generation(&self, other: &Self) -> bool {
-        let generation = self.generation;
+    /// Whether the two differ in nothing but the credentials that mint: for the same client a
+    /// token of one is as good for its caller as a token of the other.
+    pub fn is_same_but_for_credentials(&self, other: &Self) -> bool {
         let other = Self {
-            generation,
+            generation: self.generation,
+            client_id: self.client_id.clone(),
             ..other.clone()
         };
         *self == other
@@ -228,7 +228,8 @@ mod tests {
                 _ => { changed.parameters = other.parameters.clone(); key.parameters != other.parameters }
             };
             prop_assert_eq!(key != changed, differs);
-            prop_assert_eq!(key.is_same_but_for_generation(&changed), field == 4 || !differs);
+            let credentials = matches!(field, 4 | 8);
+            prop_assert_eq!(key.is_same_but_for_credentials(&changed), credentials || !differs);
         }
     }
 }

@@ -21,6 +21,20 @@ pub struct Token {
     pub requested_at: Moment,
     /// How long it lives from then on.
     pub lifetime: Duration,
+    /// What it was minted with.
+    pub secret: Arc<SecretName>,
+}
+
+/// Names the secret, or the private key, that a token was minted with. It reveals nothing
+/// of it, so that records can say which of two secrets made a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SecretName {
+    /// The credential as the configuration refers to it, such as `sealed:shop`.
+    pub credential: String,
+    /// Which of the secrets that this credential had in the course of time.
+    pub generation: String,
+    /// The client identifier that it belongs to, which is no secret (RFC 6749 §2.2).
+    pub client_id: String,
 }
 
 impl Token {
@@ -36,6 +50,7 @@ impl Token {
         Self {
             key: Arc::clone(key),
             access_token: Arc::clone(&self.access_token),
+            secret: Arc::clone(&self.secret),
             ..*self
         }
     }
@@ -87,6 +102,18 @@ pub struct Minted {
     pub access_token: Secret,
     /// The declared lifetime in seconds, which may be missing, zero, negative or absurd.
     pub expires_in: Option<i64>,
+}
+
+#[cfg(test)]
+impl SecretName {
+    /// A name for tests.
+    pub(crate) fn sample() -> Arc<Self> {
+        Arc::new(Self {
+            credential: "file:app".to_owned(),
+            generation: "1".to_owned(),
+            client_id: "client".to_owned(),
+        })
+    }
 }
 
 /// How a destination's lifetimes are read.

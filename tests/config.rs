@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use tempfile::TempDir;
@@ -78,9 +79,10 @@ impl Site {
         })
     }
 
-    fn credential(&self) -> Result<Credential, String> {
+    fn credential(&self) -> Result<Arc<Credential>, String> {
         let store = Mounted::new(self.path("credentials"));
-        store.load("shop").map_err(|error| {
+        let loaded = store.load("shop").map(|credentials| credentials.current);
+        loaded.map_err(|error| {
             let folder = format!("{}/", self.0.path().display());
             error.to_string().replace(&folder, "")
         })

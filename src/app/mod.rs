@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use self::{reload::Live, wiring::Hosts};
+use self::{reload::Live, wiring::Kept};
 use crate::{
     admission::Admission,
     broker::Broker,
@@ -113,7 +113,7 @@ impl App {
         expiries::show(&metrics, &terms.tls);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
-        let (catalogue, hosts) = wiring::catalogue(&config, Edition::default(), &Hosts::default())?;
+        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &Kept::default())?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -160,7 +160,7 @@ impl App {
         let live = Live {
             file: file.to_owned(),
             broker: Arc::clone(&broker),
-            hosts: Mutex::new(hosts),
+            kept: Mutex::new(kept),
             terms,
             admission,
             metrics,
@@ -227,7 +227,7 @@ impl App {
 /// [`StartError`], which names what to change.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
-    wiring::catalogue(config, Edition::default(), &Hosts::default())?;
+    wiring::catalogue(config, Edition::default(), &Kept::default())?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use super::{
     StartError,
     expiries::{self, Lapsed},
-    wiring::{self, Hosts},
+    wiring::{self, Kept},
 };
 use crate::{
     admission::Admission,
@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct Live {
     pub(super) file: PathBuf,
     pub(super) broker: Arc<Broker>,
-    pub(super) hosts: Mutex<Hosts>,
+    pub(super) kept: Mutex<Kept>,
     pub(super) terms: watch::Sender<Arc<Terms>>,
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
@@ -100,10 +100,10 @@ impl Live {
         let reading = Reading::of(&self.file);
         let in_force = reading.config.map_err(StartError::from).and_then(|config| {
             let terms = Terms::of(&config.server)?;
-            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let catalogue;
-            (catalogue, *hosts) = wiring::catalogue(&config, self.broker.edition().next(), &hosts)?;
-            drop(hosts);
+            (catalogue, *kept) = wiring::catalogue(&config, self.broker.edition().next(), &kept)?;
+            drop(kept);
             // Nothing can fail any more.
             self.broker.replace(catalogue);
             expiries::show(&self.metrics, &terms.tls);

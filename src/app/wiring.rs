@@ -7,23 +7,26 @@ use crate::{
     broker::{Catalogue, Listing},
     cache::{Edition, Host, Registration},
     config::{Application, Config, Destination, Grant, Protected, Protection, Upstream},
+    credential::{Credential, CredentialSet},
     destination::{ApplicationName, TokenKey},
     policy::Grants,
-    upstream::{self, Endpoint, HttpClient, OAuth2Settings, Protocol},
+    upstream::{
+        self, Endpoint, HttpClient, Minter, OAuth2Settings, Protocol, Rotation, SetupError, Trial,
+    },
 };
 
-/// All destinations, ready to be asked for, and the hosts that are asked. Of the `last`
-/// configuration's hosts those that go on are kept.
+/// All destinations, ready to be asked for, and what goes on when the next configuration
+/// comes. Of what the `last` one left, all that is in both goes on.
 pub(super) fn catalogue(
     config: &Config,
     edition: Edition,
-    last: &Hosts,
-) -> Result<(Catalogue, Hosts), StartError> {
+    last: &Kept,
+) -> Result<(Catalogue, Kept), StartError> {
     let mut wiring = Wiring {
         edition,
         expiry_margin: config.cache.expiry_margin,
         clients: HashMap::new(),
-        hosts: Hosts::default(),
+        kept: Kept::default(),
         last,
     };
     // Also those that no destination uses: what is wrong with them is not for later.
@@ -43,7 +46,7 @@ pub(super) fn catalogue(
             registrations.into_values(),
         );
     }
-    Ok((catalogue, wiring.hosts))
+    Ok((catalogue, wiring.kept))
 }
 
 /// The registrations of one destination, by application.
@@ -55,22 +58,27 @@ struct Wiring<'a> {
     expiry_margin: Duration,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
-    hosts: Hosts,
-    last: &'a Hosts,
+    kept: Kept,
+    last: &'a Kept,
 }
 
-/// The hosts that are asked: one for each host and port, however many upstreams and
-/// destinations mean it, since a host limits rates without regard to our names for it.
+/// What goes on from one configuration to the next, if it is in both.
 #[derive(Default)]
-pub(super) struct Hosts(HashMap<String, Arc<Host>>);
+pub(super) struct Kept {
+    /// One for each host and port, however many upstreams and destinations mean it, since a
+    /// host limits rates without regard to our names for it.
+    hosts: HashMap<String, Arc<Host>>,
+    /// Whose next secrets have been tried.
+    rotations: HashMap<Arc<TokenKey>, Arc<Rotation>>,
+}
 
-impl Hosts {
+impl Kept {
     /// The host of an endpoint. It is taken over from the `last` configuration if it may,
     /// so that a reload ends no pause.
     fn host(&mut self, last: &Self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
         let name = endpoint.host();
-        let host = self.0.entry(name).or_insert_with_key(|name| {
-            last.0
+        let host = self.hosts.entry(name).or_insert_with_key(|name| {
+            last.hosts
                 .get(name)
                 .filter(|host| host.concurrency() == concurrency)
                 .map_or_else(
@@ -79,6 +87,14 @@ impl Hosts {
                 )
         });
         Arc::clone(host)
+    }
+
+    /// How the next secret of a registration has done so far.
+    fn trial(&self, key: &TokenKey) -> Trial {
+        let rotation = self.rotations.get(key);
+        rotation
+            .and_then(|rotation| rotation.trial())
+            .unwrap_or_default()
     }
 }
 
@@ -91,26 +107,34 @@ impl<'a> Wiring<'a> {
         let upstream = &protected.upstream;
         let client = self.client(upstream)?;
         let host = self
-            .hosts
+            .kept
             .host(self.last, &protected.endpoint, upstream.concurrency);
         let mut registrations = Registrations::new();
         for application in &protected.applications {
-            let source = upstream::source(
-                &protected.protocol,
-                &client,
-                &protected.endpoint,
-                &destination.id,
-                Arc::clone(&application.credential),
-            )
-            .map_err(|source| StartError::Destination {
-                destination: destination.id.to_string(),
-                application: application.name.to_string(),
-                source,
-            })?;
+            let key = Arc::new(key(destination, protected, application));
+            let minter = |credential: &Arc<Credential>| {
+                minter(destination, protected, &client, credential).map_err(|source| {
+                    StartError::Destination {
+                        destination: destination.id.to_string(),
+                        application: application.name.to_string(),
+                        source,
+                    }
+                })
+            };
+            let CredentialSet { current, next } = &application.credential;
+            let rotation = Rotation::new(
+                minter(current)?,
+                next.as_ref().map(minter).transpose()?,
+                self.last.trial(&key),
+            );
+            let rotation = Arc::new(rotation);
+            self.kept
+                .rotations
+                .insert(Arc::clone(&key), Arc::clone(&rotation));
             let registration = Registration {
                 edition: self.edition,
-                key: Arc::new(key(destination, protected, application)),
-                source,
+                key,
+                rotation,
                 host: Arc::clone(&host),
                 lifetimes: upstream.lifetimes,
                 expiry_margin: self.expiry_margin,
@@ -135,6 +159,23 @@ impl<'a> Wiring<'a> {
     }
 }
 
+/// What asks the token endpoint with one credential.
+fn minter(
+    destination: &Destination,
+    protected: &Protected,
+    client: &HttpClient,
+    credential: &Arc<Credential>,
+) -> Result<Minter, SetupError> {
+    let Protected {
+        protocol, endpoint, ..
+    } = protected;
+    let id = &destination.id;
+    Ok(Minter {
+        source: upstream::source(protocol, client, endpoint, id, Arc::clone(credential))?,
+        secret: Arc::clone(&credential.name),
+    })
+}
+
 /// Everything that shapes the tokens of one application.
 fn key(destination: &Destination, protected: &Protected, application: &Application) -> TokenKey {
     let OAuth2Settings {
@@ -152,8 +193,8 @@ fn key(destination: &Destination, protected: &Protected, application: &Applicati
         endpoint: protected.endpoint.as_str().to_owned(),
         destination: destination.id.clone(),
         application: application.name.clone(),
-        client_id: application.credential.client_id.clone(),
-        generation: application.credential.generation,
+        client_id: application.credential.current.client_id.clone(),
+        generation: application.credential.generation(),
         scope,
         audience,
         resource,

@@ -80,7 +80,7 @@ impl Catalogue {
             let last = keys.get(&(&key.destination, &key.application))?;
             let predecessor = last
                 .iter()
-                .find(|last| **last != key && last.is_same_but_for_generation(key))?;
+                .find(|last| **last != key && last.is_same_but_for_credentials(key))?;
             Some((*predecessor, registration))
         })
     }

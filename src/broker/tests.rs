@@ -9,8 +9,8 @@ use crate::{
     destination::TokenKey,
     metrics::Metrics,
     secret::Secret,
-    token::{LifetimeRule, Minted},
-    upstream::{FetchError, TokenSource},
+    token::{LifetimeRule, Minted, SecretName},
+    upstream::{FetchError, Rotation, TokenSource},
 };
 
 /// Mints at once, or never ends.
@@ -35,7 +35,7 @@ fn registration(destination: &str, edition: Edition, answers: bool) -> Arc<Regis
     Arc::new(Registration {
         edition,
         key: Arc::new(TokenKey::sample(destination)),
-        source: Arc::new(Endpoint { answers }),
+        rotation: Rotation::of(Arc::new(Endpoint { answers })),
         host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
         lifetimes: LifetimeRule {
             default: Duration::from_secs(3600),
@@ -68,6 +68,7 @@ fn a_token_of_another_key_does_not_leave() {
         id: TokenId::random(),
         requested_at: Moment::now(),
         lifetime: Duration::from_secs(3600),
+        secret: SecretName::sample(),
     });
     assert!(hand_out(&other, Ok(Arc::clone(&token))).is_ok());
     let refused = hand_out(&one, Ok(token)).unwrap_err();

@@ -80,6 +80,11 @@ impl Entry {
         {
             let mut state = heir.state();
             let key = Arc::clone(&state.registration.key);
+            // Another client's token is another application's, whatever name it goes by.
+            let token = token.filter(|token| {
+                let client_id = &token.secret.client_id;
+                state.registration.rotation.knows_client(client_id)
+            });
             if let Some(token) = token {
                 state.slot.inherit(token.inherited_by(&key), now);
             }

@@ -207,7 +207,7 @@ impl Drop for Airborne {
 async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, FetchError> {
     let turn = registration.host.turn().await?;
     let requested_at = Moment::now();
-    let answer = timeout(registration.timeout, registration.source.mint())
+    let answer = timeout(registration.timeout, registration.rotation.mint())
         .await
         .unwrap_or(Err(FetchError::TimedOut));
     drop(turn);
@@ -221,7 +221,7 @@ async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, F
     {
         registration.host.pause(now, asked);
     }
-    let minted = answer?;
+    let (minted, secret) = answer?;
     let lifetime = registration
         .lifetimes
         .apply(minted.expires_in)
@@ -232,5 +232,6 @@ async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, F
         id: TokenId::random(),
         requested_at,
         lifetime,
+        secret,
     })
 }

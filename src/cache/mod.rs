@@ -28,7 +28,7 @@ use crate::{
     metrics::Metrics,
     slot::{Refusal, Report},
     token::{LifetimeRule, Token, TokenId},
-    upstream::TokenSource,
+    upstream::Rotation,
 };
 
 /// More slots than this are never kept. It is a fence, not a tuning knob: slots exist
@@ -45,8 +45,8 @@ pub struct Registration {
     pub edition: Edition,
     /// Everything that shapes the tokens.
     pub key: Arc<TokenKey>,
-    /// Who mints them.
-    pub source: Arc<dyn TokenSource>,
+    /// Who mints them, and with which secret.
+    pub rotation: Arc<Rotation>,
     /// The host that is asked, whose pauses and concurrency are shared.
     pub host: Arc<Host>,
     /// How declared lifetimes are read.

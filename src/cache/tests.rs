@@ -15,8 +15,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
-    destination::Generation, secret::Secret, slot::FailureReason, token::Minted,
-    upstream::FetchError,
+    destination::Generation,
+    secret::Secret,
+    slot::FailureReason,
+    token::Minted,
+    upstream::{FetchError, TokenSource},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -103,7 +106,7 @@ fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registra
     Registration {
         edition: Edition::default(),
         key: Arc::new(TokenKey::sample(name)),
-        source,
+        rotation: Rotation::of(source),
         host: Arc::clone(host),
         lifetimes: LifetimeRule {
             default: HOUR,
@@ -560,7 +563,7 @@ fn renewed(registration: &Registration, source: Arc<Scripted>) -> Arc<Registrati
     Arc::new(Registration {
         edition: registration.edition.next(),
         key: Arc::new(key),
-        source,
+        rotation: Rotation::of(source),
         host: Arc::clone(&registration.host),
         ..*registration
     })
@@ -614,7 +617,7 @@ fn next_edition(registration: &Registration, source: Arc<Scripted>) -> Arc<Regis
     Arc::new(Registration {
         edition: registration.edition.next(),
         key: Arc::clone(&registration.key),
-        source,
+        rotation: Rotation::of(source),
         host: Arc::clone(&registration.host),
         ..*registration
     })

@@ -1,10 +1,8 @@
 //! `[[destination.application]]`: what a destination's tokens are minted with.
 
-use std::sync::Arc;
-
 use super::{credentials::Credentials, findings::Span, reader::Section, unique::Unique, values};
 use crate::{
-    credential::{Credential, Proof},
+    credential::{CredentialSet, Proof},
     destination::ApplicationName,
     upstream::{ClientAuthentication, Protocol},
 };
@@ -15,7 +13,7 @@ pub struct Application {
     /// Its name, unique within the destination.
     pub name: ApplicationName,
     /// Its credential, already read.
-    pub credential: Arc<Credential>,
+    pub credential: CredentialSet,
 }
 
 /// The applications of one destination, as far as they could be read.
@@ -23,7 +21,7 @@ pub(super) struct Drafts(Vec<Draft>);
 
 struct Draft {
     name: Option<ApplicationName>,
-    credential: Option<Arc<Credential>>,
+    credential: Option<CredentialSet>,
     credential_at: Span,
 }
 
@@ -62,16 +60,20 @@ impl Drafts {
         };
         let wants_key = authentication == Some(ClientAuthentication::PrivateKeyJwt);
         for draft in &self.0 {
-            let Some(credential) = &draft.credential else {
+            let credentials = draft.credential.iter().flat_map(CredentialSet::iter);
+            // Both are said to be wrong only once: they stand under one key.
+            let wrong = credentials
+                .map(|credential| &credential.proof)
+                .find(|proof| matches!(proof, Proof::PrivateKey { .. }) != wants_key);
+            let Some(proof) = wrong else {
                 continue;
             };
-            let message = match (&credential.proof, wants_key) {
-                (Proof::ClientSecret(_), false) | (Proof::PrivateKey { .. }, true) => continue,
-                (Proof::ClientSecret(_), true) => {
+            let message = match proof {
+                Proof::ClientSecret(_) => {
                     "\"credential\" holds a client secret, but private_key_jwt needs a private key"
                         .to_owned()
                 }
-                (Proof::PrivateKey { .. }, false) => {
+                Proof::PrivateKey { .. } => {
                     let (needs_secret, advice) = match authentication {
                         Some(authentication) => (
                             authentication.as_str(),

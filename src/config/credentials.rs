@@ -1,11 +1,9 @@
 //! `[credentials]`: where credentials are kept, and reading them.
 
-use std::sync::Arc;
-
 use toml::de::DeValue;
 
 use super::{folder::Folder, reader::Section, values};
-use crate::credential::{Credential, CredentialRef, CredentialStore, Environment, Mounted};
+use crate::credential::{CredentialRef, CredentialSet, CredentialStore, Environment, Mounted};
 
 /// The stores that references lead to.
 pub(super) struct Credentials<'a> {
@@ -42,7 +40,7 @@ impl<'a> Credentials<'a> {
     }
 
     /// The credential that a reference leads to; `None` when a mistake elsewhere hides it.
-    pub(super) fn load(&self, reference: &DeValue<'_>) -> Result<Option<Arc<Credential>>, String> {
+    pub(super) fn load(&self, reference: &DeValue<'_>) -> Result<Option<CredentialSet>, String> {
         let reference =
             CredentialRef::parse(values::text(reference)?).map_err(|e| e.to_string())?;
         let loaded = match (&reference, &self.mounted) {
@@ -60,7 +58,7 @@ impl<'a> Credentials<'a> {
             }
         };
         match loaded {
-            Ok(credential) => Ok(Some(Arc::new(credential))),
+            Ok(credentials) => Ok(Some(credentials)),
             Err(error) => Err(format!("cannot be loaded: {error}")),
         }
     }

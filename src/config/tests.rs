@@ -265,8 +265,8 @@ fn the_destinations_of_the_example_are_read() {
     assert_eq!(*protocol, Protocol::Occtoo);
     assert_eq!(*endpoint, url("https://destinations.occtoo.com"));
     assert_eq!(applications[0].name.as_str(), "shop");
-    assert_eq!(applications[0].credential.client_id, "shop-id");
-    assert_eq!(applications[1].credential.client_id, "depot-id");
+    assert_eq!(applications[0].credential.current.client_id, "shop-id");
+    assert_eq!(applications[1].credential.current.client_id, "depot-id");
     let grants: Vec<_> = catalogue
         .grants
         .iter()
@@ -303,7 +303,7 @@ fn the_destinations_of_the_example_are_read() {
         [("tenant".to_owned(), "corp".to_owned())]
     );
     assert!(matches!(
-        applications[0].credential.proof,
+        applications[0].credential.current.proof,
         Proof::PrivateKey { .. }
     ));
     // With one application a grant need not name it.

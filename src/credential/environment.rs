@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, fmt};
 use zeroize::Zeroizing;
 
 use super::{
-    Credential, CredentialError, CredentialStore, Problem,
+    CredentialError, CredentialRef, CredentialSet, CredentialStore, Problem,
     parts::{Part, Parts},
     reference::is_variable_prefix,
 };
@@ -41,7 +41,7 @@ impl Environment {
 }
 
 impl CredentialStore for Environment {
-    fn load(&self, name: &str) -> Result<Credential, CredentialError> {
+    fn load(&self, name: &str) -> Result<CredentialSet, CredentialError> {
         if !is_variable_prefix(name) {
             return Err(missing("NAME_CLIENT_ID", Problem::Name));
         }
@@ -54,12 +54,14 @@ impl CredentialStore for Environment {
             client_secret: self.part(&client_secret),
             private_key: self.part(&format!("{name}_PRIVATE_KEY")),
             key_id: self.part(&format!("{name}_KEY_ID")),
+            reference: CredentialRef::Environment(name.to_owned()),
             no_proof: missing(
                 &client_secret,
                 Problem::Missing("set it to the client secret, or _PRIVATE_KEY to a private key"),
             ),
         }
         .assemble()
+        .map(CredentialSet::of)
     }
 }
 
@@ -105,11 +107,11 @@ mod tests {
             ("KEYED_KEY_ID", "k"),
             ("BARE_CLIENT_ID", "id"),
         ]);
-        let shop = environment.load("SHOP").unwrap();
+        let shop = environment.load("SHOP").unwrap().current;
         assert_eq!(shop.client_id, "id");
-        assert!(matches!(shop.proof, Proof::ClientSecret(secret) if secret.expose() == "secret"));
-        let keyed = environment.load("KEYED").unwrap();
-        assert!(matches!(keyed.proof, Proof::PrivateKey { key_id: Some(id), .. } if id == "k"));
+        assert!(matches!(&shop.proof, Proof::ClientSecret(secret) if secret.expose() == "secret"));
+        let keyed = environment.load("KEYED").unwrap().current;
+        assert!(matches!(&keyed.proof, Proof::PrivateKey { key_id: Some(id), .. } if id == "k"));
         for (name, expected) in [
             (
                 "NONE",

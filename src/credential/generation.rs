@@ -17,21 +17,33 @@ pub(super) fn of(client_id: &str, proof: &Proof) -> Generation {
     })
 }
 
+pub(super) fn of_both(current: Generation, next: Generation) -> Generation {
+    Generation(KEYS.hash_one((2_u8, current, next)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{credential::Credential, secret::Secret};
+    use crate::{
+        credential::{Credential, CredentialRef},
+        secret::Secret,
+    };
     use std::collections::HashSet;
+
+    fn reference() -> CredentialRef {
+        CredentialRef::File("app".to_owned())
+    }
 
     fn secret(client_id: &str, secret: &str) -> Credential {
         let proof = Proof::ClientSecret(Secret::new(secret.to_owned()));
-        Credential::new(client_id.to_owned(), proof)
+        Credential::new(&reference(), client_id.to_owned(), proof)
     }
 
     fn key(client_id: &str, pem: &str, key_id: Option<&str>) -> Credential {
         let pem = Secret::new(pem.to_owned());
         let key_id = key_id.map(str::to_owned);
-        Credential::new(client_id.to_owned(), Proof::PrivateKey { pem, key_id })
+        let proof = Proof::PrivateKey { pem, key_id };
+        Credential::new(&reference(), client_id.to_owned(), proof)
     }
 
     #[test]

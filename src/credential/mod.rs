@@ -7,9 +7,9 @@ mod mounted;
 mod parts;
 mod reference;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use crate::{destination::Generation, secret::Secret};
+use crate::{destination::Generation, secret::Secret, token::SecretName};
 
 pub use environment::Environment;
 pub use error::{CredentialError, Problem};
@@ -22,7 +22,16 @@ pub trait CredentialStore {
     ///
     /// # Errors
     /// [`CredentialError`] names the file or variable that an operator must mend.
-    fn load(&self, name: &str) -> Result<Credential, CredentialError>;
+    fn load(&self, name: &str) -> Result<CredentialSet, CredentialError>;
+}
+
+/// The credential of an application, and during a rotation its successor as well.
+#[derive(Clone, Debug)]
+pub struct CredentialSet {
+    /// What is known to work.
+    pub current: Arc<Credential>,
+    /// What is to replace it, once it has shown that it works.
+    pub next: Option<Arc<Credential>>,
 }
 
 /// What an application was given when it was registered with an upstream.
@@ -34,17 +43,68 @@ pub struct Credential {
     pub proof: Proof,
     /// Changes whenever any of the above does.
     pub generation: Generation,
+    /// What records call it.
+    pub name: Arc<SecretName>,
 }
 
 impl Credential {
-    /// Puts a credential together and names its state.
-    pub fn new(client_id: String, proof: Proof) -> Self {
+    /// Puts a credential together and names its state. Its name is good for the life of the
+    /// process.
+    pub fn new(reference: &CredentialRef, client_id: String, proof: Proof) -> Self {
         let generation = generation::of(&client_id, &proof);
+        let number = format!("{:016x}", generation.0);
+        Self::with_generation(reference, client_id, proof, number)
+    }
+
+    /// A credential whose store says which of its secrets this is.
+    pub fn numbered(
+        reference: &CredentialRef,
+        client_id: String,
+        proof: Proof,
+        number: u64,
+    ) -> Self {
+        Self::with_generation(reference, client_id, proof, number.to_string())
+    }
+
+    fn with_generation(
+        reference: &CredentialRef,
+        client_id: String,
+        proof: Proof,
+        number: String,
+    ) -> Self {
         Self {
+            generation: generation::of(&client_id, &proof),
+            name: Arc::new(SecretName {
+                credential: reference.to_string(),
+                generation: number,
+                client_id: client_id.clone(),
+            }),
             client_id,
             proof,
-            generation,
         }
+    }
+}
+
+impl CredentialSet {
+    /// A credential without a successor.
+    pub fn of(current: Credential) -> Self {
+        Self {
+            current: Arc::new(current),
+            next: None,
+        }
+    }
+
+    /// Changes whenever either credential does.
+    pub fn generation(&self) -> Generation {
+        match &self.next {
+            Some(next) => generation::of_both(self.current.generation, next.generation),
+            None => self.current.generation,
+        }
+    }
+
+    /// Both, the current one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        [&self.current].into_iter().chain(&self.next)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Credential, CredentialError, CredentialStore, Problem,
+    Credential, CredentialError, CredentialRef, CredentialSet, CredentialStore, Problem,
     parts::{MAX_PART, Part, Parts},
     reference::is_folder_name,
 };
@@ -33,21 +33,21 @@ impl Mounted {
 }
 
 impl CredentialStore for Mounted {
-    fn load(&self, name: &str) -> Result<Credential, CredentialError> {
+    fn load(&self, name: &str) -> Result<CredentialSet, CredentialError> {
         if !is_folder_name(name) {
             return Err(error(&self.directory.join("NAME"), Problem::Name));
         }
         let folder = self.directory.join(name);
         let mut state = state(&folder);
         for _ in 1..MAX_READS {
-            let loaded = load(&folder, state.as_deref());
+            let loaded = load(name, &folder, state.as_deref());
             let state_now = self::state(&folder);
             if state_now == state {
-                return loaded;
+                return loaded.map(CredentialSet::of);
             }
             state = state_now;
         }
-        load(&folder, state.as_deref())
+        load(name, &folder, state.as_deref()).map(CredentialSet::of)
     }
 }
 
@@ -63,7 +63,7 @@ fn state(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Reads the parts from the folder's state, and names them as they are in the folder.
-fn load(folder: &Path, state: Option<&Path>) -> Result<Credential, CredentialError> {
+fn load(name: &str, folder: &Path, state: Option<&Path>) -> Result<Credential, CredentialError> {
     let Some(state) = state.filter(|state| state.is_dir()) else {
         let advice = "make a folder with the files client_id and client_secret in it";
         return Err(error(folder, Problem::Missing(advice)));
@@ -74,6 +74,7 @@ fn load(folder: &Path, state: Option<&Path>) -> Result<Credential, CredentialErr
         client_secret: if_there(part("client_secret"))?,
         private_key: if_there(part("private_key"))?,
         key_id: if_there(part("key_id"))?,
+        reference: CredentialRef::File(name.to_owned()),
         no_proof: error(
             &folder.join("client_secret"),
             Problem::Missing("write the client secret into it, or a private key into private_key"),

@@ -5,7 +5,7 @@ use std::mem;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use super::{Credential, CredentialError, Problem, Proof};
+use super::{Credential, CredentialError, CredentialRef, Problem, Proof};
 use crate::secret::Secret;
 
 /// The largest part, in bytes. A key of RSA 16384 in PEM takes a fifth of it.
@@ -17,6 +17,8 @@ pub(super) struct Parts {
     pub(super) client_secret: Option<Part>,
     pub(super) private_key: Option<Part>,
     pub(super) key_id: Option<Part>,
+    /// How the configuration refers to it.
+    pub(super) reference: CredentialRef,
     /// What to say when there is neither a secret nor a key.
     pub(super) no_proof: CredentialError,
 }
@@ -45,7 +47,8 @@ impl Parts {
             }
             (None, None, _) => return Err(self.no_proof),
         };
-        Ok(Credential::new(client_id.expose().to_owned(), proof))
+        let client_id = client_id.expose().to_owned();
+        Ok(Credential::new(&self.reference, client_id, proof))
     }
 }
 
@@ -114,6 +117,7 @@ mod tests {
             client_secret: next(),
             private_key: next(),
             key_id: next(),
+            reference: CredentialRef::File("app".to_owned()),
             no_proof: CredentialError {
                 place: "secret".to_owned(),
                 problem: Problem::Missing("no proof"),

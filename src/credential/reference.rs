@@ -1,5 +1,7 @@
 //! How the configuration refers to a credential.
 
+use std::fmt;
+
 use crate::identity::is_path_segment;
 
 /// The longest name of a credential, in bytes.
@@ -34,6 +36,15 @@ impl CredentialRef {
                 Ok(Self::Environment(name.to_owned()))
             }
             _ => Err(InvalidReference),
+        }
+    }
+}
+
+impl fmt::Display for CredentialRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(name) => write!(f, "file:{name}"),
+            Self::Environment(name) => write!(f, "env:{name}"),
         }
     }
 }

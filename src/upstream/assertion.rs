@@ -147,7 +147,7 @@ fn tlv(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{destination::Generation, secret::Secret};
+    use crate::{credential::CredentialRef, secret::Secret};
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use jsonwebtoken::{DecodingKey, Validation};
     use rcgen::KeyPair;
@@ -165,14 +165,14 @@ mod tests {
     }
 
     fn signer(pem: String, key_id: Option<&str>) -> Result<AssertionSigner, SetupError> {
-        AssertionSigner::new(&Credential {
-            client_id: "shop".to_owned(),
-            proof: Proof::PrivateKey {
+        AssertionSigner::new(&Credential::new(
+            &CredentialRef::File("shop".to_owned()),
+            "shop".to_owned(),
+            Proof::PrivateKey {
                 pem: Secret::new(pem),
                 key_id: key_id.map(str::to_owned),
             },
-            generation: Generation(1),
-        })
+        ))
     }
 
     fn pem(label: &str, der: &[u8]) -> String {

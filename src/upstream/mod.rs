@@ -6,6 +6,7 @@
 //! | `occtoo`, `occtoo_ingest`, `oauth2` | one request each |
 //! | `assertion` | the signed proof of `private_key_jwt` |
 //! | `answer`, `decode`, `retry_after` | what a status, a body and a `Retry-After` mean |
+//! | `rotation` | an application's current secret, and its next one on trial |
 //! | `http` | the hardened client; the one file that names reqwest |
 //! | `trust`, `body` | which certificates are accepted, and how secrets are written |
 //! | `endpoint`, `address` | which URLs and which addresses may be asked |
@@ -33,6 +34,7 @@ mod occtoo;
 mod occtoo_ingest;
 mod protocol;
 mod retry_after;
+mod rotation;
 mod setup;
 pub mod standin;
 mod trust;
@@ -42,6 +44,7 @@ pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use http::{HttpClient, HttpSettings};
 pub use oauth2::{ClientAuthentication, OAuth2Settings};
 pub use protocol::{Protocol, source};
+pub use rotation::{Minter, Rotation, Trial};
 pub use setup::SetupError;
 
 /// Mints tokens for one destination with the credentials of one application.

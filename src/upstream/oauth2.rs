@@ -221,14 +221,17 @@ fn token(body: &[u8]) -> Result<Minted, FetchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{credential::Proof, destination::Generation, secret::Secret};
+    use crate::{
+        credential::{CredentialRef, Proof},
+        secret::Secret,
+    };
 
     fn credential() -> Arc<Credential> {
-        Arc::new(Credential {
-            client_id: "shop".to_owned(),
-            proof: Proof::ClientSecret(Secret::new("canary".to_owned())),
-            generation: Generation(1),
-        })
+        Arc::new(Credential::new(
+            &CredentialRef::File("shop".to_owned()),
+            "shop".to_owned(),
+            Proof::ClientSecret(Secret::new("canary".to_owned())),
+        ))
     }
 
     fn source(settings: OAuth2Settings) -> Result<OAuth2, SetupError> {

@@ -72,15 +72,17 @@ pub fn source(
 mod tests {
     use super::*;
     use crate::{
-        credential::Proof, destination::Generation, secret::Secret, upstream::HttpSettings,
+        credential::{CredentialRef, Proof},
+        secret::Secret,
+        upstream::HttpSettings,
     };
 
     fn credential(proof: Proof) -> Arc<Credential> {
-        Arc::new(Credential {
-            client_id: "shop".to_owned(),
+        Arc::new(Credential::new(
+            &CredentialRef::File("shop".to_owned()),
+            "shop".to_owned(),
             proof,
-            generation: Generation(1),
-        })
+        ))
     }
 
     fn every_protocol() -> Vec<Protocol> {

@@ -22,7 +22,7 @@ use std::{
 };
 
 use token_broker::{
-    credential::{Credential, Proof},
+    credential::{Credential, CredentialRef, Proof},
     destination::DestinationId,
     secret::Secret,
     upstream::{
@@ -140,6 +140,7 @@ async fn secrets_appear_in_no_output() {
         canaries.push("Y2xpZW50OmNhbmFyeSUyQm9hdXRoMiUyRnNlY3JldCUzRA".to_owned());
         trial.upstream.register("oauth2", "client", secret);
         let credential = Credential::new(
+            &CredentialRef::Environment("OAUTH2".to_owned()),
             "client".to_owned(),
             Proof::ClientSecret(Secret::new(secret.to_owned())),
         );

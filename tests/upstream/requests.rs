@@ -5,8 +5,8 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::KeyPair;
 use token_broker::{
-    credential::{Credential, Proof},
-    destination::{DestinationId, Generation},
+    credential::{Credential, CredentialRef, Proof},
+    destination::DestinationId,
     secret::Secret,
     slot::FailureReason,
     upstream::{ClientAuthentication, Endpoint, FetchError, Protocol, source},
@@ -30,14 +30,14 @@ async fn every_protocol_gets_a_token_of_its_destination_and_client() {
         standin.oauth2_url(),
     );
     let secret = || credential(CLIENT, SECRET);
-    let signer = Arc::new(Credential {
-        client_id: "signer".to_owned(),
-        proof: Proof::PrivateKey {
+    let signer = Arc::new(Credential::new(
+        &CredentialRef::File("shop".to_owned()),
+        "signer".to_owned(),
+        Proof::PrivateKey {
             pem: Secret::new(key.serialize_pem()),
             key_id: Some("key-1".to_owned()),
         },
-        generation: Generation(1),
-    });
+    ));
     for (protocol, endpoint, credential) in [
         (Protocol::Occtoo, &base, secret()),
         (Protocol::OcctooIngest, &ingest, secret()),
@@ -82,14 +82,14 @@ async fn wrong_credentials_are_rejected_by_every_protocol() {
         .register_key(DESTINATION, "signer", &key.public_key_pem())
         .unwrap();
     let wrong = || credential(CLIENT, "wrong");
-    let forger = Arc::new(Credential {
-        client_id: "signer".to_owned(),
-        proof: Proof::PrivateKey {
+    let forger = Arc::new(Credential::new(
+        &CredentialRef::File("shop".to_owned()),
+        "signer".to_owned(),
+        Proof::PrivateKey {
             pem: Secret::new(stranger.serialize_pem()),
             key_id: None,
         },
-        generation: Generation(1),
-    });
+    ));
     for (protocol, endpoint, credential, code) in [
         (Protocol::Occtoo, &base, wrong(), None),
         (Protocol::OcctooIngest, &ingest, wrong(), None),

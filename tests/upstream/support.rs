@@ -9,8 +9,8 @@ use rcgen::SanType;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use token_broker::{
     cli::dev::Authority,
-    credential::{Credential, Proof},
-    destination::{DestinationId, Generation},
+    credential::{Credential, CredentialRef, Proof},
+    destination::DestinationId,
     secret::Secret,
     slot::{Failure, FailureReason},
     token::Minted,
@@ -48,11 +48,11 @@ pub(crate) fn client(settings: &HttpSettings) -> HttpClient {
 }
 
 pub(crate) fn credential(client_id: &str, secret: &str) -> Arc<Credential> {
-    Arc::new(Credential {
-        client_id: client_id.to_owned(),
-        proof: Proof::ClientSecret(Secret::new(secret.to_owned())),
-        generation: Generation(1),
-    })
+    Arc::new(Credential::new(
+        &CredentialRef::File("shop".to_owned()),
+        client_id.to_owned(),
+        Proof::ClientSecret(Secret::new(secret.to_owned())),
+    ))
 }
 
 pub(crate) fn oauth2_by(client_authentication: ClientAuthentication) -> Protocol {

@@ -1,0 +1,161 @@
+//! Minting with the current secret of an application, and with the next one on trial.
+//!
+//! A next secret mints first, as a canary: if the endpoint rejects it, the current one mints
+//! in the same flight and goes on, so nobody notices. Once the next one has minted it is
+//! promoted; the current one is kept, and takes over again should its successor be rejected.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tracing::{error, info};
+
+use super::{FetchError, TokenSource};
+use crate::{
+    clock::Instant,
+    token::{Minted, SecretName},
+};
+
+/// A secret that was rejected is tried again after this time: nothing is final, and the
+/// endpoint may only have been slow to learn of it.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(300);
+
+/// Mints with one of an application's two secrets.
+pub struct Rotation {
+    current: Minter,
+    next: Option<Minter>,
+    trial: Mutex<Trial>,
+}
+
+/// A source of tokens, and the name of the secret that it proves itself with.
+pub struct Minter {
+    /// Who asks the token endpoint.
+    pub source: Arc<dyn TokenSource>,
+    /// What it is asked with.
+    pub secret: Arc<SecretName>,
+}
+
+/// How the next secret has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    /// It was not tried yet.
+    #[default]
+    Pending,
+    /// It has minted a token, so it goes on minting.
+    Promoted,
+    /// It was rejected, and the current one goes on until then.
+    RolledBack {
+        /// When it is tried again.
+        again_at: Instant,
+    },
+}
+
+impl Rotation {
+    /// Mints with the one secret, or with the next one as far as the `trial` allows.
+    pub fn new(current: Minter, next: Option<Minter>, trial: Trial) -> Self {
+        Self {
+            current,
+            next,
+            trial: Mutex::new(trial),
+        }
+    }
+
+    /// One source and no rotation, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(source: Arc<dyn TokenSource>) -> Arc<Self> {
+        let current = Minter {
+            source,
+            secret: SecretName::sample(),
+        };
+        Arc::new(Self::new(current, None, Trial::default()))
+    }
+
+    /// How the next secret has done so far, if there is one.
+    pub fn trial(&self) -> Option<Trial> {
+        self.next.as_ref().map(|_| *self.state())
+    }
+
+    /// The secret that the next flight asks with first.
+    pub fn minting(&self, now: Instant) -> &Arc<SecretName> {
+        &self.order(now).0.secret
+    }
+
+    /// Whether this client identifier is that of one of the secrets, so that its tokens are
+    /// tokens of this application.
+    pub fn knows_client(&self, client_id: &str) -> bool {
+        let minters = [Some(&self.current), self.next.as_ref()];
+        let mut minters = minters.into_iter().flatten();
+        minters.any(|minter| minter.secret.client_id == client_id)
+    }
+
+    /// Asks the token endpoint for a new token: once, or again with the other secret when
+    /// the first is rejected. Says which secret minted it.
+    ///
+    /// # Errors
+    /// [`FetchError`], of the first try.
+    pub async fn mint(&self) -> Result<(Minted, Arc<SecretName>), FetchError> {
+        let (first, second) = self.order(Instant::now());
+        let rejection = match first.source.mint().await {
+            Ok(minted) => {
+                self.minted_with(first);
+                return Ok((minted, Arc::clone(&first.secret)));
+            }
+            Err(rejection @ FetchError::Rejected { .. }) => rejection,
+            Err(error) => return Err(error),
+        };
+        let Some(second) = second else {
+            return Err(rejection);
+        };
+        // Whatever the second one meets, the rejection is what an operator must know.
+        let minted = second.source.mint().await.map_err(|_| rejection)?;
+        self.minted_with(second);
+        Ok((minted, Arc::clone(&second.secret)))
+    }
+
+    /// Which secret is asked with first, and which one if that is rejected.
+    fn order(&self, now: Instant) -> (&Minter, Option<&Minter>) {
+        let Some(next) = &self.next else {
+            return (&self.current, None);
+        };
+        match *self.state() {
+            Trial::RolledBack { again_at } if now < again_at => (&self.current, None),
+            _ => (next, Some(&self.current)),
+        }
+    }
+
+    fn minted_with(&self, minter: &Minter) {
+        let Some(next) = &self.next else { return };
+        let promoted = Arc::ptr_eq(&minter.secret, &next.secret);
+        let mut state = self.state();
+        let before = *state;
+        *state = match before {
+            _ if promoted => Trial::Promoted,
+            Trial::RolledBack { again_at } if Instant::now() < again_at => before,
+            _ => Trial::RolledBack {
+                again_at: Instant::now() + TRY_AGAIN_AFTER,
+            },
+        };
+        drop(state);
+        let SecretName {
+            credential,
+            generation,
+            ..
+        } = &*next.secret;
+        match (before, promoted) {
+            (Trial::Promoted, true) | (Trial::RolledBack { .. }, false) => {}
+            (_, true) => info!(
+                credential,
+                generation, "the next secret works and mints from now on"
+            ),
+            (_, false) => error!(
+                credential,
+                generation, "the next secret is rejected: the current one goes on minting"
+            ),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Trial> {
+        self.trial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
