@@ -16,6 +16,7 @@
 //! | | [`destination`] | ids, applications, and the key of a token |
 //! | | [`token`] | a token, and how long it lives |
 //! | | [`small_file`] | reading files that ought to be small |
+//! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
 //! | rules, pure | [`policy`] | who may have which token |
 //! | | [`backoff`] | how long to wait after a failure |
@@ -84,3 +85,4 @@ pub mod small_file;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;
+pub mod whole_file;

@@ -20,8 +20,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use token_broker::{
-    credential::{Credential, Proof},
-    destination::{DestinationId, Generation},
+    credential::{Credential, CredentialRef, Proof},
+    destination::DestinationId,
     secret::Secret,
     slot::{Failure, FailureReason},
     token::Minted,
@@ -148,11 +148,8 @@ impl Registration {
             },
             _ => panic!("{} has not exactly one proof", self.client_id),
         };
-        Credential {
-            client_id: self.client_id.clone(),
-            proof,
-            generation: Generation(1),
-        }
+        let reference = CredentialRef::Environment("INTEROP".to_owned());
+        Credential::new(&reference, self.client_id.clone(), proof)
     }
 }
 
