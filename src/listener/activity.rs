@@ -51,6 +51,16 @@ impl Activity {
         UnderWay(Arc::clone(self))
     }
 
+    /// How many requests have begun so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0
+    }
+
     /// Waits until the connection is idle: without a first request after `first`, or
     /// without any for `idle`.
     pub(super) async fn idle(&self, first: Duration, idle: Duration) -> Idle {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::{
     body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint},
     service::Service,
@@ -19,11 +19,26 @@ use tower::Service as _;
 use super::activity::{Activity, UnderWay};
 use crate::admission::Connected;
 
+/// What the headers of one request may take, in bytes.
+pub(super) const MAX_HEADERS: u16 = 8 * 1024;
+
 /// Hands requests to the doors, each with the identity of its connection.
 pub(super) struct Answering {
     pub(super) routes: Routes,
     pub(super) peer: Option<Arc<Connected>>,
     pub(super) activity: Arc<Activity>,
+}
+
+impl Answering {
+    /// An answer that no door gives.
+    pub(super) fn refuse(&self, status: StatusCode) -> Response<Reply> {
+        let mut answer = Response::new(Reply {
+            body: Body::empty(),
+            _under_way: self.activity.begin(),
+        });
+        *answer.status_mut() = status;
+        answer
+    }
 }
 
 impl Service<Request<Incoming>> for Answering {

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
@@ -25,7 +23,8 @@ use super::{
     certificate,
     crowd::Crowd,
     handshake,
-    meter::{Flood, Metered},
+    meter::Flood,
+    talk::{Leave, Talk},
     terms::Terms,
 };
 use crate::{
@@ -36,24 +35,6 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How many calls one connection may have under way. Clients assume 100 until they have
-/// been told otherwise (RFC 9113 §6.5.2), and the first burst of a lower limit's victims fails.
-const MAX_STREAMS: u32 = 100;
-/// What the headers of one call may take, in bytes.
-const MAX_HEADERS: u32 = 8 * 1024;
-/// The smallest largest frame that HTTP/2 allows, in bytes. Requests are far smaller.
-const MAX_FRAME: u32 = 16 * 1024;
-/// What a peer may send of one request before it is read, in bytes: the protocol's default.
-const STREAM_WINDOW: u32 = 64 * 1024 - 1;
-/// What a peer may send of all its requests together, in bytes.
-const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// What is kept for a peer that reads slowly, in bytes for each call.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Calls that a peer reset before they were looked at. Above what the meter lets through,
-/// so that the meter is what ends a flood, and says which it was.
-const PENDING_RESETS: usize = 128;
-/// A peer that does not answer pings for this long is gone.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// When what decides about clients has changed, all connections are judged within this
 /// time, and not all of them at once: each takes some signatures to verify.
 const JUDGE_WITHIN: Duration = Duration::from_secs(1);
@@ -163,20 +144,27 @@ impl Visit<'_> {
         let terms = Arc::clone(&self.terms);
         let limits = &terms.limits;
         let activity = Activity::new();
-        let (stream, verdict) = Metered::new(stream);
-        // Boxed, since a future keeps room for whatever was moved into it and within it.
-        let mut connection = Box::pin(self.http2(stream, &activity));
+        let answering = Answering {
+            routes: self.lobby.routes.clone(),
+            peer: self.peer.clone(),
+            activity: Arc::clone(&activity),
+        };
+        let mut talk = Talk::new(stream, answering, limits.first_request);
         let mut idle = pin!(activity.idle(limits.first_request, limits.idle));
         let mut age = pin!(sleep_until(Instant::now() + self.age()));
         // Why the connection was asked to end, and when it is cut if it does not.
         let mut leaving: Option<(&'static str, Option<Instant>)> = None;
+        let mut stopping = false;
         loop {
             let cut_at = leaving.and_then(|(_, cut_at)| cut_at);
             let why = tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Some(flood) = verdict.flood() {
+                ended = talk.ended() => {
+                    if let Some(flood) = talk.flood() {
                         self.strike(flood);
                         return flood.label();
+                    }
+                    if talk.was_slow() {
+                        return "slow_request";
                     }
                     if let Err(error) = &ended {
                         debug!(%error, "the connection broke");
@@ -184,22 +172,27 @@ impl Visit<'_> {
                     let by_peer = if ended.is_ok() { "peer" } else { "error" };
                     return leaving.map_or(by_peer, |(why, _)| why);
                 }
-                // The listener cuts what does not leave by the drain deadline.
-                () = self.lobby.stop.cancelled(), if leaving.is_none() => ("stop", None),
+                // The listener cuts what does not leave by the drain deadline. Whoever was
+                // to leave gently must now leave as soon as it can.
+                () = self.lobby.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    let (why, cut_at) = leaving.unwrap_or(("stop", None));
+                    (why, cut_at, Leave::Soon)
+                }
                 () = age.as_mut(), if leaving.is_none() => {
-                    let (why, grace) = if self.peer.is_some() {
-                        ("age", limits.last_calls)
+                    let (why, grace, how) = if self.peer.is_some() {
+                        ("age", limits.last_calls, Leave::Gently)
                     } else {
-                        ("unidentified", limits.handshake)
+                        ("unidentified", limits.handshake, Leave::Soon)
                     };
-                    (why, Some(Instant::now() + grace))
+                    (why, Some(Instant::now() + grace), how)
                 }
                 idle = idle.as_mut(), if leaving.is_none() => {
                     let why = match idle {
                         Idle::NoRequest => "no_request",
                         Idle::Unused => "idle",
                     };
-                    (why, Some(Instant::now() + limits.handshake))
+                    (why, Some(Instant::now() + limits.handshake), Leave::Soon)
                 }
                 () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
                     return leaving.map_or("cut", |(why, _)| why);
@@ -214,38 +207,15 @@ impl Visit<'_> {
                     Err(why) => return why,
                 },
             };
-            // A peer that has not begun to speak HTTP/2 has nothing to end, and would hold
-            // its place for as long as it says nothing.
-            if !verdict.has_greeted() {
-                return why.0;
+            let (why, cut_at, how) = why;
+            // A peer that has not begun to speak has nothing to end, and would hold its
+            // place for as long as it says nothing.
+            if !talk.has_begun() {
+                return why;
             }
-            leaving = Some(why);
-            connection.as_mut().graceful_shutdown();
+            leaving = Some((why, cut_at));
+            talk.leave(how);
         }
-    }
-
-    fn http2(
-        &self,
-        stream: Metered<TlsStream<TcpStream>>,
-        activity: &Arc<Activity>,
-    ) -> http2::Connection<TokioIo<Metered<TlsStream<TcpStream>>>, Answering, TokioExecutor> {
-        let answering = Answering {
-            routes: self.lobby.routes.clone(),
-            peer: self.peer.clone(),
-            activity: Arc::clone(activity),
-        };
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADERS)
-            .max_frame_size(MAX_FRAME)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .serve_connection(TokioIo::new(stream), answering)
     }
 
     /// Whether the client is believed still, by what decides now.

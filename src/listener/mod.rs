@@ -7,7 +7,11 @@ mod certificate;
 mod connection;
 mod crowd;
 mod handshake;
+mod http1;
+mod http2;
 mod meter;
+mod pace;
+mod talk;
 mod terms;
 mod tls;
 

@@ -16,6 +16,7 @@ use rustls::{
 use super::{
     certificate::{self, has_issued},
     handshake,
+    talk::ALPN,
 };
 use crate::{
     config::{TlsFiles, TlsVersion},
@@ -101,7 +102,7 @@ impl Tls {
                 cert: files.cert.clone(),
                 reason: error.to_string(),
             })?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
         // A resumed session would outlive the revocation of the certificate it began with.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
