@@ -2,7 +2,7 @@
 //! tokens to callers that prove who they are.
 //!
 //! A request goes down from a door to the slot, and a token comes back up:
-//! [`listener`] (who calls) → [`grpc`] (what they want) → [`broker`] (may they have it) →
+//! [`listener`] (who calls) → [`grpc`] or [`web`] (what they want) → [`broker`] (may they have it) →
 //! [`cache`] (the slot of that key) → [`slot`] (serve, launch, join or refuse). What a
 //! flight asks is in [`upstream`].
 //!
@@ -34,6 +34,7 @@
 //! | | [`broker`] | destinations, who may have what, readiness |
 //! | doors | [`listener`] | connections and their TLS |
 //! | | [`grpc`] | the token service, and errors as statuses |
+//! | | [`web`] | tokens without gRPC: OAuth 2, and Occtoo's call |
 //! | | [`http`] | health and metrics |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
 //! | | [`client`] | how a broker is reached |
@@ -46,9 +47,9 @@
 //! | moka | `cache/mod.rs` |
 //! | reqwest | `upstream/http.rs` |
 //! | tonic's `Status` | [`grpc`]; and [`client`], which receives it |
-//! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes |
+//! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes, which [`app`] makes |
 //! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
-//! | axum | [`http`]; [`grpc`] has one middleware |
+//! | axum | [`http`], [`web`]; [`grpc`] has one middleware; [`app`] merges the doors |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
 //! | clap | [`cli`], and `main` |
@@ -85,4 +86,5 @@ pub mod small_file;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;
+pub mod web;
 pub mod whole_file;

@@ -14,6 +14,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
 use tracing::{info, warn};
 
 use self::{reload::Live, wiring::Kept};
@@ -22,12 +23,13 @@ use crate::{
     broker::Broker,
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
-    grpc::{Door, Readiness},
+    grpc::{self, Readiness},
     http::PlainHttp,
     listener::{Listener, Terms, Tls, TlsError},
     metrics::Metrics,
     port::Port,
     upstream::SetupError,
+    web,
 };
 
 /// A broker that runs.
@@ -124,13 +126,17 @@ impl App {
             None => None,
         };
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
-        let routes = Door {
+        let grpc = grpc::Door {
             broker: Arc::clone(&broker),
             metrics: Arc::clone(&metrics),
             readiness: readiness_seen,
             stop: stopping.clone(),
-        }
-        .routes()?;
+        };
+        let web = web::Door {
+            broker: Arc::clone(&broker),
+            metrics: Arc::clone(&metrics),
+        };
+        let routes = Routes::from(web.router().merge(grpc.router()?)).prepare();
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{admission::Overload, slot::Refusal};
+use crate::{admission::Overload, clock::Instant, slot::Refusal};
+
+/// No caller is told to come back sooner.
+const LEAST_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Why a call got no token. The doors translate it; none of them adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +60,20 @@ impl CallError {
             Self::Overloaded { .. } => "OVERLOADED",
             Self::CallerRate { .. } => "CALLER_RATE",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        }
+    }
+
+    /// How long until trying again can help, if it can.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(Refusal::Failed { reason, retry_at }) if !reason.needs_an_operator() => {
+                let left = retry_at.saturating_duration_since(Instant::now());
+                Some(left.max(LEAST_RETRY_DELAY))
+            }
+            Self::Overloaded { retry_in } | Self::CallerRate { retry_in } => {
+                Some((*retry_in).max(LEAST_RETRY_DELAY))
+            }
+            _ => None,
         }
     }
 }

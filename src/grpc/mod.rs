@@ -8,9 +8,11 @@ mod token_service;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     extract::{Request as HttpRequest, State},
+    http::{StatusCode, Version, header::CONTENT_TYPE},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -46,11 +48,12 @@ pub struct Door {
 }
 
 impl Door {
-    /// Everything that answers on the gRPC port: tokens, health and reflection.
+    /// Everything that answers in gRPC, tokens, health and reflection, and those who ask
+    /// for what there is not.
     ///
     /// # Errors
     /// When the compiled-in descriptors do not parse, which the tests rule out.
-    pub fn routes(self) -> Result<Routes, tonic_reflection::server::Error> {
+    pub fn router(self) -> Result<Router, tonic_reflection::server::Error> {
         let guard = Guard(Arc::clone(&self.metrics));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(api::DESCRIPTORS)
@@ -61,12 +64,11 @@ impl Door {
             HealthServer::new(HealthService(self.readiness)).max_decoding_message_size(MAX_REQUEST);
         let tokens = TokenService::new(self.broker, self.metrics, self.stop);
         let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
-        let routes = Routes::new(tokens)
+        Ok(Routes::new(tokens)
             .add_service(health)
             .add_service(reflection)
             .into_axum_router()
-            .layer(middleware::from_fn_with_state(guard, guarded));
-        Ok(Routes::from(routes).prepare())
+            .layer(middleware::from_fn_with_state(guard, guarded)))
     }
 }
 
@@ -78,6 +80,17 @@ struct Guard(Arc<Metrics>);
 /// share of a caller, and ends one whose body never comes. A stream counts as a call until
 /// its reply begins: a watcher lives long, and costs little.
 async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -> Response {
+    if !is_grpc(&request) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    if request.version() < Version::HTTP_2 {
+        // Trailers, with which gRPC says how a call ended, get lost there.
+        let needed = (
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "gRPC needs HTTP/2\n",
+        );
+        return needed.into_response();
+    }
     let peer = request.extensions().get::<Arc<Connected>>().cloned();
     let Some(peer) = peer else {
         // Counted as a connection, for nothing that it asks is a call.
@@ -91,6 +104,12 @@ async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -
     let answer = timeout(longest, next.run(request)).await;
     drop(call);
     answer.unwrap_or_else(|_| guard.refuse(CallError::DeadlineExceeded))
+}
+
+/// Every request of gRPC says what it is (gRPC over HTTP/2, "Content-Type").
+fn is_grpc(request: &HttpRequest) -> bool {
+    let said = request.headers().get(CONTENT_TYPE);
+    said.is_some_and(|said| said.as_bytes().starts_with(b"application/grpc"))
 }
 
 impl Guard {

@@ -3,7 +3,7 @@
 //! Messages are fixed sentences for the developer of the caller; what else is known
 //! goes to the log. Unknown and forbidden destinations give the same bytes.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -11,20 +11,17 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::{
     api::v1::TokenUnavailable,
     broker::CallError,
-    clock::Instant,
     slot::{FailureReason, Refusal},
 };
 
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "tokenbroker";
-/// No caller is told to come back sooner.
-const LEAST_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The status that a caller sees.
 pub(super) fn status(error: CallError) -> Status {
     let (code, message) = code_and_message(error);
     let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, HashMap::new());
-    if let Some(delay) = retry_delay(error) {
+    if let Some(delay) = error.retry_delay() {
         details.set_retry_info(Some(delay));
     }
     Status::with_error_details(code, message, details)
@@ -34,7 +31,7 @@ pub(super) fn status(error: CallError) -> Status {
 pub(super) fn unavailable(error: CallError) -> TokenUnavailable {
     TokenUnavailable {
         reason: error.code().to_owned(),
-        retry_delay: retry_delay(error).and_then(|delay| delay.try_into().ok()),
+        retry_delay: error.retry_delay().and_then(|delay| delay.try_into().ok()),
     }
 }
 
@@ -105,23 +102,12 @@ fn code_and_message(error: CallError) -> (Code, &'static str) {
     }
 }
 
-/// How long until trying again can help, if it can.
-fn retry_delay(error: CallError) -> Option<Duration> {
-    match error {
-        CallError::Refused(Refusal::Failed { reason, retry_at }) if !reason.needs_an_operator() => {
-            let left = retry_at.saturating_duration_since(Instant::now());
-            Some(left.max(LEAST_RETRY_DELAY))
-        }
-        CallError::Overloaded { retry_in } | CallError::CallerRate { retry_in } => {
-            Some(retry_in.max(LEAST_RETRY_DELAY))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::Instant;
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table")]
