@@ -7,8 +7,12 @@
     reason = "a panic in a test is its report"
 )]
 
+#[path = "../front_door/disguise.rs"]
+mod disguise;
 mod doors;
+mod exchange;
 mod get_token;
 mod identity;
 mod trial;
 mod watch_and_report;
+mod web;

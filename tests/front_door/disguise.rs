@@ -72,6 +72,19 @@ impl Disguise {
         }
     }
 
+    /// Offers these protocols instead of HTTP/2.
+    pub(crate) fn speaking(self, protocols: &[&str]) -> Self {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        Self {
+            connector: TlsConnector::from(Arc::new(config)),
+            ..self
+        }
+    }
+
     /// A connection on which nothing but TLS was spoken. In TLS 1.3 the client may yet
     /// learn that it is refused.
     pub(crate) async fn handshake(&self) -> io::Result<TlsStream<TcpStream>> {

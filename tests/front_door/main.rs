@@ -13,8 +13,11 @@ mod counters;
 mod disguise;
 mod drain;
 mod events;
+#[path = "../end_to_end/exchange.rs"]
+mod exchange;
 mod files;
 mod floods;
+mod http1;
 mod limits;
 mod line;
 mod pki;

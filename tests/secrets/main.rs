@@ -9,6 +9,14 @@
     reason = "a panic in a test is its report"
 )]
 
+#[path = "../front_door/disguise.rs"]
+mod disguise;
+#[path = "../end_to_end/exchange.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
+mod exchange;
 #[path = "../end_to_end/trial.rs"]
 #[expect(
     dead_code,
@@ -22,6 +30,7 @@ use std::{
 };
 
 use token_broker::{
+    api::v1::GetTokenRequest,
     credential::{Credential, CredentialRef, Proof},
     destination::DestinationId,
     secret::Secret,
@@ -34,7 +43,10 @@ use token_broker::{
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::trial::{CART, STRANGER, Trial, ask, client_secret};
+use crate::{
+    exchange::{Exchange, oauth2, occtoo, post},
+    trial::{CART, STRANGER, Trial, ask, client_secret},
+};
 
 /// Everything that was said.
 #[derive(Clone, Default)]
@@ -72,6 +84,73 @@ impl<'a> MakeWriter<'a> for Said {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+}
+
+/// What programs of others send to prove themselves, where they send it, and when it is
+/// not what it should be.
+async fn prove_in_vain(trial: &Trial, said: &Said) -> Vec<String> {
+    const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
+    const ASKED: &str = "grant_type=client_credentials&audience=d0&client_secret=canary-in-form";
+    let header =
+        format!("{FORM}authorization: Basic canary-in-header\r\ncookie: canary-in-cookie\r\n");
+    let json = r#"{"clientId":"canary-in-json","clientSecret":"canary-in-json"}"#;
+    let long = format!("{ASKED}{}", "a".repeat(9_000));
+    let torn = format!(
+        "POST /oauth2/token HTTP/1.1\r\nhost: b\r\n{header}transfer-encoding: chunked\r\n\r\n{ASKED}"
+    );
+    for (caller, granted) in [(CART, true), (STRANGER, false)] {
+        for (request, token) in [
+            (
+                post(
+                    "/oauth2/token?client_secret=canary-in-query",
+                    &header,
+                    ASKED,
+                ),
+                granted,
+            ),
+            (
+                post("/oauth2/token?audience=canary-in-query", &header, ASKED),
+                false,
+            ),
+            (
+                post("/oauth2/token?%=canary-in-query", &header, ASKED),
+                false,
+            ),
+            (
+                post("/oauth2/token", &header, &format!("{ASKED}&x=%")),
+                false,
+            ),
+            (
+                post("/oauth2/token", &header, &format!("{ASKED}&{ASKED}")),
+                false,
+            ),
+            (post("/oauth2/token", &header, &long), false),
+            (
+                post("/oauth2/token", "x: canary-in-header\r\n", json),
+                false,
+            ),
+            (
+                post("/destinations/d0/token?canary-in-query", &header, json),
+                granted,
+            ),
+            (
+                post("/destinations/canary-in-path/token", &header, json),
+                false,
+            ),
+            (post("/canary-in-path", &header, json), false),
+            (format!("canary-in-path {header}\r\n\r\n"), false),
+            (torn.clone(), false),
+        ] {
+            let answer = Exchange::of(trial, caller).await.ask(&request).await;
+            assert_eq!(answer.status == 200, token, "{request}");
+            // A token is in the answer of those who may have it, and nowhere else.
+            if !token {
+                said.add(&answer);
+            }
+        }
+    }
+    let places = ["form", "header", "cookie", "json", "query", "path"];
+    places.map(|place| format!("canary-in-{place}")).to_vec()
 }
 
 /// Crates that do not use `tracing` log through `log`.
@@ -128,6 +207,19 @@ async fn secrets_appear_in_no_output() {
     );
     said.add(trial.http("/metrics").await);
 
+    canaries.extend(prove_in_vain(&trial, &said).await);
+    for request in [oauth2("d0"), occtoo("d0")] {
+        let answer = Exchange::of(&trial, CART).await.ask(&request).await;
+        assert!(answer.body.contains(&canaries[2]), "the same token");
+    }
+    // And in HTTP/2.
+    let mut request = tonic::Request::new(GetTokenRequest {
+        destination_id: "d0".to_owned(),
+        min_validity: None,
+    });
+    let header = "Basic canary-in-header".parse().unwrap();
+    request.metadata_mut().insert("authorization", header);
+    client.get_token(request).await.unwrap();
     // The other ways to send a secret: in an Authorization header, and in a form.
     for client_authentication in [
         ClientAuthentication::SecretBasic,
