@@ -10,8 +10,13 @@ use hyper::{
     client::conn::http2,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use oauth2::{
+    ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope,
+    TokenResponse as _, TokenUrl, basic::BasicClient,
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rcgen::SanType;
+use reqwest::{Certificate, Identity};
 use token_broker::upstream::standin::{Behaviour, Fault};
 use tokio::time::Instant;
 
@@ -572,6 +577,53 @@ async fn what_there_is_not_is_said_so_and_nobody_is_sent_elsewhere() {
     );
     let answer = http2.ask(&post("/nothing", "", "")).await;
     assert_eq!(answer.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stock_client_is_given_an_address_a_certificate_and_an_audience() {
+    let trial = Trial::with(1).await;
+    let signed = trial.authority.client(CART).unwrap();
+    let pem = format!("{}{}", signed.certificate, signed.key.expose());
+    let ca = Certificate::from_pem(trial.authority.certificate().as_bytes()).unwrap();
+    let http = reqwest::Client::builder()
+        .identity(Identity::from_pem(pem.as_bytes()).unwrap())
+        .tls_certs_only([ca])
+        .no_proxy()
+        .build()
+        .unwrap();
+    let send = async |request: HttpRequest| {
+        let response = http.execute(request.try_into()?).await?;
+        let mut answer = HttpResponse::new(Vec::new());
+        *answer.status_mut() = response.status();
+        *answer.headers_mut() = response.headers().clone();
+        *answer.body_mut() = response.bytes().await?.to_vec();
+        Ok::<_, reqwest::Error>(answer)
+    };
+    let send = |request| Box::pin(send(request));
+    let endpoint = format!("https://{}/oauth2/token", trial.app.address());
+    let client = BasicClient::new(ClientId::new("whoever".to_owned()))
+        .set_client_secret(ClientSecret::new("whatever".to_owned()))
+        .set_token_uri(TokenUrl::new(endpoint).unwrap());
+    let answer = client
+        .exchange_client_credentials()
+        .add_scope(Scope::new("anything".to_owned()))
+        .add_extra_param("audience", "d0")
+        .request_async(&send)
+        .await
+        .unwrap();
+    let minted = trial.upstream.minted_for(answer.access_token().secret());
+    assert!(minted.is_some(), "not the upstream's token");
+    assert!(answer.expires_in().unwrap() <= Duration::from_secs(3600));
+    let refused = client
+        .exchange_client_credentials()
+        .add_extra_param("audience", "nothing")
+        .request_async(&send)
+        .await
+        .unwrap_err();
+    let RequestTokenError::ServerResponse(refused) = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(refused.error().as_ref(), "invalid_target");
 }
 
 /// Many destinations, each granted to some callers that the seed chooses.
