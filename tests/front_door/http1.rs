@@ -52,6 +52,7 @@ async fn whoever_does_not_say_what_it_speaks_speaks_http1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn requests_that_could_be_read_in_two_ways_are_refused_or_the_last() {
     let trial = trial("").await;
     let length = BODY.len();
