@@ -41,8 +41,8 @@ impl Answer {
         self.header("x-token-broker-reason").unwrap_or_default()
     }
 
-    #[allow(dead_code, reason = "only some programs of tests need it")]
     /// What the JSON body says at this key.
+    #[allow(dead_code, reason = "only some programs of tests need it")]
     pub(crate) fn says(&self, key: &str) -> serde_json::Value {
         let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         body[key].clone()
@@ -69,8 +69,8 @@ impl Exchange {
         self.stream.flush().await.unwrap();
     }
 
-    #[allow(dead_code, reason = "only some programs of tests need it")]
     /// Sends bytes, whether the broker takes them or not.
+    #[allow(dead_code, reason = "only some programs of tests need it")]
     pub(crate) async fn try_to_say(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
     }
@@ -111,11 +111,17 @@ impl Exchange {
         })
     }
 
-    #[allow(dead_code, reason = "only some programs of tests need it")]
     /// Waits until the broker hangs up, which it must do without saying more.
+    #[allow(dead_code, reason = "only some programs of tests need it")]
     pub(crate) async fn ended(&mut self) {
+        assert_eq!(self.last_words().await, "");
+    }
+
+    /// What the broker says before it hangs up, as far as it arrives.
+    #[allow(dead_code, reason = "only some programs of tests need it")]
+    pub(crate) async fn last_words(&mut self) -> String {
         while self.more().await {}
-        assert_eq!(String::from_utf8_lossy(&self.received), "");
+        String::from_utf8_lossy(&self.received).into_owned()
     }
 
     async fn more(&mut self) -> bool {

@@ -230,7 +230,7 @@ async fn headers_that_are_too_long_or_too_many_reach_no_door() {
         // And if they never end.
         ("a".repeat(9_000), 431),
         (format!("GET / HTTP/1.1\r\n{}", lines(2_000)), 431),
-        ("\r\n".repeat(9_000), 431),
+        ("\r\n".repeat(4_500), 431),
     ] {
         let mut peer = Exchange::of(&trial, CART).await;
         peer.try_to_say(&request).await;
@@ -275,14 +275,15 @@ async fn bodies_that_are_too_long_are_refused_however_they_are_sent() {
         ),
     ] {
         let mut peer = Exchange::of(&trial, CART).await;
-        let said = peer.try_to_say(&request).await;
-        // Whoever sends so much that the broker hangs up first may not see the answer.
-        if let Some(answer) = said.then_some(peer.hear()).map(Box::pin) {
-            match answer.await {
-                Some(answer) => assert_eq!(answer.status, status, "{}", request.len()),
-                None => assert!(request.len() > 500_000),
-            }
+        peer.try_to_say(&request).await;
+        if request.len() > 500_000 {
+            // The broker hangs up before it has come through, so the answer may be lost.
+            let answer = peer.last_words().await;
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer}");
+            continue;
         }
+        let answer = peer.hear().await.unwrap();
+        assert_eq!(answer.status, status, "{}", request.len());
         if stays {
             assert_eq!(peer.ask(&oauth2("d0")).await.status, 200);
         } else {
