@@ -60,7 +60,8 @@ pub struct ConnectionLimits {
     pub count: usize,
     /// How long a peer may take for its TLS handshake.
     pub handshake: Duration,
-    /// How long a peer may take from there to its first request.
+    /// How long a peer may take from there to its first request; and in HTTP/1.1 from the
+    /// first byte of any request to the end of its headers.
     pub first_request: Duration,
     /// How long a connection may be without a request.
     pub idle: Duration,

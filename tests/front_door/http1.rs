@@ -357,8 +357,8 @@ async fn a_connection_that_asks_nothing_or_nothing_more_is_closed() {
     trial.until_counted(&closed("no_request"), 1).await;
 
     let mut peer = Exchange::of(&trial, CART).await;
-    assert_eq!(peer.ask(&oauth2("d0")).await.status, 200);
     let asked = Instant::now();
+    assert_eq!(peer.ask(&oauth2("d0")).await.status, 200);
     peer.ended().await;
     assert!(asked.elapsed() >= Duration::from_secs(1));
     trial.until_counted(&closed("idle"), 1).await;
