@@ -1,12 +1,12 @@
 //! Tokens without gRPC.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{convert::Infallible, fmt::Write as _, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream};
 use http::Request;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::{
-    body::{Bytes, Incoming},
+    body::{Bytes, Frame, Incoming},
     client::conn::http2,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -492,6 +492,32 @@ async fn a_caller_that_is_too_fast_or_too_late_is_told_so() {
     let other = "spiffe://corp.example/ns/shop/sa/other";
     let late = Exchange::of(&trial, other).await.ask(&occtoo("d1")).await;
     assert_eq!((late.status, late.reason()), (504, "DEADLINE_EXCEEDED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_an_end_is_given_up_in_http2_too() {
+    let trial = Trial::start(Setup {
+        destinations: 1,
+        server: "request_timeout = \"300ms\"",
+        ..Setup::default()
+    })
+    .await;
+    let stream = Disguise::of(&trial, CART).handshake().await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    for path in ["/oauth2/token", "/destinations/d0/token"] {
+        let begun = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"grant_type=")));
+        let body = stream::iter([begun]).chain(stream::pending()).boxed();
+        let request = Request::post(format!("https://broker{path}"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(StreamBody::new(body))
+            .unwrap();
+        let answer = heard(sender.send_request(request).await.unwrap()).await;
+        assert_eq!((answer.status, answer.reason()), (408, "INVALID_REQUEST"));
+    }
+    assert_eq!(trial.upstream.calls(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
