@@ -19,6 +19,7 @@
 //! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
 //! | rules, pure | [`policy`] | who may have which token |
+//! | | [`mesh`] | which destination a proxied request is for, and whose it is |
 //! | | [`backoff`] | how long to wait after a failure |
 //! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
 //! | parts | [`admission`] | who is let in, and how much one caller may take |
@@ -74,6 +75,7 @@ pub mod grpc;
 pub mod http;
 pub mod identity;
 pub mod listener;
+pub mod mesh;
 pub mod metrics;
 pub mod pem_file;
 pub mod policy;

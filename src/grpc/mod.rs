@@ -1,7 +1,9 @@
 //! The gRPC door: the one room that knows tonic's `Status`.
 
 mod deadline;
+mod ext_authz;
 mod health;
+mod sds;
 mod status;
 mod token_service;
 
@@ -12,17 +14,34 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
+use envoy_types::pb::envoy::service::{
+    auth::v3::{
+        CheckRequest, CheckResponse,
+        authorization_server::{AuthorizationServer, SERVICE_NAME as EXT_AUTHZ},
+    },
+    secret::v3::secret_discovery_service_server::{
+        SERVICE_NAME as SDS, SecretDiscoveryServiceServer,
+    },
+};
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{
+    codec::{Codec as _, EncodeBody, SingleMessageCompressionOverride},
+    metadata::GRPC_CONTENT_TYPE,
+    service::Routes,
+};
 use tonic_health::pb::health_server::HealthServer;
+use tonic_prost::ProstCodec;
 
 pub use self::health::Readiness;
-use self::{health::HealthService, token_service::TokenService};
+use self::{ext_authz::ExtAuthz, health::HealthService, sds::Sds, token_service::TokenService};
 use crate::{
     admission::Connected,
     api::{self, v1::token_broker_server::TokenBrokerServer},
     broker::{Broker, CallError},
+    mesh::LiveMesh,
     metrics::Metrics,
 };
 
@@ -32,6 +51,9 @@ const DOOR: &str = "grpc";
 const BACKSTOP: Duration = Duration::from_secs(1);
 /// No request of this API needs more, in bytes.
 const MAX_REQUEST: usize = 4 * 1024;
+/// A proxy passes on the headers of a request, 60 KiB by default, and introduces itself
+/// with a list of all that it is made of.
+const MAX_PROXY_REQUEST: usize = 256 * 1024;
 
 /// What the gRPC door is made of.
 pub struct Door {
@@ -39,6 +61,8 @@ pub struct Door {
     pub broker: Arc<Broker>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
+    /// How requests of proxies are read.
+    pub mesh: Arc<LiveMesh>,
     /// What health says.
     pub readiness: watch::Receiver<Readiness>,
     /// Ends the streams of watchers.
@@ -46,7 +70,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// Everything that answers on the gRPC port: tokens, health and reflection.
+    /// Everything that answers on the gRPC port: tokens, for callers and for proxies, health
+    /// and reflection.
     ///
     /// # Errors
     /// When the compiled-in descriptors do not parse, which the tests rule out.
@@ -59,9 +84,25 @@ impl Door {
             .max_decoding_message_size(MAX_REQUEST);
         let health =
             HealthServer::new(HealthService(self.readiness)).max_decoding_message_size(MAX_REQUEST);
+        let ext_authz = ExtAuthz {
+            broker: Arc::clone(&self.broker),
+            metrics: Arc::clone(&self.metrics),
+            mesh: self.mesh,
+        };
+        let ext_authz =
+            AuthorizationServer::new(ext_authz).max_decoding_message_size(MAX_PROXY_REQUEST);
+        let sds = Sds {
+            broker: Arc::clone(&self.broker),
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+        };
+        let sds =
+            SecretDiscoveryServiceServer::new(sds).max_decoding_message_size(MAX_PROXY_REQUEST);
         let tokens = TokenService::new(self.broker, self.metrics, self.stop);
         let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
         let routes = Routes::new(tokens)
+            .add_service(ext_authz)
+            .add_service(sds)
             .add_service(health)
             .add_service(reflection)
             .into_axum_router()
@@ -78,30 +119,78 @@ struct Guard(Arc<Metrics>);
 /// share of a caller, and ends one whose body never comes. A stream counts as a call until
 /// its reply begins: a watcher lives long, and costs little.
 async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -> Response {
+    let asks = Service::of(request.uri().path());
     let peer = request.extensions().get::<Arc<Connected>>().cloned();
     let Some(peer) = peer else {
         // Counted as a connection, for nothing that it asks is a call.
-        return refused(CallError::CallerUnidentified);
+        return asks.refusal(CallError::CallerUnidentified);
     };
     let call = match peer.call() {
         Ok(call) => call,
-        Err(overload) => return guard.refuse(overload.into()),
+        Err(overload) => return guard.refuse(asks, overload.into()),
     };
     let longest = peer.longest_call() + BACKSTOP;
     let answer = timeout(longest, next.run(request)).await;
     drop(call);
-    answer.unwrap_or_else(|_| guard.refuse(CallError::DeadlineExceeded))
+    answer.unwrap_or_else(|_| guard.refuse(asks, CallError::DeadlineExceeded))
 }
 
 impl Guard {
-    fn refuse(&self, error: CallError) -> Response {
-        self.0.call(DOOR, "", error.code());
-        refused(error)
+    fn refuse(&self, asks: Service, error: CallError) -> Response {
+        self.0.call(asks.door(), "", error.code());
+        asks.refusal(error)
     }
 }
 
-fn refused(error: CallError) -> Response {
-    status::status(error)
-        .into_http::<tonic::body::Body>()
-        .map(axum::body::Body::new)
+/// Which service a call is for, as far as the guard has to know.
+#[derive(Clone, Copy)]
+enum Service {
+    ExtAuthz,
+    Sds,
+    Other,
+}
+
+impl Service {
+    fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some(EXT_AUTHZ) => Self::ExtAuthz,
+            Some(SDS) => Self::Sds,
+            _ => Self::Other,
+        }
+    }
+
+    fn door(self) -> &'static str {
+        match self {
+            Self::ExtAuthz => ext_authz::DOOR,
+            Self::Sds => sds::DOOR,
+            Self::Other => DOOR,
+        }
+    }
+
+    /// To a proxy that asks about a request, an error is a denial of that request. As a
+    /// failed call it would look like a broker that is down.
+    fn refusal(self, error: CallError) -> Response {
+        match self {
+            Self::ExtAuthz => answer(ext_authz::verdict(Err(error))),
+            Self::Sds | Self::Other => status::status(error)
+                .into_http::<tonic::body::Body>()
+                .map(axum::body::Body::new),
+        }
+    }
+}
+
+/// A successful call's one message.
+fn answer(verdict: CheckResponse) -> Response {
+    let body = EncodeBody::new_server(
+        ProstCodec::<_, CheckRequest>::default().encoder(),
+        stream::iter([Ok(verdict)]),
+        None,
+        SingleMessageCompressionOverride::default(),
+        None,
+    );
+    let mut response = Response::new(axum::body::Body::new(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
 }

@@ -38,7 +38,8 @@ pub(super) fn unavailable(error: CallError) -> TokenUnavailable {
     }
 }
 
-fn code_and_message(error: CallError) -> (Code, &'static str) {
+/// The code, and what the caller's developer can do.
+pub(super) fn code_and_message(error: CallError) -> (Code, &'static str) {
     match error {
         CallError::InvalidDestinationId => (
             Code::InvalidArgument,
@@ -106,7 +107,7 @@ fn code_and_message(error: CallError) -> (Code, &'static str) {
 }
 
 /// How long until trying again can help, if it can.
-fn retry_delay(error: CallError) -> Option<Duration> {
+pub(super) fn retry_delay(error: CallError) -> Option<Duration> {
     match error {
         CallError::Refused(Refusal::Failed { reason, retry_at }) if !reason.needs_an_operator() => {
             let left = retry_at.saturating_duration_since(Instant::now());

@@ -8,7 +8,9 @@
 )]
 
 mod doors;
+mod ext_authz;
 mod get_token;
 mod identity;
+mod sds;
 mod trial;
 mod watch_and_report;
