@@ -34,7 +34,7 @@
 //! | core | [`cache`] | slots, flights, hosts, and the schedule |
 //! | | [`broker`] | destinations, who may have what, readiness |
 //! | doors | [`listener`] | connections and their TLS |
-//! | | [`grpc`] | the token service, and errors as statuses |
+//! | | [`grpc`] | the token service, Envoy's services, and errors as statuses |
 //! | | [`http`] | health and metrics |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
 //! | | [`client`] | how a broker is reached |
@@ -50,6 +50,7 @@
 //! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes |
 //! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
 //! | axum | [`http`]; [`grpc`] has one middleware |
+//! | envoy-types | [`grpc`] |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
 //! | clap | [`cli`], and `main` |
