@@ -332,3 +332,6 @@ fn check_count(names: usize) -> Result<(), Status> {
         .then_some(())
         .ok_or_else(|| Status::invalid_argument("at most 100 names may be subscribed to at once"))
 }
+
+#[cfg(test)]
+mod tests;
