@@ -4,6 +4,10 @@
 //! The library's own service keeps its watchers for ever, so that one of them would hold
 //! up every stop until the drain deadline. Here they are told, and let go.
 
+use envoy_types::pb::envoy::service::{
+    auth::v3::authorization_server::SERVICE_NAME as EXT_AUTHZ,
+    secret::v3::secret_discovery_service_server::SERVICE_NAME as SDS,
+};
 use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
@@ -15,7 +19,6 @@ use tonic_health::pb::{
     health_server::Health,
 };
 
-use super::{EXT_AUTHZ, SDS};
 use crate::api::v1::token_broker_server::SERVICE_NAME as TOKENS;
 
 /// The services that can be asked about. All of them can do what the broker can do.

@@ -3,6 +3,7 @@
 mod deadline;
 mod ext_authz;
 mod health;
+mod refusal;
 mod sds;
 mod status;
 mod token_service;
@@ -15,28 +16,19 @@ use axum::{
     response::Response,
 };
 use envoy_types::pb::envoy::service::{
-    auth::v3::{
-        CheckRequest, CheckResponse,
-        authorization_server::{AuthorizationServer, SERVICE_NAME as EXT_AUTHZ},
-    },
-    secret::v3::secret_discovery_service_server::{
-        SERVICE_NAME as SDS, SecretDiscoveryServiceServer,
-    },
+    auth::v3::authorization_server::AuthorizationServer,
+    secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer,
 };
-use futures_util::stream;
-use http::header::CONTENT_TYPE;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    codec::{Codec as _, EncodeBody, SingleMessageCompressionOverride},
-    metadata::GRPC_CONTENT_TYPE,
-    service::Routes,
-};
+use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
-use tonic_prost::ProstCodec;
 
 pub use self::health::Readiness;
-use self::{ext_authz::ExtAuthz, health::HealthService, sds::Sds, token_service::TokenService};
+use self::{
+    ext_authz::ExtAuthz, health::HealthService, refusal::Service, sds::Sds,
+    token_service::TokenService,
+};
 use crate::{
     admission::Connected,
     api::{self, v1::token_broker_server::TokenBrokerServer},
@@ -140,57 +132,4 @@ impl Guard {
         self.0.call(asks.door(), "", error.code());
         asks.refusal(error)
     }
-}
-
-/// Which service a call is for, as far as the guard has to know.
-#[derive(Clone, Copy)]
-enum Service {
-    ExtAuthz,
-    Sds,
-    Other,
-}
-
-impl Service {
-    fn of(path: &str) -> Self {
-        match path.split('/').nth(1) {
-            Some(EXT_AUTHZ) => Self::ExtAuthz,
-            Some(SDS) => Self::Sds,
-            _ => Self::Other,
-        }
-    }
-
-    fn door(self) -> &'static str {
-        match self {
-            Self::ExtAuthz => ext_authz::DOOR,
-            Self::Sds => sds::DOOR,
-            Self::Other => DOOR,
-        }
-    }
-
-    /// To a proxy that asks about a request, an error is a denial of that request. As a
-    /// failed call it would look like a broker that is down.
-    fn refusal(self, error: CallError) -> Response {
-        match self {
-            Self::ExtAuthz => answer(ext_authz::verdict(Err(error))),
-            Self::Sds | Self::Other => status::status(error)
-                .into_http::<tonic::body::Body>()
-                .map(axum::body::Body::new),
-        }
-    }
-}
-
-/// A successful call's one message.
-fn answer(verdict: CheckResponse) -> Response {
-    let body = EncodeBody::new_server(
-        ProstCodec::<_, CheckRequest>::default().encoder(),
-        stream::iter([Ok(verdict)]),
-        None,
-        SingleMessageCompressionOverride::default(),
-        None,
-    );
-    let mut response = Response::new(axum::body::Body::new(body));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
-    response
 }

@@ -5,6 +5,7 @@
 //! (`StreamSecrets`) has no words for one name among several that is refused, so there a
 //! refusal ends it; a stream of changes (`DeltaSecrets`) says that the name was removed.
 
+mod client;
 mod resource;
 mod subscriptions;
 
@@ -20,14 +21,14 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use self::{
-    resource::{TYPE_URL, delta, version, whole},
-    subscriptions::{Subscriptions, Update},
+    client::{Client, Happened},
+    resource::{check_type, delta, version, whole},
+    subscriptions::check_count,
 };
 use super::{
     deadline,
@@ -47,8 +48,6 @@ use crate::{
 
 /// How the metrics name this door.
 pub(super) const DOOR: &str = "sds";
-/// How many names a stream may be subscribed to.
-const MAX_NAMES: usize = 100;
 
 /// Answers proxies that keep secrets.
 #[derive(Clone)]
@@ -190,14 +189,7 @@ impl Sds {
         let connected = connected.ok_or_else(|| status(CallError::CallerUnidentified))?;
         // A stream may last, so only the client's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
-        let client = Client {
-            sds: self.clone(),
-            connected,
-            subscriptions: Subscriptions::default(),
-            deadline,
-            begun: false,
-            rejected: false,
-        };
+        let client = Client::new(self.clone(), connected, deadline);
         Ok((client, request.into_inner()))
     }
 
@@ -211,104 +203,6 @@ impl Sds {
     }
 }
 
-/// The other end of a stream.
-struct Client {
-    sds: Sds,
-    connected: Arc<Connected>,
-    subscriptions: Subscriptions,
-    deadline: Option<Instant>,
-    /// Whether its first request has come, which was counted as a call.
-    begun: bool,
-    /// Whether it has rejected a secret, which is logged once.
-    rejected: bool,
-}
-
-/// What a stream waits for.
-enum Happened<T> {
-    Asked(T),
-    Updated(String, Update),
-    /// The client has gone, or the stream must end with this.
-    Ended(Option<Status>),
-}
-
-impl Client {
-    async fn next<T>(&mut self, requests: &mut Streaming<T>) -> Happened<T> {
-        let too_late = async {
-            match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = too_late => Happened::Ended(Some(status(CallError::DeadlineExceeded))),
-            request = requests.next() => match request {
-                Some(Ok(request)) => match self.admit() {
-                    Ok(()) => Happened::Asked(request),
-                    Err(error) => Happened::Ended(Some(status(error))),
-                },
-                Some(Err(status)) => Happened::Ended(Some(status)),
-                None => Happened::Ended(None),
-            },
-            (name, update) = self.subscriptions.next() => Happened::Updated(name, update),
-        }
-    }
-
-    /// Each further request in a stream counts as a call: it may cost as much.
-    fn admit(&mut self) -> Result<(), CallError> {
-        if std::mem::replace(&mut self.begun, true) {
-            self.connected.call()?;
-        }
-        Ok(())
-    }
-
-    /// A rejected secret is not sent again: the next one may be taken.
-    fn acknowledged(&mut self, rejected: bool) {
-        if rejected && !std::mem::replace(&mut self.rejected, true) {
-            // What the proxy says of it is its own text, and may repeat the secret.
-            warn!(caller = %self.connected.id(), "a proxy rejected a secret");
-        }
-    }
-
-    /// Takes the names of a request for all that are wanted.
-    fn wants_exactly(&mut self, request: &DiscoveryRequest) -> Result<(), Status> {
-        check_type(&request.type_url)?;
-        let names: BTreeSet<_> = request.resource_names.iter().cloned().collect();
-        check_count(names.len())?;
-        self.subscriptions.retain(|name| names.contains(name));
-        for name in names {
-            if !self.subscriptions.contains(&name) {
-                self.subscribe(name).map_err(status)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds and removes names; returns those that the caller may not have.
-    fn wants_also(&mut self, request: &DeltaDiscoveryRequest) -> Result<Vec<String>, Status> {
-        check_type(&request.type_url)?;
-        let unsubscribed = &request.resource_names_unsubscribe;
-        self.subscriptions
-            .retain(|name| !unsubscribed.iter().any(|gone| gone == name));
-        let names: BTreeSet<_> = request.resource_names_subscribe.iter().cloned().collect();
-        let further = names
-            .iter()
-            .filter(|name| !self.subscriptions.contains(name));
-        check_count(self.subscriptions.len() + further.count())?;
-        // Who subscribes again is told again.
-        let refused = names
-            .into_iter()
-            .filter(|name| self.subscribe(name.clone()).is_err());
-        Ok(refused.collect())
-    }
-
-    fn subscribe(&mut self, name: String) -> Result<(), CallError> {
-        let watch = self.sds.watch(self.connected.id(), &name)?;
-        self.subscriptions.add(name, watch);
-        Ok(())
-    }
-}
-
 /// Numbers the answers of a stream.
 #[derive(Default)]
 struct Nonces(u64);
@@ -318,19 +212,6 @@ impl Nonces {
         self.0 += 1;
         self.0.to_string()
     }
-}
-
-fn check_type(url: &str) -> Result<(), Status> {
-    let right = url.is_empty() || url == TYPE_URL;
-    right
-        .then_some(())
-        .ok_or_else(|| Status::invalid_argument("there are secrets here, and nothing else"))
-}
-
-fn check_count(names: usize) -> Result<(), Status> {
-    (names <= MAX_NAMES)
-        .then_some(())
-        .ok_or_else(|| Status::invalid_argument("at most 100 names may be subscribed to at once"))
 }
 
 #[cfg(test)]

@@ -14,12 +14,22 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 use prost::Message as _;
+use tonic::Status;
 
 use crate::token::Token;
 
 /// The type of every resource here.
-pub(super) const TYPE_URL: &str =
-    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// Refuses a request for resources of another type.
+pub(super) fn check_type(url: &str) -> Result<(), Status> {
+    if url.is_empty() || url == TYPE_URL {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(
+        "there are secrets here, and nothing else",
+    ))
+}
 
 /// Tokens under the names by which they were asked for.
 pub(super) type Named = (String, Arc<Token>);

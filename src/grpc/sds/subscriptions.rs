@@ -7,11 +7,15 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use tokio_stream::StreamMap;
+use tonic::Status;
 
 use crate::{
     broker::{CallError, Watch},
     token::Token,
 };
+
+/// How many names a stream may be subscribed to.
+const MAX_NAMES: usize = 100;
 
 /// A token, or why there is none.
 pub(super) type Update = Result<Arc<Token>, CallError>;
@@ -57,4 +61,14 @@ impl Subscriptions {
         }
         (name, update)
     }
+}
+
+/// Refuses more names than one stream may have.
+pub(super) fn check_count(names: usize) -> Result<(), Status> {
+    if names <= MAX_NAMES {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(
+        "at most 100 names may be subscribed to at once",
+    ))
 }
