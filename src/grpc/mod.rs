@@ -43,9 +43,11 @@ const DOOR: &str = "grpc";
 const BACKSTOP: Duration = Duration::from_secs(1);
 /// No request of this API needs more, in bytes.
 const MAX_REQUEST: usize = 4 * 1024;
-/// A proxy passes on the headers of a request, 60 KiB by default, and introduces itself
-/// with a list of all that it is made of.
-const MAX_PROXY_REQUEST: usize = 256 * 1024;
+/// A proxy may pass on the headers of a request, of which Envoy takes 60 KiB by default.
+const MAX_CHECK: usize = 80 * 1024;
+/// A proxy that subscribes introduces itself with a list of all that it is made of: some
+/// 60 KiB in Envoy 1.40.
+const MAX_SUBSCRIPTION: usize = 128 * 1024;
 
 /// What the gRPC door is made of.
 pub struct Door {
@@ -81,15 +83,14 @@ impl Door {
             metrics: Arc::clone(&self.metrics),
             mesh: self.mesh,
         };
-        let ext_authz =
-            AuthorizationServer::new(ext_authz).max_decoding_message_size(MAX_PROXY_REQUEST);
+        let ext_authz = AuthorizationServer::new(ext_authz).max_decoding_message_size(MAX_CHECK);
         let sds = Sds {
             broker: Arc::clone(&self.broker),
             metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),
         };
         let sds =
-            SecretDiscoveryServiceServer::new(sds).max_decoding_message_size(MAX_PROXY_REQUEST);
+            SecretDiscoveryServiceServer::new(sds).max_decoding_message_size(MAX_SUBSCRIPTION);
         let tokens = TokenService::new(self.broker, self.metrics, self.stop);
         let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
         let routes = Routes::new(tokens)

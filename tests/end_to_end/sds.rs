@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
-use crate::trial::{CART, STRANGER, Trial, ask, reason};
+use crate::trial::{CART, STRANGER, Setup, Trial, ask, reason};
 
 const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 /// Nothing comes for so long: nothing will.
@@ -276,6 +276,30 @@ async fn a_stream_is_bounded_and_has_one_type() {
     sds.say(changing(&many[..100], &[]));
     let status = sds.end().await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_has_its_share_of_streams() {
+    let trial = Trial::start(Setup {
+        destinations: 1,
+        server: "max_connections_per_caller = 1",
+        ..Setup::default()
+    })
+    .await;
+    let cart = client(&trial, CART).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let (sender, sent) = mpsc::unbounded_channel();
+        let sent = UnboundedReceiverStream::new(sent);
+        let answers = cart.clone().stream_secrets(sent).await.unwrap();
+        sender.send(wanting(&["d0"])).unwrap();
+        let mut answers = answers.into_inner();
+        answers.message().await.unwrap();
+        streams.push((sender, answers));
+    }
+    let another = tokio_stream::pending();
+    let refused = cart.clone().stream_secrets(another).await;
+    assert_eq!(reason(&refused.unwrap_err()), "OVERLOADED");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 
 mod verdict;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, CheckResponse, authorization_server::Authorization,
@@ -70,7 +70,7 @@ impl ExtAuthz {
     ) -> Result<Arc<Token>, CallError> {
         let longest = peer(request)?.longest_call();
         let deadline = Instant::now() + deadline::of(request.metadata(), longest);
-        let token = self.broker.token(granted, std::time::Duration::ZERO);
+        let token = self.broker.token(granted, Duration::ZERO);
         until(Some(deadline), token).await
     }
 }

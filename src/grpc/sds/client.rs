@@ -13,12 +13,19 @@ use super::{
     resource::check_type,
     subscriptions::{Subscriptions, Update, check_count},
 };
-use crate::{admission::Connected, broker::CallError, clock::Instant, grpc::status::status};
+use crate::{
+    admission::{Connected, Stream},
+    broker::CallError,
+    clock::Instant,
+    grpc::status::status,
+};
 
 /// The other end of a stream.
 pub(super) struct Client {
     sds: Sds,
     connected: Arc<Connected>,
+    /// Its place among the streams of its caller.
+    _place: Stream,
     subscriptions: Subscriptions,
     deadline: Option<Instant>,
     /// Whether its first request has come, which was counted as a call.
@@ -39,15 +46,23 @@ pub(super) enum Happened<T> {
 
 impl Client {
     /// A client that has not asked for anything yet.
-    pub(super) fn new(sds: Sds, connected: Arc<Connected>, deadline: Option<Instant>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`CallError::Overloaded`] when its caller has too many streams.
+    pub(super) fn new(
+        sds: Sds,
+        connected: Arc<Connected>,
+        deadline: Option<Instant>,
+    ) -> Result<Self, CallError> {
+        Ok(Self {
             sds,
+            _place: connected.stream()?,
             connected,
             subscriptions: Subscriptions::default(),
             deadline,
             begun: false,
             rejected: false,
-        }
+        })
     }
 
     /// Waits for the next of these.

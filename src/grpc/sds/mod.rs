@@ -189,7 +189,10 @@ impl Sds {
         let connected = connected.ok_or_else(|| status(CallError::CallerUnidentified))?;
         // A stream may last, so only the client's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
-        let client = Client::new(self.clone(), connected, deadline);
+        let client = Client::new(self.clone(), connected, deadline).map_err(|error| {
+            self.metrics.call(DOOR, "", error.code());
+            status(error)
+        })?;
         Ok((client, request.into_inner()))
     }
 
