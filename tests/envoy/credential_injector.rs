@@ -1,7 +1,9 @@
+use std::{fs, time::Duration};
+
 use crate::{
     load::Load,
     site::{Answer, CREDENTIAL_INJECTOR, Site},
-    trial::{CART, STRANGER},
+    trial::{CART, STRANGER, ask},
 };
 
 /// The two ways to subscribe.
@@ -72,4 +74,34 @@ async fn without_the_broker_the_last_secret_stays() {
     app.stop().await;
     assert_eq!(proxy.get("/orders", &[]).await, token);
     assert_eq!(destination.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Envoy: tests/envoy/run"]
+async fn the_last_secret_stays_when_the_grant_is_withdrawn() {
+    let site = Site::new().await;
+    let token = Answer::passed(site.bearer("d0").await);
+    let mut proxies = Vec::new();
+    for way in BOTH {
+        let further = [("api_type: GRPC", way)];
+        let proxy = site
+            .changed_proxy(CREDENTIAL_INJECTOR, CART, "d0", &further)
+            .await;
+        assert_eq!(proxy.get("/orders", &[]).await, token, "{way}");
+        proxies.push(proxy);
+    }
+    let config = fs::read_to_string(site.trial.config()).unwrap();
+    let config = config.replace("spiffe://corp.example/ns/shop/sa/*", STRANGER);
+    fs::write(site.trial.config(), config).unwrap();
+    let mut client = site.trial.client(CART).await;
+    while ask(&mut client, "d0").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    // Long enough for the proxies to hear of it.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for proxy in &proxies {
+            assert_eq!(proxy.get("/orders", &[]).await, token);
+        }
+    }
 }
