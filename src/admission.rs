@@ -29,6 +29,9 @@ const LONGEST_BAR: Duration = Duration::from_secs(300);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(3600);
 /// So many callers are kept before those who have gone are looked for.
 const FIRST_SWEEP: usize = 1024;
+/// How many streams of large requests a caller may have for each connection that it may
+/// have, so that they cost no more memory than its connections do.
+const STREAMS_PER_CONNECTION: usize = 2;
 /// When calls are shed, trying again can help after this time.
 const SHED_RETRY: Duration = Duration::from_millis(250);
 
@@ -64,6 +67,7 @@ struct Caller {
     id: CallerId,
     connections: AtomicUsize,
     calls: AtomicUsize,
+    streams: AtomicUsize,
     rate: ArcSwap<Rate>,
     floods: Mutex<Option<Floods>>,
 }
@@ -93,6 +97,9 @@ pub struct Call {
     caller: Arc<Caller>,
     admission: Arc<Admission>,
 }
+
+/// A stream that may go on asking, for as long as it lasts.
+pub struct Stream(Arc<Caller>);
 
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +204,20 @@ impl Connected {
         Ok(call)
     }
 
+    /// Lets a stream go on, or not, whose requests are large.
+    ///
+    /// # Errors
+    /// [`Overload::Busy`] when the caller has enough of them.
+    pub fn stream(&self) -> Result<Stream, Overload> {
+        let most = self.admission.shares.load().connections_per_caller;
+        let most = most.saturating_mul(STREAMS_PER_CONNECTION);
+        let stream = Stream(Arc::clone(&self.caller));
+        if self.caller.streams.fetch_add(1, Ordering::Relaxed) >= most {
+            return Err(Overload::Busy(SHED_RETRY));
+        }
+        Ok(stream)
+    }
+
     /// The longest deadline that a call may have.
     pub fn longest_call(&self) -> Duration {
         self.admission.shares.load().longest_call
@@ -252,12 +273,19 @@ impl Drop for Call {
     }
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Caller {
     fn new(id: CallerId, calls_per_second: NonZeroU32) -> Self {
         Self {
             id,
             connections: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             rate: ArcSwap::from_pointee(Rate::new(calls_per_second)),
             floods: Mutex::new(None),
         }
@@ -327,6 +355,19 @@ mod tests {
         );
         drop(first);
         assert!(admission.connect(&caller("a"), now).is_ok());
+    }
+
+    #[test]
+    fn a_caller_has_two_streams_for_each_connection_and_no_more() {
+        let admission = admission(1, 1000, 10);
+        let one = admission.connect(&caller("a"), Instant::now());
+        let one = one.ok().unwrap();
+        let streams = [one.stream().ok().unwrap(), one.stream().ok().unwrap()];
+        for _ in 0..3 {
+            assert_eq!(one.stream().err(), Some(Overload::Busy(SHED_RETRY)));
+        }
+        drop(streams);
+        assert!(one.stream().is_ok());
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl CallerId {
     /// # Errors
     /// [`IdentityError::NotDnsName`] for anything else.
     pub fn from_dns(name: &str) -> Result<Self, IdentityError> {
-        (name.len() <= MAX_DNS_NAME && name.split('.').all(is_dns_label))
+        is_dns_name(name)
             .then(|| Self(name.into()))
             .ok_or(IdentityError::NotDnsName)
     }
@@ -138,6 +138,11 @@ pub fn is_path_segment(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+/// Whether a text is a DNS host name (RFC 1123 §2.1), lower case and without a wildcard.
+pub fn is_dns_name(text: &str) -> bool {
+    text.len() <= MAX_DNS_NAME && text.split('.').all(is_dns_label)
 }
 
 fn is_dns_label(text: &str) -> bool {

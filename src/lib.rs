@@ -19,6 +19,7 @@
 //! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
 //! | rules, pure | [`policy`] | who may have which token |
+//! | | [`mesh`] | which destination a proxied request is for, and whose it is |
 //! | | [`backoff`] | how long to wait after a failure |
 //! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
 //! | parts | [`admission`] | who is let in, and how much one caller may take |
@@ -33,7 +34,7 @@
 //! | core | [`cache`] | slots, flights, hosts, and the schedule |
 //! | | [`broker`] | destinations, who may have what, readiness |
 //! | doors | [`listener`] | connections and their TLS |
-//! | | [`grpc`] | the token service, and errors as statuses |
+//! | | [`grpc`] | the token service, Envoy's services, and errors as statuses |
 //! | | [`web`] | tokens without gRPC: OAuth 2, and Occtoo's call |
 //! | | [`http`] | health and metrics |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
@@ -50,6 +51,7 @@
 //! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes, which [`app`] makes |
 //! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
 //! | axum | [`http`], [`web`]; [`grpc`] has one middleware; [`app`] merges the doors |
+//! | envoy-types | [`grpc`] |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
 //! | clap | [`cli`], and `main` |
@@ -75,6 +77,7 @@ pub mod grpc;
 pub mod http;
 pub mod identity;
 pub mod listener;
+pub mod mesh;
 pub mod metrics;
 pub mod pem_file;
 pub mod policy;

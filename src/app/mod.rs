@@ -26,6 +26,7 @@ use crate::{
     grpc::{self, Readiness},
     http::PlainHttp,
     listener::{Listener, Terms, Tls, TlsError},
+    mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
     upstream::SetupError,
@@ -116,6 +117,7 @@ impl App {
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
         let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &Kept::default())?;
+        let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -129,6 +131,7 @@ impl App {
         let grpc = grpc::Door {
             broker: Arc::clone(&broker),
             metrics: Arc::clone(&metrics),
+            mesh: Arc::clone(&mesh),
             readiness: readiness_seen,
             stop: stopping.clone(),
         };
@@ -167,6 +170,7 @@ impl App {
             file: file.to_owned(),
             broker: Arc::clone(&broker),
             kept: Mutex::new(kept),
+            mesh,
             terms,
             admission,
             metrics,

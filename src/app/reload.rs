@@ -25,6 +25,7 @@ use crate::{
     broker::Broker,
     config::{Config, Files, Reading},
     listener::Terms,
+    mesh::LiveMesh,
     metrics::Metrics,
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Live {
     pub(super) file: PathBuf,
     pub(super) broker: Arc<Broker>,
     pub(super) kept: Mutex<Kept>,
+    pub(super) mesh: Arc<LiveMesh>,
     pub(super) terms: watch::Sender<Arc<Terms>>,
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
@@ -106,6 +108,7 @@ impl Live {
             drop(kept);
             // Nothing can fail any more.
             self.broker.replace(catalogue);
+            self.mesh.store(Arc::new(wiring::mesh(&config)));
             expiries::show(&self.metrics, &terms.tls);
             self.admission.share(config.server.shares);
             self.terms.send_replace(Arc::new(terms));

@@ -9,6 +9,7 @@ use crate::{
     config::{Application, Config, Destination, Grant, Protected, Protection, Upstream},
     credential::{Credential, CredentialSet},
     destination::{ApplicationName, TokenKey},
+    mesh::{Mesh, Routes},
     policy::Grants,
     upstream::{
         self, Endpoint, HttpClient, Minter, OAuth2Settings, Protocol, Rotation, SetupError, Trial,
@@ -47,6 +48,21 @@ pub(super) fn catalogue(
         );
     }
     Ok((catalogue, wiring.kept))
+}
+
+/// How requests of proxies are read.
+pub(super) fn mesh(config: &Config) -> Mesh {
+    let mut routes = Routes::default();
+    for destination in &config.destinations {
+        for route in &destination.routes {
+            routes.add(route.clone(), destination.id.clone());
+        }
+    }
+    Mesh {
+        routes,
+        trusted_proxies: config.ext_authz.trusted_proxies.clone(),
+        trust_domains: config.server.connections.trust_domains.clone(),
+    }
 }
 
 /// The registrations of one destination, by application.

@@ -10,6 +10,7 @@ use super::{
     kind::Kind,
     oauth2,
     reader::Section,
+    route::{self, RoutesTaken},
     unique::Unique,
     upstream::{Draft, SharedEndpoint, Upstream},
     upstreams::Upstreams,
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     destination::DestinationId,
+    mesh::Route,
     upstream::{Endpoint, Protocol},
 };
 
@@ -33,6 +35,8 @@ pub struct Destination {
     pub protection: Protection,
     /// Who may have its tokens, in file order; the first that matches decides.
     pub grants: Vec<Grant>,
+    /// Which requests that pass a proxy go to it.
+    pub routes: Vec<Route>,
 }
 
 /// Whether a destination wants a token.
@@ -62,6 +66,7 @@ impl Destination {
     pub(super) fn read(
         section: Section<'_>,
         names: &mut Unique,
+        routes: &mut RoutesTaken,
         upstreams: &mut Upstreams,
         credentials: &Credentials<'_>,
     ) -> Option<Self> {
@@ -88,6 +93,11 @@ impl Destination {
             .into_iter()
             .map(|grant| Grant::read(grant, known))
             .collect();
+        let written = section.sections("route", "[[destination.route]]");
+        let routes = written
+            .into_iter()
+            .filter_map(|route| route::read(route, routes))
+            .collect();
         let protection = if unprotected {
             report_protected_keys(&section, upstreams);
             Some(Protection::Unprotected)
@@ -102,6 +112,7 @@ impl Destination {
             warm,
             protection: protection?,
             grants,
+            routes,
         })
     }
 }

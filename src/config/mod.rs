@@ -9,6 +9,7 @@ mod cache;
 mod credentials;
 mod destination;
 mod endpoint;
+mod ext_authz;
 mod files;
 mod findings;
 mod folder;
@@ -18,6 +19,7 @@ mod kind;
 mod mistakes;
 mod oauth2;
 mod reader;
+mod route;
 mod server;
 mod suggestion;
 mod telemetry;
@@ -31,14 +33,15 @@ use std::{path::Path, sync::Arc};
 use toml::de::DeTable;
 
 use self::{
-    credentials::Credentials, findings::Findings, folder::Folder, reader::Section, unique::Unique,
-    upstreams::Upstreams,
+    credentials::Credentials, findings::Findings, folder::Folder, reader::Section,
+    route::RoutesTaken, unique::Unique, upstreams::Upstreams,
 };
 use crate::{credential::Environment, small_file};
 
 pub use application::Application;
 pub use cache::CacheSettings;
 pub use destination::{Destination, Protected, Protection};
+pub use ext_authz::ExtAuthz;
 pub use files::Files;
 pub use grant::Grant;
 pub use http::Http;
@@ -60,6 +63,8 @@ pub struct Config {
     pub server: Server,
     /// Health and metrics; `None` when turned off.
     pub http: Option<Http>,
+    /// Which proxies are believed.
+    pub ext_authz: ExtAuthz,
     /// How tokens are kept.
     pub cache: CacheSettings,
     /// What an operator sees.
@@ -150,23 +155,32 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let server = Server::read(root.section("server", "[server]"), folder);
     let listen = server.as_ref().map(|server| server.listen);
     let http = Http::read(root.section("http", "[http]"), listen);
+    let ext_authz = ExtAuthz::read(root.section("ext_authz", "[ext_authz]"));
     let credentials = root.section("credentials", "[credentials]");
     let credentials = Credentials::read(credentials, folder, environment);
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
     let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
     let mut names = Unique::default();
+    let mut routes = RoutesTaken::default();
     let mut destinations = Vec::new();
     let sections = root.sections("destination", "[[destination]]");
     report_empty_policy(&root, &sections);
     for section in sections {
-        let read = Destination::read(section, &mut names, &mut upstreams, &credentials);
+        let read = Destination::read(
+            section,
+            &mut names,
+            &mut routes,
+            &mut upstreams,
+            &credentials,
+        );
         destinations.extend(read);
     }
     root.finish();
     Some(Config {
         server: server?,
         http,
+        ext_authz,
         cache,
         telemetry,
         upstreams: upstreams.finish(),

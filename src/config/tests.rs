@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     admission::Shares,
     credential::Proof,
+    mesh::Route,
     upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
 };
 
@@ -179,7 +180,7 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && !["ca", "crl", "trust_domains"].contains(&key)
+        && !["ca", "crl", "trust_domains", "trusted_proxies"].contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -223,6 +224,7 @@ fn the_example_is_read_into_the_documented_values() {
     assert_eq!(config.cache.expiry_margin, Duration::from_secs(60));
     assert_eq!(config.telemetry.log_level, tracing::Level::INFO);
     assert_eq!(config.telemetry.log_format, LogFormat::Auto);
+    assert_eq!(config.ext_authz.trusted_proxies, []);
 
     let [occtoo, provider] = config.upstreams.as_slice() else {
         panic!("two upstreams are written")
@@ -255,6 +257,8 @@ fn the_destinations_of_the_example_are_read() {
         "product-catalogue-v2"
     );
     assert!(!catalogue.warm);
+    let route = Route::to_host("global.occtoo.com").and_then(|host| host.below("/tenant"));
+    assert_eq!(catalogue.routes, [route.unwrap()]);
     let Protected {
         upstream,
         protocol,
@@ -449,6 +453,11 @@ fn mistakes_in_upstreams() {
 #[test]
 fn mistakes_in_destinations() {
     assert_mistakes(include_str!("mistaken/destinations.txt"));
+}
+
+#[test]
+fn mistakes_in_routes_and_proxies() {
+    assert_mistakes(include_str!("mistaken/mesh.txt"));
 }
 
 #[test]

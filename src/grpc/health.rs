@@ -1,8 +1,13 @@
-//! `grpc.health.v1.Health`: for the token service, and for the whole, whose name is empty.
+//! `grpc.health.v1.Health`: for each service that hands out tokens, and for the whole,
+//! whose name is empty.
 //!
 //! The library's own service keeps its watchers for ever, so that one of them would hold
 //! up every stop until the drain deadline. Here they are told, and let go.
 
+use envoy_types::pb::envoy::service::{
+    auth::v3::authorization_server::SERVICE_NAME as EXT_AUTHZ,
+    secret::v3::secret_discovery_service_server::SERVICE_NAME as SDS,
+};
 use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
@@ -14,7 +19,10 @@ use tonic_health::pb::{
     health_server::Health,
 };
 
-use crate::api::v1::token_broker_server::SERVICE_NAME;
+use crate::api::v1::token_broker_server::SERVICE_NAME as TOKENS;
+
+/// The services that can be asked about. All of them can do what the broker can do.
+const KNOWN: [&str; 4] = ["", TOKENS, EXT_AUTHZ, SDS];
 
 /// What the broker can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +82,7 @@ impl Health for HealthService {
 }
 
 fn is_known(request: &Request<HealthCheckRequest>) -> bool {
-    let service = request.get_ref().service.as_str();
-    service.is_empty() || service == SERVICE_NAME
+    KNOWN.contains(&request.get_ref().service.as_str())
 }
 
 fn status(readiness: Readiness) -> ServingStatus {

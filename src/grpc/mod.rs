@@ -1,7 +1,10 @@
 //! The gRPC door: the one room that knows tonic's `Status`.
 
 mod deadline;
+mod ext_authz;
 mod health;
+mod refusal;
+mod sds;
 mod status;
 mod token_service;
 
@@ -14,17 +17,25 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
+use envoy_types::pb::envoy::service::{
+    auth::v3::authorization_server::AuthorizationServer,
+    secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer,
+};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 pub use self::health::Readiness;
-use self::{health::HealthService, token_service::TokenService};
+use self::{
+    ext_authz::ExtAuthz, health::HealthService, refusal::Service, sds::Sds,
+    token_service::TokenService,
+};
 use crate::{
     admission::Connected,
     api::{self, v1::token_broker_server::TokenBrokerServer},
     broker::{Broker, CallError},
+    mesh::LiveMesh,
     metrics::Metrics,
 };
 
@@ -34,6 +45,11 @@ const DOOR: &str = "grpc";
 const BACKSTOP: Duration = Duration::from_secs(1);
 /// No request of this API needs more, in bytes.
 const MAX_REQUEST: usize = 4 * 1024;
+/// A proxy may pass on the headers of a request, of which Envoy takes 60 KiB by default.
+const MAX_CHECK: usize = 80 * 1024;
+/// A proxy that subscribes introduces itself with a list of all that it is made of: some
+/// 60 KiB in Envoy 1.40.
+const MAX_SUBSCRIPTION: usize = 128 * 1024;
 
 /// What the gRPC door is made of.
 pub struct Door {
@@ -41,6 +57,8 @@ pub struct Door {
     pub broker: Arc<Broker>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
+    /// How requests of proxies are read.
+    pub mesh: Arc<LiveMesh>,
     /// What health says.
     pub readiness: watch::Receiver<Readiness>,
     /// Ends the streams of watchers.
@@ -48,8 +66,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// Everything that answers in gRPC, tokens, health and reflection, and those who ask
-    /// for what there is not.
+    /// Everything that answers in gRPC: tokens, for callers and for proxies, health and
+    /// reflection, and those who ask for what there is not.
     ///
     /// # Errors
     /// When the compiled-in descriptors do not parse, which the tests rule out.
@@ -62,9 +80,24 @@ impl Door {
             .max_decoding_message_size(MAX_REQUEST);
         let health =
             HealthServer::new(HealthService(self.readiness)).max_decoding_message_size(MAX_REQUEST);
+        let ext_authz = ExtAuthz {
+            broker: Arc::clone(&self.broker),
+            metrics: Arc::clone(&self.metrics),
+            mesh: self.mesh,
+        };
+        let ext_authz = AuthorizationServer::new(ext_authz).max_decoding_message_size(MAX_CHECK);
+        let sds = Sds {
+            broker: Arc::clone(&self.broker),
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+        };
+        let sds =
+            SecretDiscoveryServiceServer::new(sds).max_decoding_message_size(MAX_SUBSCRIPTION);
         let tokens = TokenService::new(self.broker, self.metrics, self.stop);
         let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
         Ok(Routes::new(tokens)
+            .add_service(ext_authz)
+            .add_service(sds)
             .add_service(health)
             .add_service(reflection)
             .into_axum_router()
@@ -91,19 +124,20 @@ async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -
         );
         return needed.into_response();
     }
+    let asks = Service::of(request.uri().path());
     let peer = request.extensions().get::<Arc<Connected>>().cloned();
     let Some(peer) = peer else {
         // Counted as a connection, for nothing that it asks is a call.
-        return refused(CallError::CallerUnidentified);
+        return asks.refusal(CallError::CallerUnidentified);
     };
     let call = match peer.call() {
         Ok(call) => call,
-        Err(overload) => return guard.refuse(overload.into()),
+        Err(overload) => return guard.refuse(asks, overload.into()),
     };
     let longest = peer.longest_call() + BACKSTOP;
     let answer = timeout(longest, next.run(request)).await;
     drop(call);
-    answer.unwrap_or_else(|_| guard.refuse(CallError::DeadlineExceeded))
+    answer.unwrap_or_else(|_| guard.refuse(asks, CallError::DeadlineExceeded))
 }
 
 /// Every request of gRPC says what it is (gRPC over HTTP/2, "Content-Type").
@@ -113,14 +147,8 @@ fn is_grpc(request: &HttpRequest) -> bool {
 }
 
 impl Guard {
-    fn refuse(&self, error: CallError) -> Response {
-        self.0.call(DOOR, "", error.code());
-        refused(error)
+    fn refuse(&self, asks: Service, error: CallError) -> Response {
+        self.0.call(asks.door(), "", error.code());
+        asks.refusal(error)
     }
-}
-
-fn refused(error: CallError) -> Response {
-    status::status(error)
-        .into_http::<tonic::body::Body>()
-        .map(axum::body::Body::new)
 }

@@ -35,7 +35,8 @@ pub(super) fn unavailable(error: CallError) -> TokenUnavailable {
     }
 }
 
-fn code_and_message(error: CallError) -> (Code, &'static str) {
+/// The code, and what the caller's developer can do.
+pub(super) fn code_and_message(error: CallError) -> (Code, &'static str) {
     match error {
         CallError::InvalidDestinationId => (
             Code::InvalidArgument,

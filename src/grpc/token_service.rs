@@ -154,7 +154,7 @@ impl TokenBroker for TokenService {
 }
 
 /// Who calls, by the verified certificate of the connection and by nothing else.
-fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
+pub(super) fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
     request
         .extensions()
         .get::<Arc<Connected>>()
@@ -162,7 +162,8 @@ fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
         .ok_or(CallError::CallerUnidentified)
 }
 
-async fn until<T>(
+/// Waits for a call, until its deadline if it has one.
+pub(super) async fn until<T>(
     deadline: Option<Instant>,
     call: impl Future<Output = Result<T, CallError>>,
 ) -> Result<T, CallError> {

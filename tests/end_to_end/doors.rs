@@ -31,6 +31,14 @@ async fn ready_only_when_tokens_flow() {
     assert_eq!(trial.http("/readyz").await, (200, "ready\n".to_owned()));
     let whole = health.check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(whole.into_inner().status(), ServingStatus::Serving);
+    for service in [
+        "envoy.service.auth.v3.Authorization",
+        "envoy.service.secret.v3.SecretDiscoveryService",
+    ] {
+        let service = service.to_owned();
+        let known = health.check(HealthCheckRequest { service }).await.unwrap();
+        assert_eq!(known.into_inner().status(), ServingStatus::Serving);
+    }
     let unknown = health
         .check(HealthCheckRequest {
             service: "unknown".to_owned(),

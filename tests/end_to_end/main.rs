@@ -11,8 +11,10 @@
 mod disguise;
 mod doors;
 mod exchange;
+mod ext_authz;
 mod get_token;
 mod identity;
+mod sds;
 mod trial;
 mod watch_and_report;
 mod web;

@@ -71,7 +71,11 @@ impl Trial {
     }
 
     pub(crate) async fn start(setup: Setup) -> Self {
-        let site = Site::new(setup).await;
+        Self::of(Site::new(setup).await).await
+    }
+
+    /// A broker with what is there, which may have been changed.
+    pub(crate) async fn of(site: Site) -> Self {
         let app = App::start(&site.config()).await.unwrap();
         Self { app, site }
     }

@@ -29,6 +29,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use envoy_types::pb::envoy::service::{
+    auth::v3::{
+        AttributeContext, CheckRequest,
+        attribute_context::{HttpRequest, Request as Requested},
+        authorization_client::AuthorizationClient,
+        check_response::HttpResponse,
+    },
+    discovery::v3::DiscoveryRequest,
+    secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient,
+};
 use token_broker::{
     api::v1::GetTokenRequest,
     credential::{Credential, CredentialRef, Proof},
@@ -186,6 +196,8 @@ async fn secrets_appear_in_no_output() {
     said.add(&reply);
     canaries.push(reply.access_token);
 
+    canaries.extend(ask_as_a_proxy(&trial).await);
+
     // An endpoint that sends the secret back in an answer that cannot be used.
     let echo = format!(r#"{{"accessToken":5,"error":"{}"}}"#, client_secret("d1"));
     let echoes = Behaviour::fault(Fault::Body(echo));
@@ -275,4 +287,51 @@ async fn secrets_appear_in_no_output() {
             assert!(!line.contains(&canary), "{canary} appears in: {line}");
         }
     }
+}
+
+/// Has a request authorized and a secret sent; returns what nobody may hear of.
+async fn ask_as_a_proxy(trial: &Trial) -> Vec<String> {
+    const FORGED: &str = "canary-that-a-client-sent";
+    let signed = trial.authority.client(CART).unwrap();
+    let channel = trial.connect(&signed).await.unwrap();
+    let http = HttpRequest {
+        headers: [("authorization".to_owned(), FORGED.to_owned())].into(),
+        ..HttpRequest::default()
+    };
+    let attributes = AttributeContext {
+        context_extensions: [("destination_id".to_owned(), "d0".to_owned())].into(),
+        request: Some(Requested {
+            http: Some(http),
+            ..Requested::default()
+        }),
+        ..AttributeContext::default()
+    };
+    let request = CheckRequest {
+        attributes: Some(attributes),
+    };
+    let mut proxy = AuthorizationClient::new(channel.clone());
+    let verdict = proxy.check(request).await.unwrap().into_inner();
+    let Some(HttpResponse::OkResponse(allowed)) = verdict.http_response else {
+        panic!("the request is not allowed");
+    };
+    let header = allowed.headers[0].header.clone().unwrap();
+
+    let request = DiscoveryRequest {
+        resource_names: vec!["d0".to_owned()],
+        ..DiscoveryRequest::default()
+    };
+    let mut proxy = SecretDiscoveryServiceClient::new(channel);
+    let polled = proxy.fetch_secrets(request.clone()).await.unwrap();
+    let mut pushed = proxy
+        .stream_secrets(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    // The client has said its last word, so that the stream may end at once.
+    let _ = pushed.message().await.unwrap();
+    // As `Debug` shows the bytes of a message.
+    let secret = &polled.into_inner().resources[0].value;
+    let secret = format!("{secret:?}");
+    let secret = secret.trim_matches(['[', ']']).to_owned();
+    vec![FORGED.to_owned(), header.value, secret]
 }

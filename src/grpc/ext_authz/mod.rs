@@ -1,0 +1,114 @@
+//! `envoy.service.auth.v3.Authorization`: a proxy asks for each request, and the token
+//! comes back as a header for it.
+
+mod verdict;
+
+use std::{sync::Arc, time::Duration};
+
+use envoy_types::pb::envoy::service::auth::v3::{
+    AttributeContext, CheckRequest, CheckResponse, authorization_server::Authorization,
+};
+use tonic::{Request, Response, Status};
+use tracing::debug;
+
+pub(super) use self::verdict::verdict;
+use super::{
+    deadline,
+    token_service::{peer, until},
+};
+use crate::{
+    broker::{Broker, CallError, Granted},
+    clock::Instant,
+    destination::DestinationId,
+    identity::CallerId,
+    mesh::{LiveMesh, Mesh},
+    metrics::Metrics,
+    token::Token,
+};
+
+/// How the metrics name this door.
+pub(super) const DOOR: &str = "ext_authz";
+/// Where a route of the proxy names the destination itself.
+const DESTINATION_ID: &str = "destination_id";
+
+/// Answers proxies.
+pub(super) struct ExtAuthz {
+    pub(super) broker: Arc<Broker>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) mesh: Arc<LiveMesh>,
+}
+
+impl ExtAuthz {
+    /// Who asks, and for what, and whether they may have it.
+    fn authorise(
+        &self,
+        request: &Request<CheckRequest>,
+    ) -> (Option<CallerId>, Result<Granted, CallError>) {
+        let mesh = self.mesh.load();
+        let attributes = request.get_ref().attributes.as_ref();
+        let source = attributes.and_then(|attributes| attributes.source.as_ref());
+        let principal = source.map_or("", |source| source.principal.as_str());
+        let caller = peer(request)
+            .ok()
+            .and_then(|peer| mesh.caller(peer.id(), principal));
+        let Some(caller) = caller else {
+            return (None, Err(CallError::CallerUnidentified));
+        };
+        let granted = attributes
+            .map_or(Err(CallError::NotGranted), |attributes| {
+                destination(&mesh, attributes)
+            })
+            .and_then(|destination| self.broker.authorise(&caller, &destination));
+        (Some(caller), granted)
+    }
+
+    /// A token within the deadline of the call.
+    async fn token<T>(
+        &self,
+        request: &Request<T>,
+        granted: &Granted,
+    ) -> Result<Arc<Token>, CallError> {
+        let longest = peer(request)?.longest_call();
+        let deadline = Instant::now() + deadline::of(request.metadata(), longest);
+        let token = self.broker.token(granted, Duration::ZERO);
+        until(Some(deadline), token).await
+    }
+}
+
+#[tonic::async_trait]
+impl Authorization for ExtAuthz {
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        let (caller, granted) = self.authorise(&request);
+        let result = match &granted {
+            Ok(granted) => self.token(&request, granted).await,
+            Err(error) => Err(*error),
+        };
+        // Only a granted destination is named: anything else is the caller's invention.
+        let destination = granted
+            .as_ref()
+            .map_or("", |granted| granted.destination.as_str());
+        let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
+        self.metrics.call(DOOR, destination, outcome);
+        let caller = caller.as_ref().map_or("", CallerId::as_str);
+        debug!(caller, destination, outcome, door = DOOR, "answered");
+        Ok(Response::new(verdict(
+            result.as_deref().map_err(|error| *error),
+        )))
+    }
+}
+
+/// What the route of the proxy says, or else where the request itself goes.
+fn destination(mesh: &Mesh, attributes: &AttributeContext) -> Result<DestinationId, CallError> {
+    if let Some(id) = attributes.context_extensions.get(DESTINATION_ID) {
+        return DestinationId::parse(id).map_err(|_| CallError::InvalidDestinationId);
+    }
+    let request = attributes.request.as_ref();
+    let found = request
+        .and_then(|request| request.http.as_ref())
+        .and_then(|http| mesh.routes.find(&http.host, &http.path));
+    // A request to nowhere looks like one that is not granted.
+    found.cloned().ok_or(CallError::NotGranted)
+}

@@ -1,0 +1,71 @@
+//! What a call is told that the guard does not let in.
+
+use axum::response::Response;
+use envoy_types::pb::envoy::service::{
+    auth::v3::{CheckRequest, CheckResponse, authorization_server::SERVICE_NAME as EXT_AUTHZ},
+    secret::v3::secret_discovery_service_server::SERVICE_NAME as SDS,
+};
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use tonic::{
+    codec::{Codec as _, EncodeBody, SingleMessageCompressionOverride},
+    metadata::GRPC_CONTENT_TYPE,
+};
+use tonic_prost::ProstCodec;
+
+use super::{DOOR, ext_authz, sds, status::status};
+use crate::broker::CallError;
+
+/// Which service a call is for, as far as the guard has to know.
+#[derive(Clone, Copy)]
+pub(super) enum Service {
+    ExtAuthz,
+    Sds,
+    Other,
+}
+
+impl Service {
+    pub(super) fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some(EXT_AUTHZ) => Self::ExtAuthz,
+            Some(SDS) => Self::Sds,
+            _ => Self::Other,
+        }
+    }
+
+    /// How the metrics name its door.
+    pub(super) fn door(self) -> &'static str {
+        match self {
+            Self::ExtAuthz => ext_authz::DOOR,
+            Self::Sds => sds::DOOR,
+            Self::Other => DOOR,
+        }
+    }
+
+    /// To a proxy that asks about a request, an error is a denial of that request. As a
+    /// failed call it would look like a broker that is down.
+    pub(super) fn refusal(self, error: CallError) -> Response {
+        match self {
+            Self::ExtAuthz => answer(ext_authz::verdict(Err(error))),
+            Self::Sds | Self::Other => status(error)
+                .into_http::<tonic::body::Body>()
+                .map(axum::body::Body::new),
+        }
+    }
+}
+
+/// A successful call's one message.
+fn answer(verdict: CheckResponse) -> Response {
+    let body = EncodeBody::new_server(
+        ProstCodec::<_, CheckRequest>::default().encoder(),
+        stream::iter([Ok(verdict)]),
+        None,
+        SingleMessageCompressionOverride::default(),
+        None,
+    );
+    let mut response = Response::new(axum::body::Body::new(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
+}

@@ -1,0 +1,221 @@
+//! `envoy.service.secret.v3.SecretDiscoveryService`: the token as a generic secret, and
+//! each successor when it is minted.
+//!
+//! A resource is a destination, by its id or name. A stream of the whole state
+//! (`StreamSecrets`) has no words for one name among several that is refused, so there a
+//! refusal ends it; a stream of changes (`DeltaSecrets`) says that the name was removed.
+
+mod client;
+mod resource;
+mod subscriptions;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use envoy_types::pb::envoy::service::{
+    discovery::v3::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+    },
+    secret::v3::secret_discovery_service_server::SecretDiscoveryService,
+};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+
+use self::{
+    client::{Client, Happened},
+    resource::{check_type, delta, version, whole},
+    subscriptions::check_count,
+};
+use super::{
+    deadline,
+    status::status,
+    token_service::{peer, until},
+};
+use crate::{
+    admission::Connected,
+    broker::{Broker, CallError, Granted, Watch},
+    clock::Instant,
+    destination::DestinationId,
+    identity::CallerId,
+    metrics::Metrics,
+    slot::Refusal,
+    token::Token,
+};
+
+/// How the metrics name this door.
+pub(super) const DOOR: &str = "sds";
+
+/// Answers proxies that keep secrets.
+#[derive(Clone)]
+pub(super) struct Sds {
+    pub(super) broker: Arc<Broker>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Ends the streams.
+    pub(super) stop: CancellationToken,
+}
+
+impl Sds {
+    /// Parses a name, and asks the policy.
+    fn authorise(&self, caller: &CallerId, name: &str) -> Result<Granted, CallError> {
+        let destination =
+            DestinationId::parse(name).map_err(|_| CallError::InvalidDestinationId)?;
+        self.broker.authorise(caller, &destination)
+    }
+
+    /// One token, for a proxy that polls.
+    async fn token(&self, granted: &Granted, deadline: Instant) -> Result<Arc<Token>, CallError> {
+        until(Some(deadline), self.broker.token(granted, Duration::ZERO)).await
+    }
+
+    /// A name's token and its successors, for a caller that may have them.
+    fn watch(&self, caller: &CallerId, name: &str) -> Result<Watch, CallError> {
+        let granted = self.authorise(caller, name);
+        self.count(caller, granted.as_ref().ok(), granted.as_ref().err());
+        Ok(self.broker.watch(caller, &granted?))
+    }
+
+    /// Counts and logs what became of one name.
+    fn count(&self, caller: &CallerId, granted: Option<&Granted>, error: Option<&CallError>) {
+        // Only a granted destination is named: anything else is the caller's invention.
+        let destination = granted.map_or("", |granted| granted.destination.as_str());
+        let outcome = error.map_or("ok", CallError::code);
+        self.metrics.call(DOOR, destination, outcome);
+        debug!(%caller, destination, outcome, door = DOOR, "answered");
+    }
+}
+
+#[tonic::async_trait]
+impl SecretDiscoveryService for Sds {
+    type DeltaSecretsStream = BoxStream<'static, Result<DeltaDiscoveryResponse, Status>>;
+    type StreamSecretsStream = BoxStream<'static, Result<DiscoveryResponse, Status>>;
+
+    async fn stream_secrets(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamSecretsStream>, Status> {
+        let (client, requests) = self.open(request)?;
+        let state = Some((client, requests, Nonces::default()));
+        let answers = stream::unfold(state, |state| async move {
+            let (mut client, mut requests, mut nonces) = state?;
+            loop {
+                let (name, update) = match client.next(&mut requests).await {
+                    Happened::Asked(request) => {
+                        client.acknowledged(request.error_detail.is_some());
+                        match client.wants_exactly(&request) {
+                            Ok(()) => continue,
+                            Err(status) => return Some((Err(status), None)),
+                        }
+                    }
+                    Happened::Updated(name, update) => (name, update),
+                    Happened::Ended(end) => return end.map(|status| (Err(status), None)),
+                };
+                match update {
+                    Ok(token) => {
+                        let answer = whole(&[(name, token)], nonces.next());
+                        return Some((Ok(answer), Some((client, requests, nonces))));
+                    }
+                    // The last secret stays until there is another.
+                    Err(CallError::Refused(Refusal::Failed { .. })) => {}
+                    Err(error) => return Some((Err(status(error)), None)),
+                }
+            }
+        });
+        Ok(Response::new(self.until_stopped(answers)))
+    }
+
+    async fn delta_secrets(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
+        let (client, requests) = self.open(request)?;
+        let state = Some((client, requests, Nonces::default()));
+        let answers = stream::unfold(state, |state| async move {
+            let (mut client, mut requests, mut nonces) = state?;
+            loop {
+                let answer = match client.next(&mut requests).await {
+                    Happened::Asked(request) => {
+                        client.acknowledged(request.error_detail.is_some());
+                        match client.wants_also(&request) {
+                            Ok(refused) if refused.is_empty() => continue,
+                            Ok(refused) => delta(&[], refused, nonces.next()),
+                            Err(status) => return Some((Err(status), None)),
+                        }
+                    }
+                    Happened::Updated(name, Ok(token)) => {
+                        delta(&[(name, token)], Vec::new(), nonces.next())
+                    }
+                    Happened::Updated(name, Err(_)) => delta(&[], vec![name], nonces.next()),
+                    Happened::Ended(end) => return end.map(|status| (Err(status), None)),
+                };
+                return Some((Ok(answer), Some((client, requests, nonces))));
+            }
+        });
+        Ok(Response::new(self.until_stopped(answers)))
+    }
+
+    async fn fetch_secrets(
+        &self,
+        request: Request<DiscoveryRequest>,
+    ) -> Result<Response<DiscoveryResponse>, Status> {
+        let peer = peer(&request).map_err(status)?;
+        let deadline = Instant::now() + deadline::of(request.metadata(), peer.longest_call());
+        let body = request.get_ref();
+        check_type(&body.type_url)?;
+        let names: BTreeSet<_> = body.resource_names.iter().collect();
+        check_count(names.len())?;
+        let mut secrets = Vec::new();
+        for name in names {
+            let granted = self.authorise(peer.id(), name);
+            let token = match &granted {
+                Ok(granted) => self.token(granted, deadline).await,
+                Err(error) => Err(*error),
+            };
+            self.count(peer.id(), granted.as_ref().ok(), token.as_ref().err());
+            secrets.push((name.clone(), token.map_err(status)?));
+        }
+        let nonce = version(&secrets);
+        Ok(Response::new(whole(&secrets, nonce)))
+    }
+}
+
+impl Sds {
+    /// Begins a stream.
+    fn open<T>(&self, request: Request<Streaming<T>>) -> Result<(Client, Streaming<T>), Status> {
+        let connected = request.extensions().get::<Arc<Connected>>().cloned();
+        let connected = connected.ok_or_else(|| status(CallError::CallerUnidentified))?;
+        // A stream may last, so only the client's own deadline ends it.
+        let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let client = Client::new(self.clone(), connected, deadline).map_err(|error| {
+            self.metrics.call(DOOR, "", error.code());
+            status(error)
+        })?;
+        Ok((client, request.into_inner()))
+    }
+
+    fn until_stopped<T: Send + 'static>(
+        &self,
+        answers: impl stream::Stream<Item = T> + Send + 'static,
+    ) -> BoxStream<'static, T> {
+        answers
+            .take_until(self.stop.clone().cancelled_owned())
+            .boxed()
+    }
+}
+
+/// Numbers the answers of a stream.
+#[derive(Default)]
+struct Nonces(u64);
+
+impl Nonces {
+    fn next(&mut self) -> String {
+        self.0 += 1;
+        self.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! What an operator's stop does to subscriptions.
+
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{
+    Code,
+    codec::{Codec as _, EncodeBody},
+};
+use tonic_prost::ProstCodec;
+
+use super::*;
+use crate::{
+    admission::{Admission, Shares},
+    broker::{Catalogue, Listing},
+    cache::{Cache, Edition, Host, Registration},
+    destination::TokenKey,
+    policy::{CallerPattern, Grants},
+    secret::Secret,
+    token::{LifetimeRule, Minted},
+    upstream::{FetchError, Rotation, TokenSource},
+};
+
+const CALLER: &str = "spiffe://corp.example/a";
+
+/// Mints at once.
+struct Endpoint;
+
+impl TokenSource for Endpoint {
+    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+        let access_token = Secret::new("token".to_owned());
+        std::future::ready(Ok(Minted {
+            access_token,
+            expires_in: None,
+        }))
+        .boxed()
+    }
+}
+
+fn registration() -> Registration {
+    Registration {
+        edition: Edition::default(),
+        key: Arc::new(TokenKey::sample("d")),
+        rotation: Rotation::of(Arc::new(Endpoint)),
+        host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
+        lifetimes: LifetimeRule {
+            default: Duration::from_secs(3600),
+            max: Duration::from_secs(86_400),
+        },
+        expiry_margin: Duration::from_secs(60),
+        timeout: Duration::from_secs(5),
+        warm: false,
+    }
+}
+
+/// A service with the one destination `d`.
+fn sds() -> Sds {
+    let registration = Arc::new(registration());
+    let listing = Listing {
+        id: registration.key.destination.clone(),
+        grants: Grants::new([(
+            CallerPattern::parse(CALLER).unwrap(),
+            Some(Arc::clone(&registration)),
+        )]),
+    };
+    let mut catalogue = Catalogue::new(Edition::default());
+    catalogue.add(listing, None, [registration]);
+    let metrics = Arc::new(Metrics::new());
+    let (cache, _schedule) = Cache::new(Arc::clone(&metrics));
+    Sds {
+        broker: Arc::new(Broker::new(catalogue, cache)),
+        metrics,
+        stop: CancellationToken::new(),
+    }
+}
+
+/// The requests of a client, which go on for as long as the sender is kept.
+fn requests<T: prost::Message + Default + Send + 'static>() -> (
+    mpsc::UnboundedSender<Result<T, Status>>,
+    Request<Streaming<T>>,
+) {
+    let (sender, sent) = mpsc::unbounded_channel();
+    let mut codec = ProstCodec::<T, T>::default();
+    let body = EncodeBody::new_client(
+        codec.encoder(),
+        UnboundedReceiverStream::new(sent),
+        None,
+        None,
+    );
+    let mut request = Request::new(Streaming::new_request(codec.decoder(), body, None, None));
+    let shares = Shares {
+        connections_per_caller: 1,
+        calls_per_second: std::num::NonZeroU32::MAX,
+        calls: 10,
+        longest_call: Duration::from_secs(30),
+    };
+    let caller = CallerId::parse(CALLER).unwrap();
+    let connected = Admission::new(shares).connect(&caller, Instant::now());
+    request
+        .extensions_mut()
+        .insert(Arc::new(connected.unwrap()));
+    (sender, request)
+}
+
+fn quarantine(sds: &Sds) {
+    let key = registration().key;
+    let cache = sds.broker.cache();
+    cache.quarantine(&key.destination, &key.application);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_ends_a_stream_of_the_whole_state() {
+    let sds = sds();
+    let (sender, request) = requests::<DiscoveryRequest>();
+    let mut answers = sds.stream_secrets(request).await.unwrap().into_inner();
+    let wanted = DiscoveryRequest {
+        resource_names: vec!["d".to_owned()],
+        ..DiscoveryRequest::default()
+    };
+    sender.send(Ok(wanted)).unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().resources.len(), 1);
+    quarantine(&sds);
+    let end = answers.next().await.unwrap().unwrap_err();
+    assert_eq!(end.code(), Code::FailedPrecondition);
+    assert!(answers.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_removes_from_a_stream_of_changes_and_a_release_brings_back() {
+    let sds = sds();
+    let (sender, request) = requests::<DeltaDiscoveryRequest>();
+    let mut answers = sds.delta_secrets(request).await.unwrap().into_inner();
+    let wanted = DeltaDiscoveryRequest {
+        resource_names_subscribe: vec!["d".to_owned()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    sender.send(Ok(wanted)).unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().resources.len(), 1);
+    quarantine(&sds);
+    let removed = answers.next().await.unwrap().unwrap();
+    assert_eq!(removed.removed_resources, ["d"]);
+    let key = registration().key;
+    let cache = sds.broker.cache();
+    cache.release(&key.destination, &key.application);
+    let back = answers.next().await.unwrap().unwrap();
+    assert_eq!(back.resources.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_successor_is_sent_once_for_as_long_as_the_stream_lasts() {
+    let sds = sds();
+    let (sender, request) = requests::<DiscoveryRequest>();
+    let mut answers = sds.stream_secrets(request).await.unwrap().into_inner();
+    let wanted = DiscoveryRequest {
+        resource_names: vec!["d".to_owned()],
+        ..DiscoveryRequest::default()
+    };
+    sender.send(Ok(wanted)).unwrap();
+    let first = answers.next().await.unwrap().unwrap();
+    let granted = sds
+        .authorise(&CallerId::parse(CALLER).unwrap(), "d")
+        .unwrap();
+    let id = crate::token::TokenId::parse(&first.version_info).unwrap();
+    sds.broker.report(&granted, id);
+    let second = answers.next().await.unwrap().unwrap();
+    assert_ne!(second.version_info, first.version_info);
+    let third = tokio::time::timeout(Duration::from_secs(60), answers.next()).await;
+    assert!(third.is_err(), "nothing was minted");
+}
