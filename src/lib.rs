@@ -36,7 +36,7 @@
 //! | | [`grpc`] | the token service, and errors as statuses |
 //! | | [`http`] | health and metrics |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
-//! | | [`client`] | how a broker is reached |
+//! | | [`client`] | how a broker is reached, and a token that is kept at hand |
 //! | | [`cli`] | the commands |
 //!
 //! Of the libraries that could be anywhere, each is known in one place:

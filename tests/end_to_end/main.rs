@@ -10,5 +10,6 @@
 mod doors;
 mod get_token;
 mod identity;
+mod tokens;
 mod trial;
 mod watch_and_report;
