@@ -1,6 +1,6 @@
 //! A token as a client holds it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 #[derive(Debug)]
 pub struct BearerToken {
     /// The token itself.
-    pub access_token: Arc<Secret>,
+    pub access_token: Secret,
     /// How to present it: `Bearer` (RFC 6750).
     pub token_type: String,
     /// Names the token in logs and reports.
@@ -58,7 +58,7 @@ impl BearerToken {
         let expires_in = span(expires_in).unwrap_or_default().min(LONGEST_LIFE);
         let margin = MARGIN.min(expires_in / MARGIN_SHARE);
         Ok(Self {
-            access_token: Arc::new(access_token),
+            access_token,
             token_type: answer.token_type,
             id: answer.token_id,
             expires_at,

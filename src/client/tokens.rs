@@ -21,6 +21,11 @@ use crate::api::v1::ReportOutcome;
 /// How long a caller waits for a token that is not at hand, and one call to the broker takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The broker's answer to a report counts for so long, which is also how long a broker heeds
+/// no further one. After that a token that is still rejected, and not replaced, is reported
+/// again.
+const REPORT_WINDOW: Duration = Duration::from_secs(30);
+
 /// The token of one destination, kept at hand by watching a broker.
 ///
 /// It answers from memory, and goes on answering while the broker is restarted or out of
@@ -41,7 +46,7 @@ pub struct Tokens {
     wire: Arc<dyn Wire>,
     destination: String,
     latest: watch::Receiver<Latest>,
-    reported: Mutex<Reported>,
+    reported: Mutex<Option<Reported>>,
     _watching: AbortOnDropHandle<()>,
 }
 
@@ -61,9 +66,10 @@ struct Failure {
 }
 
 /// The token that was reported last, and what the broker said to it.
-#[derive(Default)]
 struct Reported {
     token_id: String,
+    /// When it was reported.
+    at: Instant,
     outcome: Arc<OnceCell<ReportOutcome>>,
 }
 
@@ -123,13 +129,13 @@ impl Tokens {
     }
 
     /// Reports that the destination answered this token with 401. Of each token the broker
-    /// is told once, and everybody who reports it gets the same answer.
+    /// is told once in 30 seconds, and everybody who reports it gets the same answer.
     ///
     /// # Errors
     /// The [`Refusal`] of the broker, or whatever kept its answer away. Then it may be
     /// reported again.
     pub async fn report_rejected(&self, token_id: &str) -> Result<ReportOutcome, Refusal> {
-        let current = self.latest.borrow().token.as_ref().map(Arc::clone);
+        let current = self.latest.borrow().token.clone();
         if current.is_some_and(|current| current.id != token_id) {
             return Ok(ReportOutcome::AlreadyReplaced);
         }
@@ -138,15 +144,24 @@ impl Tokens {
         outcome.get_or_try_init(report).await.copied()
     }
 
+    /// What is said to a report of this token, or will be.
     fn report_of(&self, token_id: &str) -> Arc<OnceCell<ReportOutcome>> {
+        let now = Instant::now();
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.token_id != token_id {
-            *reported = Reported {
-                token_id: token_id.to_owned(),
-                outcome: Arc::default(),
-            };
+        match &*reported {
+            Some(last) if last.token_id == token_id && now < last.at + REPORT_WINDOW => {
+                Arc::clone(&last.outcome)
+            }
+            _ => {
+                let outcome = Arc::default();
+                *reported = Some(Reported {
+                    token_id: token_id.to_owned(),
+                    at: now,
+                    outcome: Arc::clone(&outcome),
+                });
+                outcome
+            }
         }
-        Arc::clone(&reported.outcome)
     }
 
     async fn wait(

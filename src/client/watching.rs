@@ -39,7 +39,8 @@ pub enum News {
     Token(BearerToken),
     /// There is no token at present; the watch goes on.
     Unavailable(Refusal),
-    /// There is no watch at present; it is begun anew after `retry_in`.
+    /// There is no watch at present; it is begun anew after `retry_in`, and every few
+    /// minutes where somebody has to act.
     Lost(Refusal),
 }
 
@@ -98,7 +99,8 @@ impl Watching {
             .max(asked.min(LONGEST_RETRY_DELAY));
         self.retry_at = Instant::now() + wait;
         News::Lost(Refusal {
-            retry_in: Some(wait),
+            // Nobody is told to wait for what waiting cannot help.
+            retry_in: (!refusal.needs_action).then_some(wait),
             ..refusal
         })
     }

@@ -89,10 +89,7 @@ impl Watch {
                 }
             }
             News::Lost(refusal) if refusal.needs_action => {
-                return Err(TokenError::Refused(Refusal {
-                    retry_in: None,
-                    ..refusal
-                }));
+                return Err(TokenError::Refused(refusal));
             }
             News::Unavailable(refusal) | News::Lost(refusal) => {
                 if self.trouble.as_ref() != Some(&refusal.reason) {

@@ -247,6 +247,10 @@ async fn a_token_is_reported_once_by_however_many() {
     let old = tokens.report_rejected("older").await.unwrap();
     assert_eq!(old, ReportOutcome::AlreadyReplaced);
     assert_eq!(wire.reports.load(Ordering::SeqCst), 1);
+    // Whatever became of that, the token is still there, and still rejected.
+    advance(REPORT_WINDOW).await;
+    tokens.report_rejected("a").await.unwrap();
+    assert_eq!(wire.reports.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
