@@ -14,13 +14,19 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use governor::{
     Quota, RateLimiter,
-    clock::{Clock as _, MonotonicClock},
+    clock::{self, Clock as _, MonotonicClock},
     middleware::NoOpMiddleware,
+    nanos::Nanos,
     state::{InMemoryState, NotKeyed},
 };
 
 use crate::{clock::Instant, identity::CallerId};
 
+/// So many reports of a caller may start a flight at once, and so many in an hour: each is
+/// regained by itself. So a caller that reports for ever costs the upstreams ten calls an hour.
+const REPORTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+/// How long it takes to regain one of them.
+const REPORT_REGAINED: Duration = Duration::from_secs(360);
 /// How long a caller is barred after its first flood; each further one doubles it.
 const BAR: Duration = Duration::from_secs(5);
 /// No bar is longer.
@@ -70,6 +76,7 @@ struct Caller {
     streams: AtomicUsize,
     rate: ArcSwap<Rate>,
     floods: Mutex<Option<Floods>>,
+    reports: Mutex<Option<Reports>>,
 }
 
 /// How fast a caller may call, and how fast it did.
@@ -78,6 +85,17 @@ struct Rate {
     limiter:
         RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>,
 }
+
+/// What is left of a caller's budget of reports that start a flight.
+struct Reports {
+    limiter: RateLimiter<NotKeyed, InMemoryState, Since, NoOpMiddleware<Nanos>>,
+    /// When all of it is there again.
+    whole_at: Instant,
+}
+
+/// The clock that decides, as governor wants it: counted from a moment.
+#[derive(Clone)]
+struct Since(Instant);
 
 /// What a caller did to be barred.
 #[derive(Clone, Copy)]
@@ -218,6 +236,12 @@ impl Connected {
         Ok(stream)
     }
 
+    /// Takes one from the caller's budget of reports that start a flight, if there is one.
+    pub fn may_report(&self, now: Instant) -> bool {
+        let mut reports = self.caller.reports();
+        reports.get_or_insert_with(|| Reports::new(now)).take(now)
+    }
+
     /// The longest deadline that a call may have.
     pub fn longest_call(&self) -> Duration {
         self.admission.shares.load().longest_call
@@ -249,6 +273,33 @@ impl Rate {
         self.limiter
             .check()
             .map_err(|not_until| not_until.wait_time_from(MonotonicClock.now()))
+    }
+}
+
+impl Reports {
+    /// A whole budget.
+    fn new(now: Instant) -> Self {
+        let quota = Quota::per_hour(REPORTS);
+        Self {
+            limiter: RateLimiter::direct_with_clock(quota, Since(now)),
+            whole_at: now,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let taken = self.limiter.check().is_ok();
+        if taken {
+            self.whole_at = self.whole_at.max(now) + REPORT_REGAINED;
+        }
+        taken
+    }
+}
+
+impl clock::Clock for Since {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.elapsed().into()
     }
 }
 
@@ -288,6 +339,7 @@ impl Caller {
             streams: AtomicUsize::new(0),
             rate: ArcSwap::from_pointee(Rate::new(calls_per_second)),
             floods: Mutex::new(None),
+            reports: Mutex::new(None),
         }
     }
 
@@ -305,6 +357,10 @@ impl Caller {
         self.floods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn reports(&self) -> MutexGuard<'_, Option<Reports>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn barred_until(&self) -> Option<Instant> {
         self.floods().map(Floods::barred_until)
     }
@@ -314,7 +370,12 @@ impl Caller {
         let unforgiven = self
             .floods()
             .is_some_and(|floods| now < floods.last + FORGIVEN_AFTER);
-        connected || unforgiven
+        // Forgotten sooner, a caller could report anew by connecting anew.
+        let in_debt = self
+            .reports()
+            .as_ref()
+            .is_some_and(|reports| now < reports.whole_at);
+        connected || unforgiven || in_debt
     }
 }
 
@@ -457,6 +518,31 @@ mod tests {
             admission.connect(&caller("flooder"), now).is_ok(),
             "its slate was clean"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_has_ten_reports_and_regains_one_every_six_minutes() {
+        let admission = admission(10, 1000, 10);
+        let connect = |name: &str| {
+            let connected = admission.connect(&caller(name), Instant::now());
+            connected.ok().unwrap()
+        };
+        let reports = |name: &str| {
+            let connected = connect(name);
+            (0..100)
+                .filter(|_| connected.may_report(Instant::now()))
+                .count()
+        };
+        assert_eq!((reports("a"), reports("a"), reports("b")), (10, 0, 10));
+        tokio::time::advance(REPORT_REGAINED).await;
+        assert_eq!(reports("a"), 1);
+        // In less than an hour nothing makes its debt forgotten, not even many others.
+        for n in 0..2 * FIRST_SWEEP {
+            connect(&format!("caller-{n}"));
+        }
+        assert_eq!(reports("a"), 0);
+        tokio::time::advance(24 * 10 * REPORT_REGAINED).await;
+        assert_eq!(reports("a"), 10, "and never more than that at once");
     }
 
     #[test]

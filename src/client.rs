@@ -1,7 +1,11 @@
-//! How a client reaches a broker: mutual TLS from four settings, and errors that
-//! say what to do.
+//! How a client reaches a broker: mutual TLS from four settings, errors that say what to
+//! do, and a token that is kept at hand.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
@@ -11,16 +15,28 @@ use tonic::{
 };
 use url::Url;
 
+mod bearer;
 mod explain;
 mod refusal;
-
-pub use refusal::Refusal;
+mod tokens;
+mod watching;
+mod wire;
 
 use self::explain::{explain, innermost};
+pub use self::{
+    bearer::{BearerToken, Incomplete},
+    refusal::Refusal,
+    tokens::Tokens,
+    watching::{News, Watching},
+};
 use crate::{
     pem_file::{self, PemError},
     small_file::FileError,
 };
+
+/// A connection that carries nothing is asked so often whether the broker is still there,
+/// and has so long for the answer. Otherwise a watch could outlive its broker unnoticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Where the broker is, and what both sides prove themselves with.
 #[derive(Clone, Debug)]
@@ -34,6 +50,11 @@ pub struct Settings {
     /// A PEM file of the key to that certificate.
     pub key: PathBuf,
 }
+
+/// A variable that says how to connect is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the variable {0} is not set; `token-broker dev` writes a file that sets it")]
+pub struct Unset(pub &'static str);
 
 /// Why no connection could be prepared or made. Every message says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +104,31 @@ pub enum ConnectError {
 }
 
 impl Settings {
+    /// The settings in the variables that the client commands read, too:
+    /// `TOKEN_BROKER_ENDPOINT`, `TOKEN_BROKER_CA`, `TOKEN_BROKER_CERT` and
+    /// `TOKEN_BROKER_KEY`.
+    ///
+    /// # Errors
+    /// [`Unset`] names the first that is missing.
+    pub fn from_environment() -> Result<Self, Unset> {
+        let path = |name| env::var_os(name).map(PathBuf::from).ok_or(Unset(name));
+        Ok(Self {
+            endpoint: env::var("TOKEN_BROKER_ENDPOINT")
+                .map_err(|_| Unset("TOKEN_BROKER_ENDPOINT"))?,
+            ca: path("TOKEN_BROKER_CA")?,
+            cert: path("TOKEN_BROKER_CERT")?,
+            key: path("TOKEN_BROKER_KEY")?,
+        })
+    }
+
+    /// Reads everything that a connection takes, and makes none.
+    ///
+    /// # Errors
+    /// [`ConnectError`], but never [`ConnectError::Unreachable`].
+    pub fn check(&self) -> Result<(), ConnectError> {
+        self.endpoint().map(|_| ())
+    }
+
     /// Connects to the broker.
     ///
     /// # Errors
@@ -121,6 +167,8 @@ impl Settings {
             .identity(Identity::from_pem(&*cert.bytes, &*key.bytes));
         Endpoint::from_shared(self.endpoint.clone())
             .map_err(|_| ConnectError::Endpoint(self.endpoint.clone()))?
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
             .tls_config(tls)
             .map_err(|error| ConnectError::Mismatch {
                 cert: self.cert.clone(),

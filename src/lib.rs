@@ -38,7 +38,7 @@
 //! | | [`web`] | tokens without gRPC: OAuth 2, and Occtoo's call |
 //! | | [`http`] | health and metrics |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
-//! | | [`client`] | how a broker is reached |
+//! | | [`client`] | how a broker is reached, and a token that is kept at hand |
 //! | | [`cli`] | the commands |
 //!
 //! Of the libraries that could be anywhere, each is known in one place:

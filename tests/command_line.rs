@@ -8,33 +8,38 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Output},
-    sync::{Arc, LazyLock, Mutex},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream::BoxStream};
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
 use rcgen::SanType;
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use token_broker::{
     api::v1::{
         GetTokenRequest, GetTokenResponse, ReportRejectedRequest, ReportRejectedResponse,
-        WatchTokenRequest, WatchTokenResponse,
+        TokenUnavailable, WatchTokenRequest, WatchTokenResponse,
         token_broker_server::{TokenBroker, TokenBrokerServer},
+        watch_token_response::Event,
     },
     cli::dev::{Authority, Signed},
     pem_file,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::Empty;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -97,6 +102,70 @@ fn a_refusal_is_its_reason_what_to_do_and_when_to_retry() {
         assert_eq!(stderr(&output), line);
         assert_eq!((stdout(&output), output.status.code()), ("", Some(1)));
     }
+}
+
+#[test]
+fn a_watch_prints_each_token_once_and_goes_on_after_trouble() {
+    for (output, tokens, trouble) in [
+        (
+            "text",
+            ["first", "second", "third"],
+            [
+                "UPSTREAM_UNAVAILABLE: the broker has no valid token at present (retry in 2s)",
+                "UNAVAILABLE: the broker ended the stream (retry in ",
+            ],
+        ),
+        (
+            "json",
+            [
+                r#""token_id":"01""#,
+                r#""token_id":"02""#,
+                r#""token_id":"03""#,
+            ],
+            [
+                r#"{"reason":"UPSTREAM_UNAVAILABLE","message":"the broker has no valid token at present","retry_in":2}"#,
+                r#"{"reason":"UNAVAILABLE","message":"the broker ended the stream","retry_in":1}"#,
+            ],
+        ),
+    ] {
+        let mut watch = watch(&format!("troubled-{output}"), &["--output", output]);
+        let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+        for token in tokens {
+            let line = lines.next().unwrap().unwrap();
+            assert!(line.contains(token), "{line}");
+        }
+        kill_process(Pid::from_child(&watch), Signal::INT).unwrap();
+        assert!(lines.next().is_none(), "nothing else");
+        let ended = watch.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0));
+        let told: Vec<_> = stderr(&ended).lines().collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        for (told, expected) in told.iter().zip(trouble) {
+            assert!(told.starts_with(expected), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_watch_that_somebody_has_to_help_ends_by_itself() {
+    let refused = watch("forbidden", &[]).wait_with_output().unwrap();
+    assert_eq!(
+        stderr(&refused),
+        "NOT_GRANTED: ask the operator for a grant\n"
+    );
+    assert_eq!((stdout(&refused), refused.status.code()), ("", Some(1)));
+
+    let unreadable = watch("orders", &["--ca", "/nonexistent/ca.pem"]);
+    let unreadable = unreadable.wait_with_output().unwrap();
+    let told = stderr(&unreadable);
+    assert!(
+        told.starts_with("error: cannot read the CA certificate"),
+        "{told}"
+    );
+    assert_eq!(
+        (stdout(&unreadable), unreadable.status.code()),
+        ("", Some(1))
+    );
 }
 
 #[test]
@@ -296,6 +365,17 @@ fn get(destination: &str, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+fn watch(destination: &str, arguments: &[&str]) -> Child {
+    program()
+        .args(["token", "watch", destination])
+        .args(arguments)
+        .envs(Broker::shared().environment("localhost"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 fn health(address: SocketAddr) -> Output {
     program()
         .args(["health", "--timeout", "500ms"])
@@ -432,6 +512,22 @@ fn server_config(folder: &Path) -> ServerConfig {
 
 struct Answers(Seen);
 
+fn whole() -> GetTokenResponse {
+    GetTokenResponse {
+        access_token: "token".to_owned(),
+        token_type: "Bearer".to_owned(),
+        expires_at: Some(prost_types::Timestamp {
+            seconds: 1_800_000_000,
+            nanos: 1,
+        }),
+        expires_in: Some(prost_types::Duration {
+            seconds: 1799,
+            nanos: 999_999_999,
+        }),
+        token_id: "00ff".to_owned(),
+    }
+}
+
 #[tonic::async_trait]
 impl TokenBroker for Answers {
     async fn get_token(
@@ -461,28 +557,68 @@ impl TokenBroker for Answers {
             destination => {
                 return Ok(Response::new(GetTokenResponse {
                     access_token: format!("token-for-{destination}"),
-                    token_type: "Bearer".to_owned(),
-                    expires_at: Some(prost_types::Timestamp {
-                        seconds: 1_800_000_000,
-                        nanos: 1,
-                    }),
-                    expires_in: Some(prost_types::Duration {
-                        seconds: 1799,
-                        nanos: 999_999_999,
-                    }),
-                    token_id: "00ff".to_owned(),
+                    ..whole()
                 }));
             }
         })
     }
 
-    type WatchTokenStream = Empty<Result<WatchTokenResponse, Status>>;
+    type WatchTokenStream = BoxStream<'static, Result<WatchTokenResponse, Status>>;
 
     async fn watch_token(
         &self,
-        _: Request<WatchTokenRequest>,
+        request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
-        Err(Status::unimplemented(""))
+        static WATCHES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+        let watches = match request.get_ref().destination_id.as_str() {
+            "troubled-text" => &WATCHES[0],
+            "troubled-json" => &WATCHES[1],
+            _ => {
+                return Err(Status::with_error_details(
+                    Code::PermissionDenied,
+                    "ask the operator for a grant",
+                    ErrorDetails::with_error_info("NOT_GRANTED", "tokenbroker", []),
+                ));
+            }
+        };
+        let token = |token: &str, id: &str| {
+            Event::Token(GetTokenResponse {
+                access_token: token.to_owned(),
+                token_id: id.to_owned(),
+                ..whole()
+            })
+        };
+        let trouble = || {
+            Event::Unavailable(TokenUnavailable {
+                reason: "UPSTREAM_UNAVAILABLE".to_owned(),
+                retry_delay: Some(prost_types::Duration {
+                    seconds: 1,
+                    nanos: 500_000_000,
+                }),
+            })
+        };
+        // The first stream ends; the second goes on where it ended.
+        let is_first = watches.fetch_add(1, Ordering::SeqCst) == 0;
+        let events = if is_first {
+            vec![
+                token("first", "01"),
+                trouble(),
+                trouble(),
+                token("second", "02"),
+            ]
+        } else {
+            vec![token("second", "02"), token("third", "03")]
+        };
+        let events = events.into_iter().map(|event| {
+            let event = Some(event);
+            Ok(WatchTokenResponse { event })
+        });
+        let events = futures_util::stream::iter(events);
+        Ok(Response::new(if is_first {
+            events.boxed()
+        } else {
+            events.chain(futures_util::stream::pending()).boxed()
+        }))
     }
 
     async fn report_rejected(

@@ -126,9 +126,10 @@ impl Broker {
         )
     }
 
-    /// Takes in a caller's report that the destination rejected a token.
-    pub fn report(&self, granted: &Granted, id: TokenId) -> Report {
-        self.cache.report(&granted.registration, id)
+    /// Takes in a caller's report that the destination rejected a token. `afford` takes from
+    /// the caller's budget, and is asked only where a flight would start.
+    pub fn report(&self, granted: &Granted, id: TokenId, afford: impl FnOnce() -> bool) -> Report {
+        self.cache.report(&granted.registration, id, afford)
     }
 
     /// Launches the first flights of all destinations that are kept warm.

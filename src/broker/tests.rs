@@ -1,5 +1,7 @@
 //! What the broker sees to itself: the last look before a token leaves, and readiness.
 
+mod crowd;
+
 use futures_util::future::{BoxFuture, FutureExt as _};
 
 use super::*;
@@ -34,8 +36,16 @@ impl TokenSource for Endpoint {
 fn registration(destination: &str, edition: Edition, answers: bool) -> Arc<Registration> {
     Arc::new(Registration {
         edition,
-        key: Arc::new(TokenKey::sample(destination)),
         rotation: Rotation::of(Arc::new(Endpoint { answers })),
+        ..sample(destination)
+    })
+}
+
+fn sample(destination: &str) -> Registration {
+    Registration {
+        edition: Edition::default(),
+        key: Arc::new(TokenKey::sample(destination)),
+        rotation: Rotation::of(Arc::new(Endpoint { answers: true })),
         host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
         lifetimes: LifetimeRule {
             default: Duration::from_secs(3600),
@@ -44,7 +54,7 @@ fn registration(destination: &str, edition: Edition, answers: bool) -> Arc<Regis
         expiry_margin: Duration::from_secs(60),
         timeout: Duration::from_secs(5),
         warm: true,
-    })
+    }
 }
 
 fn catalogue(edition: Edition, registrations: &[Arc<Registration>]) -> Catalogue {

@@ -114,15 +114,21 @@ impl Flights {
         answer
     }
 
-    /// Decides about a report that a token was rejected, and launches what that takes.
+    /// Decides about a report that a token was rejected, and launches what that takes, if
+    /// the caller can afford it.
     pub(super) fn report(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         id: TokenId,
         now: Instant,
+        afford: impl FnOnce() -> bool,
     ) -> Report {
         let mut state = entry.state();
-        let report = state.slot.report(id, now);
+        let mut report = state.slot.report(id, now);
+        // Asked last, so that only what starts a flight is paid for.
+        if report == Report::Refresh && !afford() {
+            report = Report::TooOften;
+        }
         let launched = (report == Report::Refresh).then(|| state.slot.heed(now));
         self.act(entry, state, launched);
         report

@@ -197,10 +197,16 @@ impl Cache {
         watch.follow(self.entry(registration), registration);
     }
 
-    /// Takes in a report that the destination rejected a token.
-    pub fn report(&self, registration: &Arc<Registration>, id: TokenId) -> Report {
+    /// Takes in a report that the destination rejected a token. `afford` is asked before a
+    /// flight is started.
+    pub fn report(
+        &self,
+        registration: &Arc<Registration>,
+        id: TokenId,
+        afford: impl FnOnce() -> bool,
+    ) -> Report {
         let entry = self.entry(registration);
-        self.flights.report(&entry, id, Instant::now())
+        self.flights.report(&entry, id, Instant::now(), afford)
     }
 
     /// Launches the first flight of a registration that is to be kept warm.

@@ -43,7 +43,7 @@ pub(super) struct ConnectionArgs {
         hide_env_values = true
     )]
     key: Option<PathBuf>,
-    /// How long the command may take, connecting included
+    /// How long one call may take, connecting included
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = timeout)]
     pub(super) timeout: Duration,
 }

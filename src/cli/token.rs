@@ -1,12 +1,13 @@
 //! `token-broker token`: the client, for people and scripts.
 
+mod watch;
+
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -17,9 +18,8 @@ use super::{
     output::Output,
 };
 use crate::{
-    api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
-    client::{self, ConnectError, Refusal, Settings},
-    secret::Secret,
+    api::v1::{GetTokenRequest, token_broker_client::TokenBrokerClient},
+    client::{self, BearerToken, ConnectError, Incomplete, Refusal, Settings},
 };
 
 /// The arguments of `token`.
@@ -40,6 +40,13 @@ enum TokenCommand {
     /// it, and when to try again if that can help.
     #[command(after_help = EXIT_CODES)]
     Get(GetArgs),
+    /// Print a token, and each successor as soon as there is one, until Ctrl-C
+    ///
+    /// Prints one token a line. Whenever there is none, or the broker cannot be
+    /// reached, one line on standard error says so, and the watch goes on. It
+    /// ends by itself only where somebody has to act first.
+    #[command(after_help = EXIT_CODES)]
+    Watch(watch::WatchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -58,33 +65,41 @@ struct GetArgs {
 
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
-enum GetError {
+enum TokenError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("the broker's answer lacks {0}; is it of the same version?")]
-    Incomplete(&'static str),
+    #[error(transparent)]
+    Incomplete(#[from] Incomplete),
     #[error("cannot write the token: {0}")]
     Write(#[from] io::Error),
 }
 
 /// Runs `token`.
 pub async fn run(args: TokenArgs) -> ExitCode {
-    let TokenCommand::Get(args) = args.command;
-    let deadline = Instant::now() + args.connection.timeout;
-    let settings = match args.connection.settings() {
-        Ok(settings) => settings,
-        Err(missing) => return called_wrongly(missing),
+    let ended = match args.command {
+        TokenCommand::Get(args) => {
+            let deadline = Instant::now() + args.connection.timeout;
+            let settings = match args.connection.settings() {
+                Ok(settings) => settings,
+                Err(missing) => return called_wrongly(missing),
+            };
+            let request = GetTokenRequest {
+                destination_id: args.destination,
+                min_validity: args.min_validity,
+            };
+            get(&settings, request, args.output, deadline).await
+        }
+        TokenCommand::Watch(args) => match args.begin() {
+            Ok(watch) => watch.run().await,
+            Err(missing) => return called_wrongly(missing),
+        },
     };
-    let request = GetTokenRequest {
-        destination_id: args.destination,
-        min_validity: args.min_validity,
-    };
-    match get(&settings, request, args.output, deadline).await {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         // No error of ours, but the broker's answer: its reason code comes first, for scripts.
-        Err(GetError::Refused(refusal)) => {
+        Err(TokenError::Refused(refusal)) => {
             eprintln!("{refusal}");
             ExitCode::FAILURE
         }
@@ -97,78 +112,44 @@ async fn get(
     request: GetTokenRequest,
     output: Output,
     deadline: Instant,
-) -> Result<(), GetError> {
+) -> Result<(), TokenError> {
     let channel = settings.connect(deadline).await?;
     let reply = TokenBrokerClient::new(channel)
         .get_token(client::request(request, deadline))
         .await
-        .map_err(|status| GetError::Refused(Refusal::from(&status)))?;
-    Reply::try_from(reply.into_inner())?.print(output, io::stdout().lock())
-}
-
-/// A complete answer, in the types of the output.
-struct Reply {
-    access_token: Secret,
-    token_type: String,
-    expires_at: Timestamp,
-    expires_in: i64,
-    token_id: String,
+        .map_err(|status| TokenError::Refused(Refusal::from(&status)))?;
+    let token = BearerToken::read(reply.into_inner(), Instant::now())?;
+    print(&token, output, io::stdout().lock())
 }
 
 /// The JSON output.
 #[derive(Serialize)]
-struct ReplyJson<'a> {
+struct TokenJson<'a> {
     access_token: &'a str,
     token_type: &'a str,
     expires_at: String,
-    expires_in: i64,
+    expires_in: u64,
     token_id: &'a str,
 }
 
-impl TryFrom<GetTokenResponse> for Reply {
-    type Error = GetError;
-
-    fn try_from(response: GetTokenResponse) -> Result<Self, GetError> {
-        let access_token = Secret::new(response.access_token);
-        if access_token.expose().is_empty() {
-            return Err(GetError::Incomplete("access_token"));
+/// Prints one token on one line.
+fn print(token: &BearerToken, output: Output, mut to: impl Write) -> Result<(), TokenError> {
+    match output {
+        Output::Text => writeln!(to, "{}", token.access_token.expose())?,
+        Output::Json => {
+            let json = TokenJson {
+                access_token: token.access_token.expose(),
+                token_type: &token.token_type,
+                expires_at: token.expires_at.to_string(),
+                // Whole seconds, rounded down, so that nobody trusts the token for too long.
+                expires_in: token.expires_in.as_secs(),
+                token_id: &token.id,
+            };
+            serde_json::to_writer(&mut to, &json).map_err(io::Error::from)?;
+            writeln!(to)?;
         }
-        // Whole seconds, rounded down, so that nobody trusts the token for too long.
-        let expires_at = response
-            .expires_at
-            .and_then(|at| Timestamp::from_second(at.seconds).ok())
-            .ok_or(GetError::Incomplete("expires_at"))?;
-        let expires_in = response
-            .expires_in
-            .ok_or(GetError::Incomplete("expires_in"))?;
-        Ok(Self {
-            access_token,
-            token_type: response.token_type,
-            expires_at,
-            expires_in: expires_in.seconds,
-            token_id: response.token_id,
-        })
     }
-}
-
-impl Reply {
-    fn print(&self, output: Output, mut to: impl Write) -> Result<(), GetError> {
-        match output {
-            Output::Text => writeln!(to, "{}", self.access_token.expose())?,
-            Output::Json => {
-                let json = ReplyJson {
-                    access_token: self.access_token.expose(),
-                    token_type: &self.token_type,
-                    expires_at: self.expires_at.to_string(),
-                    expires_in: self.expires_in,
-                    token_id: &self.token_id,
-                };
-                serde_json::to_writer(&mut to, &json).map_err(io::Error::from)?;
-                writeln!(to)?;
-            }
-        }
-        Ok(to.flush()?)
-    }
+    Ok(to.flush()?)
 }
 
 fn validity(text: &str) -> Result<prost_types::Duration, &'static str> {
@@ -180,6 +161,7 @@ fn validity(text: &str) -> Result<prost_types::Duration, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::v1::GetTokenResponse;
 
     fn response() -> GetTokenResponse {
         GetTokenResponse {
@@ -199,8 +181,8 @@ mod tests {
 
     fn printed(output: Output) -> String {
         let mut bytes = Vec::new();
-        let reply = Reply::try_from(response()).unwrap();
-        reply.print(output, &mut bytes).unwrap();
+        let token = BearerToken::read(response(), Instant::now()).unwrap();
+        print(&token, output, &mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
@@ -220,35 +202,5 @@ mod tests {
                 "\n"
             )
         );
-    }
-
-    #[test]
-    fn an_incomplete_answer_is_a_failure() {
-        for (response, lacks) in [
-            (
-                GetTokenResponse {
-                    access_token: String::new(),
-                    ..response()
-                },
-                "access_token",
-            ),
-            (
-                GetTokenResponse {
-                    expires_at: None,
-                    ..response()
-                },
-                "expires_at",
-            ),
-            (
-                GetTokenResponse {
-                    expires_in: None,
-                    ..response()
-                },
-                "expires_in",
-            ),
-        ] {
-            let error = Reply::try_from(response).err().unwrap().to_string();
-            assert!(error.contains(lacks) && !error.contains("eyJ"), "{error}");
-        }
     }
 }

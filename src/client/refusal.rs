@@ -16,7 +16,11 @@ pub struct Refusal {
     pub message: String,
     /// When trying again can help, if it can.
     pub retry_in: Option<Duration>,
+    /// Whether nothing helps but somebody who acts: the caller's developer, or an operator.
+    pub needs_action: bool,
 }
+
+impl std::error::Error for Refusal {}
 
 impl From<&Status> for Refusal {
     fn from(status: &Status) -> Self {
@@ -25,11 +29,11 @@ impl From<&Status> for Refusal {
             .source()
             .is_some_and(|error| causes(error).any(<dyn std::error::Error>::is::<TimeoutExpired>));
         if gave_up || status.code() == Code::DeadlineExceeded {
-            return Self::without_retry("DEADLINE_EXCEEDED", "the broker did not answer in time");
+            return Self::too_late();
         }
         // Only a failure on this side has a source: an answer comes without.
         if let Some(error) = status.source() {
-            return Self::without_retry("UNAVAILABLE", &explain_break(error));
+            return Self::unavailable(&explain_break(error));
         }
         let details = status.get_error_details();
         let reason = details.error_info().map(|info| info.reason.as_str());
@@ -37,16 +41,28 @@ impl From<&Status> for Refusal {
             reason: reason.unwrap_or(code_name(status.code())).to_owned(),
             message: status.message().to_owned(),
             retry_in: details.retry_info().and_then(|info| info.retry_delay),
+            needs_action: needs_action(status.code()),
         }
     }
 }
 
 impl Refusal {
-    fn without_retry(reason: &str, message: &str) -> Self {
+    /// The broker could not be asked, or did not answer to the end.
+    pub(super) fn unavailable(message: &str) -> Self {
+        Self::passing("UNAVAILABLE", message)
+    }
+
+    /// There was no answer in time.
+    pub(super) fn too_late() -> Self {
+        Self::passing("DEADLINE_EXCEEDED", "the broker did not answer in time")
+    }
+
+    fn passing(reason: &str, message: &str) -> Self {
         Self {
             reason: reason.to_owned(),
             message: message.to_owned(),
             retry_in: None,
+            needs_action: false,
         }
     }
 }
@@ -61,6 +77,20 @@ impl fmt::Display for Refusal {
         }
         Ok(())
     }
+}
+
+/// Whether a call with this code fails for as long as nobody acts (gRPC, "Status codes").
+fn needs_action(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated
+    )
 }
 
 /// The name that the gRPC specification gives a code.

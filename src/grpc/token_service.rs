@@ -139,7 +139,8 @@ impl TokenBroker for TokenService {
         };
         // A text that names no token cannot name the current one.
         let report = TokenId::parse(&body.token_id).map_or(Report::AlreadyReplaced, |id| {
-            self.broker.report(&granted, id)
+            let afford = || peer(&request).is_ok_and(|peer| peer.may_report(Instant::now()));
+            self.broker.report(&granted, id, afford)
         });
         let outcome = match report {
             Report::Refresh | Report::UnderWay => ReportOutcome::Refreshing,

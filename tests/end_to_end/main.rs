@@ -15,6 +15,7 @@ mod ext_authz;
 mod get_token;
 mod identity;
 mod sds;
+mod tokens;
 mod trial;
 mod watch_and_report;
 mod web;

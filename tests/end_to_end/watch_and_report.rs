@@ -35,8 +35,16 @@ async fn next_failure(stream: &mut Streaming<WatchTokenResponse>) -> TokenUnavai
 }
 
 async fn report(client: &mut TokenBrokerClient<Channel>, token_id: &str) -> ReportOutcome {
+    report_of(client, "d0", token_id).await
+}
+
+async fn report_of(
+    client: &mut TokenBrokerClient<Channel>,
+    destination: &str,
+    token_id: &str,
+) -> ReportOutcome {
     let request = ReportRejectedRequest {
-        destination_id: "d0".to_owned(),
+        destination_id: destination.to_owned(),
         token_id: token_id.to_owned(),
     };
     let reply = client.report_rejected(request).await.unwrap();
@@ -78,6 +86,34 @@ async fn a_watcher_gets_the_token_at_once_and_its_successor_when_it_is_minted() 
         ReportOutcome::IgnoredRate
     );
     assert_eq!(trial.upstream.calls(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_reports_ten_tokens_and_another_caller_the_eleventh() {
+    let trial = Trial::with(11).await;
+    let mut client = trial.client(CART).await;
+    let mut ids = Vec::new();
+    for n in 0..11 {
+        ids.push(ask(&mut client, &format!("d{n}")).await.unwrap().token_id);
+    }
+    for (n, id) in ids.iter().enumerate().take(10) {
+        let outcome = report_of(&mut client, &format!("d{n}"), id).await;
+        assert_eq!(outcome, ReportOutcome::Refreshing, "d{n}");
+    }
+    // A new connection is no new budget.
+    let mut again = trial.client(CART).await;
+    for client in [&mut client, &mut again] {
+        let outcome = report_of(client, "d10", &ids[10]).await;
+        assert_eq!(outcome, ReportOutcome::IgnoredRate);
+    }
+    let mut other = trial
+        .client("spiffe://corp.example/ns/shop/sa/search")
+        .await;
+    let outcome = report_of(&mut other, "d10", &ids[10]).await;
+    assert_eq!(outcome, ReportOutcome::Refreshing);
+    while trial.upstream.calls() < 22 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

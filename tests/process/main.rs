@@ -33,3 +33,4 @@ mod succession;
     reason = "shared with the end-to-end tests, which use all of it"
 )]
 mod trial;
+mod watchers;

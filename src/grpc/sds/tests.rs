@@ -162,7 +162,7 @@ async fn each_successor_is_sent_once_for_as_long_as_the_stream_lasts() {
         .authorise(&CallerId::parse(CALLER).unwrap(), "d")
         .unwrap();
     let id = crate::token::TokenId::parse(&first.version_info).unwrap();
-    sds.broker.report(&granted, id);
+    sds.broker.report(&granted, id, || true);
     let second = answers.next().await.unwrap().unwrap();
     assert_ne!(second.version_info, first.version_info);
     let third = tokio::time::timeout(Duration::from_secs(60), answers.next()).await;
