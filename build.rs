@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::api::Codec")
         // It holds the token, so its `Debug` is written by hand.
         .skip_debug(["tokenbroker.v1.GetTokenResponse"])
         .compile_fds(descriptors)?;

@@ -1,6 +1,10 @@
 //! The protocol, as generated from `proto/`.
 
+mod codec;
+
 use std::fmt;
+
+pub use self::codec::Codec;
 
 /// The API that callers use.
 #[allow(
