@@ -160,8 +160,14 @@ mod tests {
             (lines[0], r#"{"seq":1,"kind":"one","hash":""#, first),
             (lines[1], r#"{"seq":2,"kind":"two","hash":""#, second),
         ] {
-            let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-            assert_eq!(line, format!("{start}{hex}\"}}"));
+            let digits = line
+                .strip_prefix(start)
+                .unwrap()
+                .strip_suffix("\"}")
+                .unwrap();
+            let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            let bytes: Vec<_> = (0..HEX).step_by(2).map(byte).collect();
+            assert_eq!((digits.len(), &*bytes), (HEX, hash.as_ref()));
         }
         assert_eq!(lines.len(), 2);
     }

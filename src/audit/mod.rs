@@ -34,6 +34,9 @@ pub use event::{Act, Event, Found, HandOut, Mint};
 
 /// A sink whose oldest record is not written after this time has failed.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a sink that returned an error is left alone. Before that, trying again cannot
+/// help a caller either.
+pub const RETRY: Duration = Duration::from_secs(1);
 
 /// What is recorded where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,14 +176,12 @@ impl Audit {
         if waits.is_empty() {
             return Err(AuditUnavailable);
         }
-        match timeout(PATIENCE, select_ok(waits)).await {
-            Ok(first) => first.map(|_| ()),
-            Err(_) => {
-                // Whoever comes next is not to wait for the same.
-                self.sinks.iter().for_each(|sink| _ = sink.accepts());
-                Err(AuditUnavailable)
-            }
-        }
+        let Ok(first) = timeout(PATIENCE, select_ok(waits)).await else {
+            // Looked at, so that whoever comes next does not wait for the same.
+            self.sinks.iter().for_each(|sink| _ = sink.accepts());
+            return Err(AuditUnavailable);
+        };
+        first.map(|_| ())
     }
 }
 

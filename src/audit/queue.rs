@@ -7,17 +7,15 @@
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use super::PATIENCE;
+use super::{PATIENCE, RETRY};
 use crate::metrics::Metrics;
 
-/// How long a sink that returned an error is left alone.
-const RETRY: Duration = Duration::from_secs(1);
 /// So much waits for a sink at most, in bytes.
 const MAX_BATCH: usize = 4 * 1024 * 1024;
 
@@ -121,7 +119,7 @@ impl Queue {
         if ticket.is_none() {
             self.metrics.audited(self.name, "missed", 1);
         }
-        self.report_stall(stalled);
+        self.report_stall(stalled.as_ref());
         ticket
     }
 
@@ -131,7 +129,7 @@ impl Queue {
         let stalled = state.look(Instant::now());
         let accepts = state.accepts();
         drop(state);
-        self.report_stall(stalled);
+        self.report_stall(stalled.as_ref());
         accepts
     }
 
@@ -200,8 +198,8 @@ impl Queue {
         }
     }
 
-    fn report_stall(&self, stalled: Option<Stalled>) {
-        let Some(Stalled(lost, _)) = &stalled else {
+    fn report_stall(&self, stalled: Option<&Stalled>) {
+        let Some(Stalled(lost, _)) = stalled else {
             return;
         };
         let lost = lost.records.len();

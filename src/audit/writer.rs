@@ -181,22 +181,22 @@ impl Writer {
         self.output = Some(output);
         let begun = self.append([&*open.body()]);
         match (&begun, &mut self.output) {
-            (Ok(()), Some(Output::File(regular))) => {
+            (Ok(()), Some(Output::File(regular)))
                 // In a file that goes on there is more.
-                if regular.file.len() == self.lines.len() as u64 {
-                    regular.bare = regular.file.len();
-                }
+                if regular.file.len() == self.lines.len() as u64 =>
+            {
+                regular.bare = regular.file.len();
             }
-            (Err(_), output) => {
-                if let Some(Output::File(regular)) = output {
-                    // It is opened again as if it had not been begun.
-                    let _ = regular.file.mend();
-                }
-                self.output = None;
+            (Err(_), Some(Output::File(regular))) => {
+                // It is opened again, and then it is not to look as if it had been torn.
+                let _ = regular.file.mend();
             }
             _ => {}
         }
-        self.unclean &= begun.is_err();
+        match begun {
+            Ok(()) => self.unclean = false,
+            Err(_) => self.output = None,
+        }
         begun
     }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod audit;
 pub mod config;
 mod connection;
 pub mod dev;
@@ -43,6 +44,9 @@ enum Command {
     /// Check a configuration, or see an example of one
     #[command(after_help = EXIT_CODES)]
     Config(config::ConfigArgs),
+    /// Read audit files back
+    #[command(after_help = EXIT_CODES)]
+    Audit(audit::AuditArgs),
     /// Ask a broker for tokens
     #[command(after_help = EXIT_CODES)]
     Token(token::TokenArgs),
@@ -66,6 +70,7 @@ impl Cli {
             Command::Dev(args) => dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Config(args) => config::run(args),
+            Command::Audit(args) => audit::run(args),
             Command::Token(args) => token::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Upstream(args) => upstream::run(args).await,
@@ -115,6 +120,7 @@ mod tests {
                 "token get orders --min-validity 5",
                 ErrorKind::ValueValidation,
             ),
+            ("audit verify", ErrorKind::MissingRequiredArgument),
             ("token get orders --timeout 0s", ErrorKind::ValueValidation),
             ("token get orders --output xml", ErrorKind::InvalidValue),
             (
