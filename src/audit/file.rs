@@ -96,18 +96,21 @@ impl AuditFile {
         })
     }
 
-    /// Appends lines, all of them or, after an error, none once it is mended.
+    /// Appends lines, all of them or none.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         self.mend()?;
-        self.torn = true;
-        self.file.write_all(lines)?;
-        self.torn = false;
+        if let Err(error) = self.file.write_all(lines) {
+            self.torn = true;
+            // Tried again before anything else is written, if it does not work now.
+            let _ = self.mend();
+            return Err(error);
+        }
         self.whole += lines.len() as u64;
         Ok(())
     }
 
     /// Removes what a failed write left behind the last whole record.
-    pub(super) fn mend(&mut self) -> io::Result<()> {
+    fn mend(&mut self) -> io::Result<()> {
         if self.torn {
             self.file.set_len(self.whole)?;
             self.torn = false;

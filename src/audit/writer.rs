@@ -180,18 +180,12 @@ impl Writer {
         };
         self.output = Some(output);
         let begun = self.append([&*open.body()]);
-        match (&begun, &mut self.output) {
-            (Ok(()), Some(Output::File(regular)))
-                // In a file that goes on there is more.
-                if regular.file.len() == self.lines.len() as u64 =>
-            {
-                regular.bare = regular.file.len();
-            }
-            (Err(_), Some(Output::File(regular))) => {
-                // It is opened again, and then it is not to look as if it had been torn.
-                let _ = regular.file.mend();
-            }
-            _ => {}
+        if begun.is_ok()
+            && let Some(Output::File(regular)) = &mut self.output
+            // In a file that goes on there is more.
+            && regular.file.len() == self.lines.len() as u64
+        {
+            regular.bare = regular.file.len();
         }
         match begun {
             Ok(()) => self.unclean = false,

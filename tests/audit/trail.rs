@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -45,11 +45,10 @@ pub(crate) fn kinds(file: &Path) -> Vec<String> {
 }
 
 /// Runs `audit verify`.
-pub(crate) fn verify(file: &Path, flags: &[&str]) -> Output {
+pub(crate) fn verify(files: &[PathBuf]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_token-broker"))
         .args(["audit", "verify"])
-        .arg(file)
-        .args(flags)
+        .args(files)
         .output()
         .unwrap()
 }
@@ -58,7 +57,7 @@ pub(crate) fn verify(file: &Path, flags: &[&str]) -> Output {
 pub(crate) fn fault(folder: &Path, content: &[u8]) -> Option<String> {
     let copy = folder.join("copy.jsonl");
     fs::write(&copy, content).unwrap();
-    let output = verify(&copy, &[]);
+    let output = verify(std::slice::from_ref(&copy));
     let told = String::from_utf8(output.stderr).unwrap();
     match output.status.code() {
         Some(0) => None,
