@@ -16,6 +16,8 @@ use crate::{
     upstream::{FetchError, Rotation, TokenSource},
 };
 
+mod hand_outs;
+
 /// Mints at once, or never ends.
 struct Endpoint {
     answers: bool,
@@ -104,12 +106,16 @@ async fn one_more_warm_destination_does_not_make_a_ready_broker_unready() {
 
 /// A broker with a warm destination, whose records go to this file.
 async fn recorded(file: &str, on_failure: OnFailure) -> (Arc<Broker>, Arc<Audit>, Schedule) {
-    let settings = Settings {
+    broker_with(Settings {
         file: Some(file.into()),
         stdout: false,
         max_file_size: 1024 * 1024,
         on_failure,
-    };
+    })
+    .await
+}
+
+async fn broker_with(settings: Settings) -> (Arc<Broker>, Arc<Audit>, Schedule) {
     let metrics = Arc::new(Metrics::new());
     let audit = Arc::new(Audit::start(&settings, &metrics).unwrap());
     let (cache, schedule) = Cache::new(metrics, Arc::clone(&audit));
@@ -197,4 +203,28 @@ async fn without_a_record_no_token_leaves() {
     let (broker, _audit, _schedule) = recorded("/dev/full", OnFailure::Allow).await;
     assert!(broker.token(&asker, &granted, Duration::ZERO).await.is_ok());
     assert!(broker.is_ready());
+}
+
+#[tokio::test]
+async fn a_watcher_gets_its_token_once_it_can_be_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let (broker, audit, _schedule) = recorded(pipe.to_str().unwrap(), OnFailure::Refuse).await;
+    let asker = asker("r-1");
+    let granted = granted(&broker, &asker);
+    let mut watch = broker.watch(asker, &granted);
+    let refused = watch.next().await.unwrap_err();
+    assert_eq!(refused.code(), "AUDIT_UNAVAILABLE");
+    let reader = std::thread::spawn(move || std::fs::read_to_string(pipe).unwrap());
+    let token = watch.next().await.unwrap();
+    audit.close(Duration::from_secs(30)).await;
+    let records = reader.join().unwrap();
+    let handed_out = records
+        .lines()
+        .filter(|line| line.contains("\"cache\":\"watch\""));
+    let handed_out: Vec<_> = handed_out.collect();
+    assert_eq!(handed_out.len(), 1, "{records}");
+    assert!(handed_out[0].contains(&token.id.to_string()));
 }
