@@ -53,6 +53,7 @@
 //! | axum | [`http`]; [`grpc`] has one middleware |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
+//! | aws-lc-rs itself | [`audit`], for its hashes |
 //! | clap | [`cli`], and `main` |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |

@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 pub use event::{Act, Event, Found, HandOut, Mint};
 
 /// A sink whose oldest record is not written after this time has failed.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a sink that returned an error is left alone. Before that, trying again cannot
 /// help a caller either.
 pub const RETRY: Duration = Duration::from_secs(1);

@@ -198,6 +198,18 @@ impl Queue {
         }
     }
 
+    /// What became of a rotation. A sink that failed works again only once it has taken a
+    /// record, so that is tried next.
+    pub(super) fn rotated(&self, result: io::Result<()>) {
+        let mut state = self.state();
+        if result.is_err() || matches!(state.condition, Condition::Works) {
+            drop(state);
+            return self.done(result, 0, 0);
+        }
+        state.at_work = None;
+        state.condition = Condition::Failed(Some(Instant::now()));
+    }
+
     fn report_stall(&self, stalled: Option<&Stalled>) {
         let Some(Stalled(lost, _)) = stalled else {
             return;
@@ -438,6 +450,20 @@ mod tests {
         // What it wrote in the end is not missed.
         queue.done(Ok(()), 0, 1);
         assert_eq!(records(&queue.next()), (11, vec![]));
+    }
+
+    #[test]
+    fn a_rotation_alone_does_not_make_a_sink_work_again() {
+        let queue = queue();
+        queue.done(full(), 0, 0);
+        assert!(queue.offer("a").is_none());
+        queue.rotate();
+        assert!(matches!(queue.next(), Job::Rotate));
+        queue.rotated(Ok(()));
+        assert!(!queue.accepts());
+        assert_eq!(records(&queue.next()), (1, vec![]));
+        queue.done(Ok(()), 1, 0);
+        assert!(queue.accepts());
     }
 
     #[test]

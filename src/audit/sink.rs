@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::warn;
 
 use super::{
-    queue::{Job, Queue, Ticket},
+    queue::{Job, Queue, Records, Ticket},
     writer::Writer,
 };
 use crate::metrics::Metrics;
@@ -100,7 +100,7 @@ impl Drop for Sink {
 /// Does one job after the other until the sink is closed.
 fn write(queue: &Queue, mut writer: Writer) {
     // The queue knows that this is under way.
-    let opened = writer.write(0, &super::queue::Records::default());
+    let opened = writer.write(0, &Records::default());
     queue.done(opened, 0, 0);
     loop {
         match queue.next() {
@@ -108,7 +108,7 @@ fn write(queue: &Queue, mut writer: Writer) {
                 let written = writer.write(missed, &records);
                 queue.done(written, missed, records.len());
             }
-            Job::Rotate => queue.done(writer.rotate(), 0, 0),
+            Job::Rotate => queue.rotated(writer.rotate()),
             Job::Close { missed } => return writer.close(missed),
         }
     }

@@ -118,7 +118,7 @@ impl Writer {
         }
         if let Err(error) = regular.file.move_aside() {
             error!(%error, "cannot move the audit file aside: it goes on growing");
-            regular.limit = regular.file.len() + self.max_file_size;
+            regular.limit = regular.file.len().saturating_add(self.max_file_size);
             return self.begin(Output::File(regular));
         }
         self.sync_later(regular.file);
@@ -158,9 +158,10 @@ impl Writer {
                     Ending::Empty => {}
                     Ending::Closed(last) => self.chain = Chain(Some(last)),
                     Ending::Unclean(last) => {
-                        warn!("the last audit file was not closed in order: it is moved aside");
                         file.move_aside()?;
-                        (self.chain, self.unclean) = (Chain(last), true);
+                        warn!("the last audit file was not closed in order: it was moved aside");
+                        // Without a record in it, it is no part of any chain.
+                        (self.chain, self.unclean) = (Chain(last.or(self.chain.0)), true);
                         file = open_file(path)?;
                     }
                 }

@@ -172,6 +172,11 @@ impl Broker {
         begun && works && self.audit.accepts()
     }
 
+    /// The audit trail, for what does not go through here.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Records that a token is about to leave.
     async fn record(
         &self,
