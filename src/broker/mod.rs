@@ -118,11 +118,9 @@ impl Broker {
         min_validity: Duration,
     ) -> Result<Arc<Token>, CallError> {
         let registration = &granted.registration;
-        let (token, found) = match self.cache.find(registration, min_validity).await {
-            Ok((token, found)) => (Ok(token), found),
-            Err(refusal) => (Err(refusal), Found::Miss),
-        };
-        let token = hand_out(registration, token)?;
+        let found = self.cache.find(registration, min_validity).await;
+        let (token, found) = found.map_err(CallError::Refused)?;
+        let token = hand_out(registration, Ok(token))?;
         self.record(asker, &token, found).await?;
         Ok(token)
     }

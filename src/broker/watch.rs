@@ -68,12 +68,16 @@ impl Watch {
                     self.authorise()?;
                     continue;
                 }
-                token = news => hand_out(&self.registration, token)?,
+                token = news => hand_out(&self.registration, token),
             };
-            let recorded = self.broker.record(&self.asker, &token, Found::Watch).await;
+            let recorded = match &token {
+                Ok(token) => self.broker.record(&self.asker, token, Found::Watch).await,
+                // Nothing leaves.
+                Err(_) => Ok(()),
+            };
             let Err(error) = recorded else {
                 self.unrecorded_until = None;
-                return Ok(token);
+                return token;
             };
             self.slot.forget();
             let retry_at = Instant::now() + audit::RETRY;
