@@ -276,4 +276,6 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> 
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
