@@ -107,7 +107,7 @@ impl Queue {
     pub(super) fn offer(&self, body: &str) -> Option<Ticket> {
         let now = Instant::now();
         let mut state = self.state();
-        let stalled = state.look(now);
+        let stalled = self.look(&mut state, now);
         let ticket = state.push(body, now);
         let wake = ticket.is_some() && state.asleep;
         // Only the first of a batch wakes the thread.
@@ -126,7 +126,7 @@ impl Queue {
     /// Whether records are queued, as far as anybody can know.
     pub(super) fn accepts(&self) -> bool {
         let mut state = self.state();
-        let stalled = state.look(Instant::now());
+        let stalled = self.look(&mut state, Instant::now());
         let accepts = state.accepts();
         drop(state);
         self.report_stall(stalled.as_ref());
@@ -174,8 +174,8 @@ impl Queue {
         match result {
             Ok(()) => {
                 state.condition = Condition::Works;
-                drop(state);
                 self.metrics.audit_sink(self.name, true);
+                drop(state);
                 self.metrics.audited(self.name, "written", records);
                 if failed {
                     info!(sink = self.name, missed, "the audit sink works again");
@@ -187,11 +187,11 @@ impl Queue {
             Err(error) => {
                 state.missed += missed + count(records);
                 let lost = state.fail(Some(Instant::now() + RETRY));
+                self.metrics.audit_sink(self.name, false);
                 drop(state);
                 let records = records + lost.records.len();
                 self.metrics.audited(self.name, "missed", records);
                 if !failed {
-                    self.metrics.audit_sink(self.name, false);
                     error!(sink = self.name, %error, "the audit sink fails");
                 }
             }
@@ -210,13 +210,20 @@ impl Queue {
         state.condition = Condition::Failed(Some(Instant::now()));
     }
 
+    /// Lets a sink fail that has stalled. The metric changes under the same lock, so that
+    /// it never says what was before.
+    fn look(&self, state: &mut State, now: Instant) -> Option<Stalled> {
+        let stalled = state.look(now)?;
+        self.metrics.audit_sink(self.name, false);
+        Some(stalled)
+    }
+
     fn report_stall(&self, stalled: Option<&Stalled>) {
         let Some(Stalled(lost, _)) = stalled else {
             return;
         };
         let lost = lost.records.len();
         self.metrics.audited(self.name, "missed", lost);
-        self.metrics.audit_sink(self.name, false);
         error!(
             sink = self.name,
             "the audit sink has not taken a record for 250 ms: it counts as failed until it does"

@@ -8,6 +8,7 @@
     reason = "a panic in a test is its report"
 )]
 
+mod dev;
 mod hand_outs;
 mod sinks;
 mod trail;
