@@ -78,11 +78,7 @@ impl Bench {
         trial: Trial,
     ) -> Self {
         let (current, next) = (Scripted::new(current), Scripted::new(next));
-        let rotation = Rotation::new(
-            minter(CURRENT, &current),
-            Some(minter(NEXT, &next)),
-            trial,
-        );
+        let rotation = Rotation::new(minter(CURRENT, &current), Some(minter(NEXT, &next)), trial);
         Self {
             rotation,
             current,
