@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     CommandError,
+    discreet::ADVICE,
     site::{SiteArgs, name},
     users::{target, users},
     verdict::Verdict,
@@ -159,7 +160,8 @@ async fn verify(
 fn reference(text: &str) -> Result<CredentialRef, CommandError> {
     if text.contains(':') {
         let parsed = CredentialRef::parse(text);
-        return parsed.map_err(|error| CommandError::Usage(format!("the reference {error}")));
+        return parsed
+            .map_err(|error| CommandError::Usage(format!("the reference {error}\n{ADVICE}")));
     }
     Ok(CredentialRef::Sealed(name(text)?.to_owned()))
 }
