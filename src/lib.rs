@@ -52,6 +52,8 @@
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
 //! | clap | [`cli`], and `main` |
+//! | age | [`credential::sealed`] |
+//! | rpassword | [`cli`] |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |
 //! | tracing-subscriber | [`telemetry`] |

@@ -48,52 +48,52 @@ const FLAGS: [&str; 13] = [
     "-p",
 ];
 
-/// Command lines with a secret where no secret belongs; `_` stands for it.
+/// Command lines with a secret where no secret belongs; `*` stands for it.
 fn indiscretions() -> Vec<String> {
     let mut lines = Vec::new();
     for command in ["set", "rotate"] {
         let plain = [
-            "credential C shop _",
-            "credential C shop _ --client-id id",
-            "credential C shop --client-id id _",
-            "credential C shop --client-id id -- _",
-            "credential C -- shop _",
-            "credential C -s_ shop",
-            "credential C shop=_ --client-id id",
-            "credential C shop:_ --client-id id",
-            "credential C _+/= --client-id id",
-            "credential _ C shop",
-            "_ credential C shop",
+            "credential C shop *",
+            "credential C shop * --client-id id",
+            "credential C shop --client-id id *",
+            "credential C shop --client-id id -- *",
+            "credential C -- shop *",
+            "credential C -s* shop",
+            "credential C shop=* --client-id id",
+            "credential C shop:* --client-id id",
+            "credential C *+/= --client-id id",
+            "credential * C shop",
+            "* credential C shop",
         ];
         lines.extend(plain.map(|line| line.replace('C', command)));
         for flag in FLAGS {
             let flagged = [
-                "credential C shop --client-id id F _",
-                "credential C shop --client-id id F=_",
-                "credential C F _ shop --client-id id",
-                "credential F _ C shop --client-id id",
-                "credential F=_ C shop",
-                "F _ credential C shop",
-                "F=_ credential C shop",
+                "credential C shop --client-id id F *",
+                "credential C shop --client-id id F=*",
+                "credential C F * shop --client-id id",
+                "credential F * C shop --client-id id",
+                "credential F=* C shop",
+                "F * credential C shop",
+                "F=* credential C shop",
             ];
             let flagged = flagged.map(|line| line.replace('C', command).replace('F', flag));
             lines.extend(flagged);
         }
     }
     for line in [
-        "credential _",
-        "credential init _",
-        "credential init --secret _",
-        "credential list _",
-        "credential list --secret _",
-        "credential list --output _",
-        "credential verify shop _",
-        "credential verify shop --secret _",
-        "credential verify _+/=",
-        "credential verify vault:_",
-        "credential remove shop _",
-        "credential remove shop --secret _",
-        "credential remove _+/=",
+        "credential *",
+        "credential init *",
+        "credential init --secret *",
+        "credential list *",
+        "credential list --secret *",
+        "credential list --output *",
+        "credential verify shop *",
+        "credential verify shop --secret *",
+        "credential verify *+/=",
+        "credential verify vault:*",
+        "credential remove shop *",
+        "credential remove shop --secret *",
+        "credential remove *+/=",
     ] {
         lines.push(line.to_owned());
     }
@@ -107,12 +107,8 @@ async fn a_secret_that_is_typed_as_an_argument_is_refused_and_not_repeated() {
     let lines = indiscretions();
     assert_eq!(lines.len(), 217);
     for line in lines {
-        let words = line.split(' ').map(|word| word.replace('_', CANARY));
-        // One of the flags has the mark in its name.
-        let words: Vec<_> = words
-            .map(|word| word.replace(&format!("--client{CANARY}secret"), "--client_secret"))
-            .collect();
-        let ended = typed(&site, &words);
+        let words = line.split(' ').map(|word| word.replace('*', CANARY));
+        let ended = typed(&site, &words.collect::<Vec<_>>());
         assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
         let said = format!("{}{}", ended.out, ended.err);
         assert!(!said.contains(CANARY), "{line}: {said}");

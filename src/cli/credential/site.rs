@@ -23,7 +23,7 @@ pub(super) struct SiteArgs {
         env = "TOKEN_BROKER_CONFIG",
         hide_env_values = true
     )]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// The age identity file, where it is another one than the configuration names
     #[arg(
         long,
@@ -37,13 +37,21 @@ pub(super) struct SiteArgs {
 impl SiteArgs {
     /// What the configuration says of credentials.
     pub(super) fn outline(&self) -> Result<Outline, CommandError> {
-        Ok(Outline::load(&self.config)?)
+        Ok(Outline::load(self.config()?)?)
+    }
+
+    fn config(&self) -> Result<&Path, CommandError> {
+        let missing = "the configuration is not known: give --config (or TOKEN_BROKER_CONFIG)";
+        let config = self.config.as_deref();
+        config.ok_or_else(|| CommandError::Usage(missing.to_owned()))
     }
 
     /// Where the store and the key are, or are to be.
     pub(super) fn place(&self, outline: &Outline) -> Result<SealedPlace, CommandError> {
         let sealed = outline.places.sealed.as_ref();
-        let place = sealed.ok_or_else(|| CommandError::NoStore(self.config.clone()))?;
+        let Some(place) = sealed else {
+            return Err(CommandError::NoStore(self.config()?.to_owned()));
+        };
         let identity = self.identity.as_ref().unwrap_or(&place.identity);
         Ok(SealedPlace {
             store: place.store.clone(),
