@@ -129,9 +129,14 @@ async fn a_broker_does_not_start_with_a_bad_store_and_says_why() {
     let folder = format!("{}/", site.folder.path().display());
     for bad in BAD {
         bad.put(&site);
-        let asked = Instant::now();
+        // The machine may be busy with something else, but not every time.
+        let mut took = Duration::MAX;
+        for _ in 0..3 {
+            let asked = Instant::now();
+            assert!(App::start(&site.config()).await.is_err(), "{}", bad.kind);
+            took = took.min(asked.elapsed());
+        }
         let refused = App::start(&site.config()).await.err().expect(bad.kind);
-        let took = asked.elapsed();
         let refused = refused.to_string().replace(&folder, "");
         let said = bad.said.replace("DIR/", "");
         let mistake = refused.lines().next().unwrap();

@@ -22,9 +22,9 @@ const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 const MAGIC: &[u8] = b"age-encryption.org/";
 /// How the last line of a header begins.
 const HEADER_END: &[u8] = b"\n--- ";
-/// The largest header, in bytes: a hundred recipients. age reads a header again from its
+/// The largest header, in bytes: eighty recipients. age reads a header again from its
 /// start for each of its lines, so an endless one would keep it busy for hours.
-const MAX_HEADER: usize = 16 * 1024;
+const MAX_HEADER: usize = 8 * 1024;
 
 /// Encrypts to the owners of these public keys.
 pub(super) fn seal(plaintext: &[u8], readers: &BTreeSet<String>) -> io::Result<Vec<u8>> {
