@@ -101,7 +101,11 @@ impl Contents {
         if self.credentials.contains_key(name) {
             return Err(Refusal::Stored(name.to_owned()));
         }
-        let generation = self.removed.remove(name).unwrap_or_default() + 1;
+        let generation = self
+            .removed
+            .remove(name)
+            .unwrap_or_default()
+            .saturating_add(1);
         let stored = Stored {
             current: StoredSecret::new(name, new, generation, now),
             next: None,
@@ -133,7 +137,7 @@ impl Contents {
     pub fn rotate(&mut self, name: &str, new: &Credential, now: Timestamp) -> Result<u64, Refusal> {
         self.check_rotation(name, new)?;
         let stored = self.stored(name)?;
-        stored.last_generation += 1;
+        stored.last_generation = stored.last_generation.saturating_add(1);
         let generation = stored.last_generation;
         stored.next = Some(StoredSecret::new(name, new, generation, now));
         Ok(generation)

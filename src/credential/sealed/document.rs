@@ -86,7 +86,7 @@ impl Serialize for Encoded<'_> {
 }
 
 /// Writes the document, into memory that is allocated once.
-pub(super) fn write(contents: &Contents) -> Zeroizing<Vec<u8>> {
+pub(super) fn write(contents: &Contents) -> serde_json::Result<Zeroizing<Vec<u8>>> {
     let document = Document {
         version: VERSION,
         readers: contents.readers.iter().map(Cow::from).collect(),
@@ -109,12 +109,10 @@ pub(super) fn write(contents: &Contents) -> Zeroizing<Vec<u8>> {
             .collect(),
     };
     let mut length = Length(0);
-    let mut bytes = Zeroizing::new(Vec::new());
-    // Neither a count nor memory can fail, and every key is a text.
-    let _ = serde_json::to_writer(&mut length, &document);
-    bytes.reserve_exact(length.0);
-    let _ = serde_json::to_writer(&mut *bytes, &document);
-    bytes
+    serde_json::to_writer(&mut length, &document)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *bytes, &document)?;
+    Ok(bytes)
 }
 
 fn version(secret: &StoredSecret) -> Version<'_, Encoded<'_>> {
@@ -157,22 +155,23 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, CredentialErro
     }
     for entry in document.credentials {
         let name = entry.name.into_owned();
+        if !is_name(&name) {
+            return Err(wrong());
+        }
         let current = secret(entry.current, &name, path)?;
         let next = entry.next.map(|next| secret(next, &name, path));
         let next = next.transpose()?;
         let newest = next.as_ref().unwrap_or(&current).generation;
         let grows =
             newest <= entry.last_generation && (next.is_none() || newest > current.generation);
-        if !is_name(&name) || !grows {
-            return Err(wrong());
-        }
         let stored = Stored {
             current,
             next,
             last_generation: entry.last_generation,
         };
         let is_removed = contents.removed.contains_key(&name);
-        if is_removed || contents.credentials.insert(name, stored).is_some() {
+        let before = contents.credentials.insert(name, stored);
+        if !grows || is_removed || before.is_some() {
             return Err(wrong());
         }
     }

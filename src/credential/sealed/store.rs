@@ -93,7 +93,7 @@ impl Store {
 
     fn write(&self, file: &WholeFile, mut contents: Contents) -> Result<(), ChangeError> {
         contents.readers = self.readers(&contents);
-        let plaintext = document::write(&contents);
+        let plaintext = document::write(&contents).map_err(|_| ChangeError::Unsealed)?;
         let sealed =
             envelope::seal(&plaintext, &contents.readers).map_err(|_| ChangeError::Unsealed)?;
         if sealed.len() as u64 > MAX_STORE {
