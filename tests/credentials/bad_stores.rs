@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use token_broker::app::App;
 use tokio::time::Instant;
 
 use crate::{
-    counters::reloads,
-    line::Line,
+    broker::{Broker, machine, until},
     store::setup,
-    trial::{CART, Site, Trial},
+    trial::{Site, ask},
 };
 
 /// How long anything may take that looks at a bad store.
@@ -153,33 +153,47 @@ async fn a_broker_does_not_start_with_a_bad_store_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_runs_refuses_a_bad_store_and_the_last_good_one_serves_on() {
-    let trial = Trial::start(setup()).await;
-    let mut line = Line::of(&trial, CART).await;
-    let token = line.ask("d0").await.unwrap();
+async fn a_broker_that_runs_says_why_it_refuses_a_bad_store_and_the_last_good_one_serves_on() {
+    let _machine = machine().await;
+    let site = Site::new(setup()).await;
+    let broker = Broker::start(&site).await;
+    let mut client = broker.client(&site).await;
+    let token = ask(&mut client, "d0").await.unwrap();
+    let taken_in = || broker.log().matches("took in the configuration").count();
+    let refusals = || {
+        let log = broker.log();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("refused the configuration"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let folder = format!("{}/", site.folder.path().display());
     for bad in BAD {
-        let refused = trial.counted(&reloads("refused")).await;
-        bad.put(&trial);
-        trial.app.reload();
-        trial.until_counted(&reloads("refused"), refused + 1).await;
-        assert_eq!(line.ask("d0").await.unwrap().token_id, token.token_id);
-        let taken_in = trial.counted(&reloads("ok")).await;
-        Bad::undo(&trial);
-        trial.app.reload();
-        trial.until_counted(&reloads("ok"), taken_in + 1).await;
+        let before = refusals().len();
+        bad.put(&site);
+        broker.signal(Signal::HUP);
+        until(bad.kind, async || refusals().len() > before).await;
+        let refusal = refusals().pop().unwrap().replace(&folder, "");
+        let said = bad.said.replace("DIR/", "");
+        assert!(refusal.contains(&said), "{}: {refusal}", bad.kind);
         assert_eq!(
-            line.ask("d0").await.unwrap().token_id,
-            token.token_id,
-            "{}",
-            bad.kind
+            ask(&mut client, "d0").await.unwrap().token_id,
+            token.token_id
+        );
+        let before = taken_in();
+        Bad::undo(&site);
+        broker.signal(Signal::HUP);
+        until("the whole store is taken in", async || taken_in() > before).await;
+        assert_eq!(
+            ask(&mut client, "d0").await.unwrap().token_id,
+            token.token_id
         );
     }
     assert_eq!(
-        trial.upstream.calls(),
+        site.upstream.calls(),
         1,
         "the credentials were the same all the time"
     );
-    assert!(line.is_open());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rcgen::KeyPair;
 use serde_json::{Value, json};
 use token_broker::{
     cli::dev::Authority,
@@ -13,7 +14,8 @@ use token_broker::{
 };
 
 use crate::{
-    store::{credential, setup},
+    broker::until,
+    store::{credential, setup, start},
     trial::{Setup, Site, client_secret},
 };
 
@@ -230,6 +232,49 @@ async fn a_proof_that_is_none_is_refused_before_anybody_is_asked() {
     let list = site.run("list", "").done();
     assert_eq!(list.matches("private key").count(), 2, "{list}");
     assert_eq!(site.upstream.calls(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_key_is_verified_by_what_it_signs() {
+    let site = site().await;
+    let endpoint = site.upstream.oauth2_url();
+    let config = fs::read_to_string(site.config()).unwrap();
+    let signed = format!(
+        r#"
+[[upstream]]
+name = "idp"
+kind = "oauth2"
+endpoint = "{endpoint}"
+plain_http = true
+allow_loopback = true
+[[destination]]
+id = "signed"
+upstream = "idp"
+client_authentication = "private_key_jwt"
+[[destination.application]]
+name = "signer"
+credential = "sealed:signer"
+[[destination.grant]]
+callers = ["spiffe://td/a"]
+"#
+    );
+    fs::write(site.config(), config + &signed).unwrap();
+    let [right, wrong] = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
+    site.upstream
+        .register_key("signed", "signer", &right.public_key_pem())
+        .unwrap();
+    let set = "set signer --client-id signer --key-id k1";
+    let refused = site.run(set, &wrong.serialize_pem()).failed();
+    assert!(
+        refused.ends_with("status 401 (invalid_client); nothing was changed\n"),
+        "{refused}"
+    );
+    let said = shape(&site, &site.run(set, &right.serialize_pem()).done());
+    assert_eq!(
+        said,
+        "signed (HOST): minted a token that lives for 1h\nstored \"signer\", generation 1\n"
+    );
+    site.run("verify signer", "").done();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -578,12 +623,10 @@ async fn two_who_begin_the_same_rotation_do_not_overwrite_each_other() {
     site.upstream.register("d0", "second", "canary-second");
     site.upstream.behave(slow);
     let mut command = site.command("rotate d0 --client-id second");
-    let mut child = crate::store::start(&mut command, "canary-second");
+    let mut child = start(&mut command, "canary-second");
     // While that one asks the endpoint, somebody else is quicker.
     drop(child.stdin.take());
-    while site.upstream.calls() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("it asks", async || site.upstream.calls() == 1).await;
     let quicker = credential("d0", "third", "canary-third");
     site.store()
         .change(|contents| contents.rotate("d0", &quicker, jiff::Timestamp::now()))

@@ -11,14 +11,14 @@ use std::{
 use token_broker::api::v1::{ReportRejectedRequest, token_broker_client::TokenBrokerClient};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tonic::transport::Channel;
 
 use crate::{
     broker::{Broker, machine, until},
     counters::reloads,
-    line::Line,
+    line::{GIVE_UP, Line},
     store::setup,
     trial::{CART, Site, Trial, ask, client_id, client_secret, http},
 };
@@ -204,9 +204,12 @@ async fn a_reload_does_not_try_a_rejected_secret_again() {
         token_id: before.clone(),
     };
     line.client.report_rejected(request).await.unwrap();
-    while line.ask("d0").await.unwrap().token_id == before {
-        sleep(Duration::from_millis(10)).await;
-    }
+    let another = async {
+        while line.ask("d0").await.unwrap().token_id == before {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(GIVE_UP, another).await.expect("no other token");
     assert_eq!(trial.upstream.calls_for("d0"), 4);
 }
 
