@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use token_broker::api::v1::{ReportRejectedRequest, token_broker_client::TokenBrokerClient};
+use token_broker::{
+    api::v1::{ReportRejectedRequest, token_broker_client::TokenBrokerClient},
+    upstream::standin::Behaviour,
+};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -20,7 +23,7 @@ use crate::{
     counters::reloads,
     line::{GIVE_UP, Line},
     store::setup,
-    trial::{CART, Site, Trial, ask, client_id, client_secret, http},
+    trial::{CART, Setup, Site, Trial, ask, client_id, client_secret, http},
 };
 
 /// Within this time a changed store counts for every broker that has it.
@@ -211,6 +214,29 @@ async fn a_reload_does_not_try_a_rejected_secret_again() {
     };
     timeout(GIVE_UP, another).await.expect("no other token");
     assert_eq!(trial.upstream.calls_for("d0"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_rejection_leaves_the_current_secret_its_time() {
+    let trial = Trial::start(Setup {
+        upstream: "timeout = \"1s\"",
+        ..setup()
+    })
+    .await;
+    let mut line = Line::of(&trial, CART).await;
+    let before = line.ask("d0").await.unwrap().token_id;
+    trial.upstream.behave(Behaviour {
+        delay: Duration::from_millis(600),
+        ..Behaviour::default()
+    });
+    trial.run("rotate d0 --no-verify", "canary-wrong").done();
+    let another = async {
+        while line.ask("d0").await.unwrap().token_id == before {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(GIVE_UP, another).await.expect("no other token");
+    assert_eq!(trial.upstream.calls_for("d0"), 3, "in one flight");
 }
 
 #[tokio::test(flavor = "multi_thread")]
