@@ -3,6 +3,8 @@
 //! A next secret mints first, as a canary: if the endpoint rejects it, the current one mints
 //! in the same flight and goes on, so nobody notices. Once the next one has minted it is
 //! promoted; the current one is kept, and takes over again should its successor be rejected.
+//! Whichever is asked with first, the other one is asked with when that is rejected, so that
+//! there is a token as long as either works.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -119,7 +121,7 @@ impl Rotation {
             return (&self.current, None);
         };
         match *self.state() {
-            Trial::RolledBack { again_at } if now < again_at => (&self.current, None),
+            Trial::RolledBack { again_at } if now < again_at => (&self.current, Some(next)),
             _ => (next, Some(&self.current)),
         }
     }
@@ -159,3 +161,6 @@ impl Rotation {
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
