@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     admission::Shares,
-    audit::OnFailure,
+    audit::{DEFAULT_STALL_TIMEOUT, OnFailure},
     credential::{
         CredentialRef, Offered, Proof,
         sealed::{Keys, Store},
@@ -192,7 +192,7 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        33,
+        34,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
@@ -259,6 +259,7 @@ fn the_example_is_read_into_the_documented_values() {
             file: None,
             stdout: false,
             max_file_size: 100 * 1024 * 1024,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
             on_failure: OnFailure::Refuse,
         }
     );
