@@ -31,6 +31,8 @@ pub struct Metrics {
     reloads: Family<OutcomeLabels, Counter>,
     open_connections: Gauge,
     expiries: Family<ExpiryLabels, Gauge>,
+    audit_records: Family<AuditLabels, Counter>,
+    audit_sinks: Family<SinkLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +69,17 @@ struct ExpiryLabels {
     which: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuditLabels {
+    sink: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    sink: &'static str,
+}
+
 #[derive(Clone)]
 struct Latency;
 
@@ -90,6 +103,8 @@ impl Metrics {
             reloads: Family::default(),
             open_connections: Gauge::default(),
             expiries: Family::default(),
+            audit_records: Family::default(),
+            audit_sinks: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -138,6 +153,16 @@ impl Metrics {
             "When the first of the listener's certificates or revocation lists runs out, by which (server, client_ca or crl)",
             Unit::Seconds,
             metrics.expiries.clone(),
+        );
+        registry.register(
+            "audit_records",
+            "Events for the audit trail, by sink (file or stdout) and outcome (written or missed)",
+            metrics.audit_records.clone(),
+        );
+        registry.register(
+            "audit_sink_up",
+            "Whether an audit sink takes records, by sink",
+            metrics.audit_sinks.clone(),
         );
         registry.register(
             "build",
@@ -202,6 +227,19 @@ impl Metrics {
                 gauge.set(last);
             }
         }
+    }
+
+    /// So many events were `written` by an audit sink, or `missed` by it.
+    pub fn audited(&self, sink: &'static str, outcome: &'static str, count: usize) {
+        let labels = AuditLabels { sink, outcome };
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.audit_records.get_or_create(&labels).inc_by(count);
+    }
+
+    /// An audit sink takes records, or does not.
+    pub fn audit_sink(&self, sink: &'static str, up: bool) {
+        let gauge = self.audit_sinks.get_or_create(&SinkLabels { sink });
+        gauge.set(up.into());
     }
 
     /// A connection that was open has ended.

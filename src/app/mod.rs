@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use self::{reload::Live, wiring::Kept};
 use crate::{
     admission::Admission,
+    audit::{Audit, AuditError},
     broker::Broker,
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
@@ -35,6 +36,7 @@ pub struct App {
     address: SocketAddr,
     http_address: Option<SocketAddr>,
     broker: Arc<Broker>,
+    audit: Arc<Audit>,
     reload: Arc<Notify>,
     /// No new callers, no readiness.
     stopping: CancellationToken,
@@ -71,6 +73,9 @@ pub enum StartError {
         /// What is wrong.
         source: SetupError,
     },
+    /// What is handed out cannot be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A port cannot be listened on.
     #[error("cannot listen on {address}: {source}: choose another address in {section} listen")]
     Listen {
@@ -113,16 +118,17 @@ impl App {
         expiries::show(&metrics, &terms.tls);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
-        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &Kept::default())?;
-        let (cache, schedule) = Cache::new(Arc::clone(&metrics));
-        let broker = Arc::new(Broker::new(catalogue, cache));
-        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
-
         let (address, port) = bind("[server]", server.listen)?;
         let http = match &config.http {
             Some(http) => Some(bind("[http]", http.listen)?),
             None => None,
         };
+        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &Kept::default())?;
+        let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
+        let (cache, schedule) = Cache::new(Arc::clone(&metrics), Arc::clone(&audit));
+        let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
+        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
+
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
         let routes = Door {
             broker: Arc::clone(&broker),
@@ -171,6 +177,7 @@ impl App {
             address,
             http_address,
             broker,
+            audit,
             reload,
             stopping,
             stopped,
@@ -194,16 +201,21 @@ impl App {
         !self.stopping.is_cancelled() && self.broker.is_ready()
     }
 
-    /// Takes in the configuration anew, without waiting for a change to be noticed.
+    /// Takes in the configuration anew, without waiting for a change to be noticed, and
+    /// begins a new audit file.
     pub fn reload(&self) {
+        self.audit.rotate();
         self.reload.notify_one();
     }
 
-    /// Stops in order: unready, no new connections, calls under way end, flights land.
+    /// Stops in order: unready, no new connections, calls under way end, flights land, and
+    /// the audit trail is closed.
     /// It takes little longer than the drain deadline at most.
     pub async fn stop(self) {
         /// For what nobody waits for: a flight whose callers have gone.
         const GRACE: Duration = Duration::from_millis(500);
+        /// For the last records; a sink that is stuck is left behind.
+        const LAST_RECORDS: Duration = Duration::from_millis(400);
         info!("stopping");
         self.stopping.cancel();
         self.doors.close();
@@ -217,6 +229,8 @@ impl App {
         if tokio::time::timeout(GRACE, quiet).await.is_err() {
             warn!("not everything ended in time");
         }
+        // Last, since whatever lands until now is recorded.
+        self.audit.close(LAST_RECORDS).await;
         info!("stopped");
     }
 }

@@ -120,6 +120,7 @@ fn warn_about_restarts(old: &Config, new: &Config) {
     let changed = [
         ("[server] listen", old.server.listen != new.server.listen),
         ("[http]", old.http != new.http),
+        ("[audit]", old.audit != new.audit),
         ("[telemetry]", old.telemetry != new.telemetry),
     ];
     for (setting, _) in changed.into_iter().filter(|(_, changed)| *changed) {

@@ -8,6 +8,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+pub mod audit;
 pub mod config;
 mod connection;
 pub mod credential;
@@ -47,6 +48,9 @@ enum Command {
     /// Keep the credentials of applications in a sealed store
     #[command(after_help = EXIT_CODES)]
     Credential(credential::CredentialArgs),
+    /// Read audit files back
+    #[command(after_help = EXIT_CODES)]
+    Audit(audit::AuditArgs),
     /// Ask a broker for tokens
     #[command(after_help = EXIT_CODES)]
     Token(token::TokenArgs),
@@ -87,6 +91,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args).await,
             Command::Config(args) => config::run(args),
             Command::Credential(args) => credential::run(args).await,
+            Command::Audit(args) => audit::run(args),
             Command::Token(args) => token::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Upstream(args) => upstream::run(args).await,
@@ -136,6 +141,7 @@ mod tests {
                 "token get orders --min-validity 5",
                 ErrorKind::ValueValidation,
             ),
+            ("audit verify", ErrorKind::MissingRequiredArgument),
             ("token get orders --timeout 0s", ErrorKind::ValueValidation),
             ("token get orders --output xml", ErrorKind::InvalidValue),
             (

@@ -5,6 +5,7 @@
 //! too: certificates, keys and credentials.
 
 mod application;
+mod audit;
 mod cache;
 mod credentials;
 mod destination;
@@ -39,7 +40,7 @@ use self::{
     unique::Unique,
     upstreams::Upstreams,
 };
-use crate::{credential::Environment, small_file};
+use crate::{audit::Settings as AuditSettings, credential::Environment, small_file};
 
 pub use application::Application;
 pub use cache::CacheSettings;
@@ -69,6 +70,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// How tokens are kept.
     pub cache: CacheSettings,
+    /// What is recorded where.
+    pub audit: AuditSettings,
     /// What an operator sees.
     pub telemetry: Telemetry,
     /// The upstreams that are written, whether or not a destination uses them, and those
@@ -169,6 +172,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let credentials = root.section("credentials", "[credentials]");
     let credentials = Credentials::read(credentials, folder, environment);
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
+    let audit = audit::read(root.section("audit", "[audit]"), folder);
     let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
     let sections = root.sections("destination", "[[destination]]");
@@ -179,6 +183,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
         server: server?,
         http,
         cache,
+        audit,
         telemetry,
         upstreams: upstreams.finish(),
         destinations,

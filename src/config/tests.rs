@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     admission::Shares,
+    audit::OnFailure,
     credential::{
         CredentialRef, Offered, Proof,
         sealed::{Keys, Store},
@@ -191,12 +192,13 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        30,
+        33,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
     assert_eq!(config.http, explicit.http);
     assert_eq!(config.cache, explicit.cache);
+    assert_eq!(config.audit, explicit.audit);
     assert_eq!(config.telemetry, explicit.telemetry);
     assert_eq!(config.upstreams, explicit.upstreams);
     let grants = |config: &Config| config.destinations[1].grants.clone();
@@ -209,7 +211,7 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && !["ca", "crl", "identity", "sealed", "trust_domains"].contains(&key)
+        && !["ca", "crl", "file", "identity", "sealed", "trust_domains"].contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -251,6 +253,15 @@ fn the_example_is_read_into_the_documented_values() {
     let listen = "127.0.0.1:9464".parse().unwrap();
     assert_eq!(config.http, Some(Http { listen }));
     assert_eq!(config.cache.expiry_margin, Duration::from_secs(60));
+    assert_eq!(
+        config.audit,
+        AuditSettings {
+            file: None,
+            stdout: false,
+            max_file_size: 100 * 1024 * 1024,
+            on_failure: OnFailure::Refuse,
+        }
+    );
     assert_eq!(config.telemetry.log_level, tracing::Level::INFO);
     assert_eq!(config.telemetry.log_format, LogFormat::Auto);
 
@@ -469,6 +480,30 @@ fn mistakes_of_syntax_and_type() {
 #[test]
 fn mistakes_in_the_sections_of_the_broker() {
     assert_mistakes(include_str!("mistaken/broker.txt"));
+}
+
+#[test]
+fn mistakes_in_what_is_recorded() {
+    assert_mistakes(include_str!("mistaken/audit.txt"));
+}
+
+#[test]
+fn an_audit_file_need_not_be_there_and_its_growth_is_no_change() {
+    let site = Site::new();
+    let text = [
+        SERVER,
+        CREDENTIALS,
+        DESTINATION,
+        "[audit]\nfile = \"audit.jsonl\"\n",
+    ]
+    .concat();
+    let file = site.0.path().join("broker.toml");
+    fs::write(&file, &text).unwrap();
+    let reading = Reading::of(&file);
+    let audit = reading.config.unwrap().audit;
+    assert_eq!(audit.file, Some(site.0.path().join("audit.jsonl")));
+    fs::write(site.0.path().join("audit.jsonl"), "a record").unwrap();
+    assert_eq!(reading.files.again(), reading.files);
 }
 
 #[test]

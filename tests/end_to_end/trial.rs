@@ -60,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) upstream: &'static str,
     /// Whether the credentials are in a sealed store, and not in folders.
     pub(crate) sealed: bool,
+    /// Lines for `[audit]`.
+    pub(crate) audit: &'static str,
     /// Files beside the configuration, or instead of the ordinary ones.
     pub(crate) files: Vec<(&'static str, String)>,
 }
@@ -257,6 +259,8 @@ client_ca = "ca.pem"
 listen = "127.0.0.1:0"
 [credentials]
 {places}
+[audit]
+{audit}
 [[upstream]]
 name = "occtoo"
 endpoint = "{upstream}"
@@ -273,6 +277,7 @@ callers = ["{CART}"]
         server = setup.server,
         places = if setup.sealed { SEALED } else { MOUNTED },
         settings = setup.upstream,
+        audit = setup.audit,
     );
     for name in names {
         write!(

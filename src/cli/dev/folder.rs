@@ -131,6 +131,10 @@ listen = "127.0.0.1:0"
 [credentials]
 directory = "credentials"
 
+# Who was given which token: token-broker audit verify --open audit.jsonl
+[audit]
+file = "audit.jsonl"
+
 # The embedded token endpoint, which speaks plain HTTP on this machine.
 [[upstream]]
 name = "occtoo"
