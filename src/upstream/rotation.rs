@@ -95,7 +95,7 @@ impl Rotation {
     /// the first is rejected. Says which secret minted it.
     ///
     /// # Errors
-    /// [`FetchError`], of the first try.
+    /// [`FetchError::Rejected`] when all secrets are rejected; of the last try otherwise.
     pub async fn mint(&self) -> Result<(Minted, Arc<SecretName>), FetchError> {
         let (first, second) = self.order(Instant::now());
         let rejection = match first.source.mint().await {
@@ -109,8 +109,12 @@ impl Rotation {
         let Some(second) = second else {
             return Err(rejection);
         };
-        // Whatever the second one meets, the rejection is what an operator must know.
-        let minted = second.source.mint().await.map_err(|_| rejection)?;
+        let minted = second.source.mint().await.map_err(|error| match error {
+            FetchError::Rejected { .. } => rejection,
+            // It may be a good secret at an endpoint that is out of order: it is tried again
+            // soon, or when the endpoint says so.
+            error => error,
+        })?;
         self.minted_with(second);
         Ok((minted, Arc::clone(&second.secret)))
     }
