@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     audit::{Audit, AuditUnavailable, Event, Found, HandOut},
-    cache::{Cache, Condition, Edition, Registration},
+    cache::{Cache, Condition, Edition, Missing, Registration},
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
@@ -118,8 +118,15 @@ impl Broker {
         min_validity: Duration,
     ) -> Result<Arc<Token>, CallError> {
         let registration = &granted.registration;
-        let found = self.cache.find(registration, min_validity).await;
-        let (token, found) = found.map_err(CallError::Refused)?;
+        let (token, found) = match self.cache.find(registration, min_validity).await {
+            Ok(found) => found,
+            Err(Missing::Refused(refusal)) => return Err(CallError::Refused(refusal)),
+            // A reload came between: the newest catalogue knows.
+            Err(Missing::Outdated) => {
+                let granted = self.authorise(&asker.caller, &granted.destination)?;
+                return Box::pin(self.token(asker, &granted, min_validity)).await;
+            }
+        };
         let token = hand_out(registration, Ok(token))?;
         self.record(asker, &token, found).await?;
         Ok(token)

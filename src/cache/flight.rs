@@ -66,6 +66,11 @@ impl Flights {
         *self.edition() = edition;
     }
 
+    /// Whether a newer catalogue is in force.
+    pub(super) fn is_outdated(&self, registration: &Registration) -> bool {
+        registration.edition < *self.edition()
+    }
+
     fn edition(&self) -> MutexGuard<'_, Edition> {
         self.edition.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -114,6 +114,16 @@ pub struct Standing {
     pub last_used: Option<Moment>,
 }
 
+/// Why there is no token for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The slot says no.
+    Refused(Refusal),
+    /// The registration is from an older catalogue, and its key is in no newer one: the
+    /// caller is to be authorised anew. A slot for it would mint what nobody needs.
+    Outdated,
+}
+
 /// What the cache would do for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foresight {
@@ -157,24 +167,28 @@ impl Cache {
     }
 
     /// A token for this registration that lives at least `min_validity` more, and whether
-    /// it was at hand. It waits
-    /// only where there is no such token and a flight may bring one; whoever stops
-    /// waiting changes nothing for the others.
+    /// it was at hand. It waits only where there is no such token and a flight may bring
+    /// one; whoever stops waiting changes nothing for the others.
     ///
     /// # Errors
-    /// The [`Refusal`] that everybody who waited for the same flight gets.
+    /// [`Missing::Refused`] with what everybody gets who waited for the same flight;
+    /// [`Missing::Outdated`].
     pub async fn find(
         &self,
         registration: &Arc<Registration>,
         min_validity: Duration,
-    ) -> Result<(Arc<Token>, Found), Refusal> {
-        let entry = self.entry(registration);
+    ) -> Result<(Arc<Token>, Found), Missing> {
+        let entry = match self.slots.get(&registration.key) {
+            Some(entry) => entry,
+            None if self.flights.is_outdated(registration) => return Err(Missing::Outdated),
+            None => self.entry(registration),
+        };
         let mut found = Found::Hit;
         loop {
             let now = Instant::now();
             entry.touch(now);
             match self.flights.ask(&entry, registration, now, min_validity) {
-                Answer::Now(result) => return result.map(|token| (token, found)),
+                Answer::Now(result) => return Ok(result.map(|token| (token, found))?),
                 Answer::After(flight) => {
                     found = Found::Miss;
                     let token = flight.landed().await?;
@@ -195,8 +209,11 @@ impl Cache {
         registration: &Arc<Registration>,
         min_validity: Duration,
     ) -> Result<Arc<Token>, Refusal> {
-        let found = self.find(registration, min_validity).await;
-        found.map(|(token, _)| token)
+        match self.find(registration, min_validity).await {
+            Ok((token, _)) => Ok(token),
+            Err(Missing::Refused(refusal)) => Err(refusal),
+            Err(Missing::Outdated) => panic!("a newer catalogue is in force"),
+        }
     }
 
     /// The token of this registration and all its successors, one at a time.
@@ -393,6 +410,12 @@ impl Cache {
         self.quarantined
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Refusal> for Missing {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Rotations, from the command line to the token endpoint.
 
 use std::{
+    collections::{HashMap, HashSet},
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -8,12 +10,14 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+use serde_json::Value;
 use token_broker::{
     api::v1::{ReportRejectedRequest, token_broker_client::TokenBrokerClient},
     upstream::standin::Behaviour,
 };
 use tokio::{
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tonic::transport::Channel;
@@ -22,7 +26,7 @@ use crate::{
     broker::{Broker, machine, until},
     counters::reloads,
     line::{GIVE_UP, Line},
-    store::setup,
+    store::{credential, setup},
     trial::{CART, Setup, Site, Trial, ask, client_id, client_secret, http},
 };
 
@@ -265,4 +269,122 @@ async fn a_changed_store_is_taken_in_within_two_seconds() {
     assert!(quickest < TAKEN_IN_WITHIN, "{quickest:?}");
     let client = one.client(&site).await;
     assert_eq!(minted_for(&site, &client).await, "client-of-d0");
+}
+
+/// Each fifth secret is wrong.
+const WRONG_EVERY: u64 = 5;
+
+/// How many rotations are done one after the other; `TOKEN_BROKER_ROTATIONS` sets it.
+fn rotations() -> u64 {
+    std::env::var("TOKEN_BROKER_ROTATIONS").map_or(40, |count| count.parse().unwrap())
+}
+
+/// Asks without a pause until it is stopped, and keeps every token once. It panics if there
+/// is none.
+async fn collect(
+    mut client: TokenBrokerClient<Channel>,
+    stop: Arc<AtomicBool>,
+) -> HashMap<String, String> {
+    let mut tokens = HashMap::new();
+    while !stop.load(Ordering::Relaxed) {
+        let reply = ask(&mut client, "d0").await.unwrap();
+        tokens.insert(reply.token_id, reply.access_token);
+    }
+    tokens
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rotations_fail_no_call_and_records_name_the_secret_of_each_token() {
+    const CALLERS: usize = 4;
+    let trial = Trial::start(Setup {
+        server: "max_calls_per_second = 1000000",
+        audit: "file = \"audit.jsonl\"\nmax_file_size = \"100GiB\"\nstall_timeout = \"30s\"",
+        ..setup()
+    })
+    .await;
+    let mut line = Line::of(&trial, CART).await;
+    let mut last = line.ask("d0").await.unwrap().token_id;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        callers.spawn(collect(trial.client(CART).await, Arc::clone(&stop)));
+    }
+    let store = trial.store();
+    let now = Timestamp::now;
+    let mut generations = HashMap::from([(client_id("d0"), "1".to_owned())]);
+    let mut rejected = 0;
+    for round in 1..=rotations() {
+        let (client, secret) = (format!("client-{round}"), format!("canary-{round}"));
+        let is_wrong = round % WRONG_EVERY == 0;
+        if !is_wrong {
+            trial.upstream.register("d0", &client, &secret);
+        }
+        let next = credential("d0", &client, &secret);
+        let calls = trial.upstream.calls_for("d0");
+        let generation = store.change(|contents| contents.rotate("d0", &next, now()));
+        let generation = generation.unwrap();
+        last = another(&trial, &mut line, &last).await;
+        // Rejected and then made up for, in one flight.
+        let asked = if is_wrong { 2 } else { 1 };
+        assert_eq!(trial.upstream.calls_for("d0"), calls + asked, "in {round}");
+        if is_wrong {
+            rejected += 1;
+            store.change(|contents| contents.abort("d0")).unwrap();
+        } else {
+            generations.insert(client, generation.to_string());
+            let finish = store.change(|contents| contents.finish("d0", generation));
+            finish.unwrap();
+        }
+        last = another(&trial, &mut line, &last).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let tokens: HashMap<_, _> = callers.join_all().await.into_iter().flatten().collect();
+    assert_eq!(rejected, rotations() / WRONG_EVERY);
+    // Each step of a rotation brought a token of its own.
+    assert_eq!(tokens.len() as u64, 1 + 2 * rotations());
+
+    let (app, site) = trial.into_parts();
+    app.stop().await;
+    let mut recorded: HashMap<_, HashSet<_>> = HashMap::new();
+    for record in records(&site).lines() {
+        let record: Value = serde_json::from_str(record).unwrap();
+        if let Some(id) = record["token_id"].as_str() {
+            assert_eq!(record["credential"], "sealed:d0");
+            let generation = record["generation"].as_str().unwrap().to_owned();
+            recorded
+                .entry(id.to_owned())
+                .or_default()
+                .insert(generation);
+        }
+    }
+    for (id, token) in &tokens {
+        let minted_for = site.upstream.minted_for(token).unwrap().client_id;
+        let generation = generations[&minted_for].clone();
+        assert_eq!(recorded[id], HashSet::from([generation]), "{minted_for}");
+    }
+}
+
+/// All audit records: whatever asks for a reload begins a new file as well.
+fn records(site: &Site) -> String {
+    let files = fs::read_dir(site.folder.path()).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let files = files.filter(|file| file.to_string_lossy().contains("audit.jsonl"));
+    files
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect()
+}
+
+/// Has the broker take in the store, and waits for the token that this brings.
+async fn another(trial: &Trial, line: &mut Line, last: &str) -> String {
+    trial.app.reload();
+    let another = async {
+        loop {
+            let token_id = line.ask("d0").await.unwrap().token_id;
+            if token_id != last {
+                return token_id;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(GIVE_UP, another).await.expect("no other token")
 }
