@@ -4,6 +4,7 @@
 //! its line and what to write instead. Everything that the file refers to is looked at
 //! too: certificates, keys and credentials.
 
+mod admin;
 mod application;
 mod cache;
 mod credentials;
@@ -36,6 +37,7 @@ use self::{
 };
 use crate::{credential::Environment, small_file};
 
+pub use admin::Admin;
 pub use application::Application;
 pub use cache::CacheSettings;
 pub use destination::{Destination, Protected, Protection};
@@ -60,6 +62,8 @@ pub struct Config {
     pub server: Server,
     /// Health and metrics; `None` when turned off.
     pub http: Option<Http>,
+    /// Who may operate the broker.
+    pub admin: Admin,
     /// How tokens are kept.
     pub cache: CacheSettings,
     /// What an operator sees.
@@ -69,6 +73,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<Upstream>>,
     /// The destinations, in file order.
     pub destinations: Vec<Destination>,
+    /// Credentials that are kept although no destination refers to them.
+    pub spare_credentials: Vec<String>,
 }
 
 impl Config {
@@ -150,6 +156,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let server = Server::read(root.section("server", "[server]"), folder);
     let listen = server.as_ref().map(|server| server.listen);
     let http = Http::read(root.section("http", "[http]"), listen);
+    let admin = Admin::read(root.section("admin", "[admin]"), folder);
     let credentials = root.section("credentials", "[credentials]");
     let credentials = Credentials::read(credentials, folder, environment);
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
@@ -167,10 +174,13 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     Some(Config {
         server: server?,
         http,
+        admin,
         cache,
         telemetry,
         upstreams: upstreams.finish(),
         destinations,
+        // Folders and variables tell of no credential that nobody asks them for.
+        spare_credentials: Vec::new(),
     })
 }
 
