@@ -194,6 +194,15 @@ impl Slot {
         }
     }
 
+    /// What to do for an operator who wants a successor now, whatever the back-off says.
+    pub fn renew(&self) -> Decision {
+        match self.flight {
+            _ if self.quarantined => Decision::Refuse(Refusal::Quarantined),
+            Some(number) => Decision::Join(number),
+            None => Decision::LaunchAndJoin,
+        }
+    }
+
     /// What to do about a report that the destination rejected this token. On
     /// [`Report::Refresh`], [`Slot::heed`] is to be called.
     pub fn report(&self, id: TokenId, now: Instant) -> Report {
@@ -304,6 +313,16 @@ impl Slot {
     /// The flight under way.
     pub fn flight(&self) -> Option<FlightNumber> {
         self.flight
+    }
+
+    /// The flight that was launched last, whatever became of it.
+    pub fn last_flight(&self) -> Option<FlightNumber> {
+        (self.flights > 0).then_some(FlightNumber(self.flights))
+    }
+
+    /// Whether an operator stopped it.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined
     }
 
     /// Why minting failed last, if it has not succeeded since.

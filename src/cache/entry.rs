@@ -10,9 +10,9 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Condition, Edition, Registration};
+use super::{Condition, Edition, Registration, Standing};
 use crate::{
-    clock::Instant,
+    clock::{Instant, Moment},
     slot::{FailureReason, FlightNumber, Refusal, Slot},
     token::Token,
 };
@@ -23,7 +23,7 @@ pub(super) type Outcome = Result<Arc<Token>, Refusal>;
 /// One key's slot.
 pub(super) struct Entry {
     state: Mutex<State>,
-    created_at: Instant,
+    created_at: Moment,
     /// Milliseconds from `created_at` to the last use, plus one; zero when never used.
     last_used: AtomicU64,
 }
@@ -34,6 +34,8 @@ pub(super) struct State {
     /// How this key is minted now; a new configuration may change everything but the key.
     registration: Arc<Registration>,
     news: watch::Sender<News>,
+    last_success: Option<Moment>,
+    last_failure: Option<(FailureReason, Moment)>,
 }
 
 /// What the newest landing brought.
@@ -67,8 +69,10 @@ impl Entry {
                     landed: None,
                     outcome: Err(lost()),
                 }),
+                last_success: None,
+                last_failure: None,
             }),
-            created_at: Instant::now(),
+            created_at: Moment::now(),
             last_used: AtomicU64::new(0),
         }
     }
@@ -104,7 +108,8 @@ impl Entry {
 
     /// Notes that a caller asked.
     pub(super) fn touch(&self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.created_at).as_millis();
+        let elapsed = now.saturating_duration_since(self.created_at.instant);
+        let elapsed = elapsed.as_millis();
         let stamp = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
         self.last_used.store(stamp, Ordering::Relaxed);
     }
@@ -114,7 +119,7 @@ impl Entry {
     /// What is from an older catalogue than `edition` is not: its key is gone.
     pub(super) fn is_kept_fresh(&self, edition: Edition, now: Instant) -> bool {
         let stamp = self.last_used.load(Ordering::Relaxed);
-        let used_at = self.created_at + Duration::from_millis(stamp);
+        let used_at = self.created_at.instant + Duration::from_millis(stamp);
         let state = self.state();
         let life = state.slot.token().map(|token| token.lifetime);
         let life = life.unwrap_or(state.registration.lifetimes.default);
@@ -123,20 +128,67 @@ impl Entry {
     }
 
     pub(super) fn condition(&self, now: Instant) -> Condition {
+        self.state().condition(now)
+    }
+
+    /// What is known of the slot.
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        let stamp = self.last_used.load(Ordering::Relaxed);
+        let used_after = stamp.checked_sub(1).map(Duration::from_millis);
         let state = self.state();
-        if !state.slot.runway(now).is_zero() {
-            Condition::Fresh
-        } else if state.slot.failing().is_some() {
-            Condition::Failing
-        } else if state.slot.flight().is_some() {
-            Condition::Pending
-        } else {
-            Condition::Cold
+        Standing {
+            condition: state.condition(now),
+            token: state.slot.token().cloned(),
+            due: state.slot.due(),
+            runway: state.slot.runway(now),
+            last_success: state.last_success,
+            last_failure: state.last_failure,
+            last_used: used_after.map(|after| self.created_at.after(after)),
         }
+    }
+
+    /// Stops the slot, and tells everybody who waits or watches.
+    pub(super) fn quarantine(&self) {
+        let mut state = self.state();
+        state.slot.quarantine();
+        let launched = state.slot.last_flight();
+        // No flight that was launched so far is news when it lands.
+        state.news.send_replace(News {
+            landed: launched,
+            outcome: Err(Refusal::Quarantined),
+        });
+    }
+
+    /// Ends the stop, and wakes those who watch.
+    pub(super) fn release(&self) {
+        let mut state = self.state();
+        state.slot.release();
+        state.news.send_modify(|_| {});
     }
 }
 
 impl State {
+    fn condition(&self, now: Instant) -> Condition {
+        let slot = &self.slot;
+        let alive = !slot.runway(now).is_zero();
+        match slot.failing() {
+            _ if slot.is_quarantined() => Condition::Quarantined,
+            Some(_) if alive => Condition::RefreshFailing,
+            None if alive => Condition::Fresh,
+            Some(_) => Condition::Failing,
+            None if slot.flight().is_some() => Condition::Pending,
+            None => Condition::Cold,
+        }
+    }
+
+    /// Notes how the last flight went.
+    pub(super) fn remember(&mut self, now: Moment, failing: Option<FailureReason>) {
+        match failing {
+            Some(reason) => self.last_failure = Some((reason, now)),
+            None => self.last_success = Some(now),
+        }
+    }
+
     /// How this key is minted.
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.registration

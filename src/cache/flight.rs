@@ -18,7 +18,7 @@ use crate::{
     clock::{Instant, Moment},
     destination::TokenKey,
     metrics::Metrics,
-    slot::{Decision, Failure, FailureReason, FlightNumber, Report},
+    slot::{Decision, Failure, FailureReason, FlightNumber, Refusal, Report},
     token::{Token, TokenId},
     upstream::FetchError,
 };
@@ -77,7 +77,30 @@ impl Flights {
     ) -> Answer {
         let mut state = entry.state();
         state.register(registration);
-        let (answer, launched) = match state.slot.decide(now, min_validity) {
+        let decision = state.slot.decide(now, min_validity);
+        self.follow(entry, state, decision)
+    }
+
+    /// Decides for an operator who wants a successor now, and launches what that takes.
+    pub(super) fn renew(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        registration: &Arc<Registration>,
+    ) -> Answer {
+        let mut state = entry.state();
+        state.register(registration);
+        let decision = state.slot.renew();
+        self.follow(entry, state, decision)
+    }
+
+    /// Does what was decided.
+    fn follow(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        mut state: MutexGuard<'_, State>,
+        decision: Decision,
+    ) -> Answer {
+        let (answer, launched) = match decision {
             Decision::Serve(token) => (Answer::Now(Ok(token)), None),
             Decision::ServeAndLaunch(token) => (Answer::Now(Ok(token)), Some(state.slot.launch())),
             Decision::Join(number) => (Answer::After(state.flight(number)), None),
@@ -161,6 +184,7 @@ impl Flights {
     /// Tells everybody but the callers what a flight brought.
     fn landed(&self, key: &Arc<TokenKey>, landing: &Landing) {
         let outcome = landing.failing.map_or("ok", FailureReason::code);
+        let outcome = if landing.ignored { "ignored" } else { outcome };
         self.metrics
             .landed(key.destination.as_str(), key.application.as_str(), outcome);
         if let Some(due) = landing.due {
@@ -172,16 +196,22 @@ impl Flights {
 
 impl Airborne {
     fn land(&mut self, result: Result<Token, FetchError>) {
-        let (now, draw) = (Instant::now(), rand::random());
+        let (moment, draw) = (Moment::now(), rand::random());
+        let now = moment.instant;
         let failure = result.as_ref().err().cloned();
         let result = result.map_err(|error| Failure::from(&error));
 
         let mut state = self.entry.state();
         let failing_before = state.slot.failing();
         let outcome = state.slot.land(self.number, result, now, draw);
-        let minted = outcome.as_ref().ok().map(|token| token.id);
+        let ignored = matches!(outcome, Err(Refusal::Quarantined));
+        if !ignored {
+            let failing = state.slot.failing();
+            state.remember(moment, failing);
+        }
         let landing = Landing {
-            minted,
+            ignored,
+            minted: outcome.as_ref().ok().map(|token| token.id),
             failing_before,
             failing: state.slot.failing(),
             runway: state.slot.runway(now),

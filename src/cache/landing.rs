@@ -11,6 +11,8 @@ use crate::{
 
 /// What a landing changed, for those who look at the broker from outside.
 pub(super) struct Landing {
+    /// It was launched before a quarantine.
+    pub(super) ignored: bool,
     pub(super) minted: Option<TokenId>,
     pub(super) failing_before: Option<FailureReason>,
     pub(super) failing: Option<FailureReason>,
@@ -22,6 +24,13 @@ impl Landing {
     /// Says it loudly once for each change, and quietly otherwise.
     pub(super) fn log(&self, key: &TokenKey, error: Option<&FetchError>, now: Instant) {
         let (destination, application) = (key.destination.as_str(), key.application.as_str());
+        if self.ignored {
+            debug!(
+                destination,
+                application, "a flight from before a quarantine is ignored"
+            );
+            return;
+        }
         let runway = self.runway.as_secs();
         let due_in = self
             .due

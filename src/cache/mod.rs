@@ -13,7 +13,11 @@ mod schedule;
 mod timetable;
 mod watch;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use moka::policy::EvictionPolicy;
 
@@ -23,10 +27,10 @@ use self::{
 };
 pub use self::{host::Host, schedule::Schedule, watch::Watch};
 use crate::{
-    clock::Instant,
-    destination::TokenKey,
+    clock::{Instant, Moment},
+    destination::{ApplicationName, DestinationId, TokenKey},
     metrics::Metrics,
-    slot::{Refusal, Report},
+    slot::{Decision, FailureReason, Refusal, Report},
     token::{LifetimeRule, Token, TokenId},
     upstream::Rotation,
 };
@@ -67,6 +71,8 @@ pub struct Edition(u64);
 pub struct Cache {
     slots: Slots,
     flights: Arc<Flights>,
+    /// What an operator stopped, whether or not it has a slot.
+    quarantined: Mutex<HashSet<(DestinationId, ApplicationName)>>,
 }
 
 type Slots = moka::sync::Cache<Arc<TokenKey>, Arc<Entry>>;
@@ -80,8 +86,52 @@ pub enum Condition {
     Pending,
     /// A token is at hand.
     Fresh,
+    /// A token is at hand, but its refresh fails.
+    RefreshFailing,
     /// There is no token, and minting fails.
     Failing,
+    /// An operator stopped it.
+    Quarantined,
+}
+
+/// What is known of one slot.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What a caller would meet.
+    pub condition: Condition,
+    /// The current token, which may be dead.
+    pub token: Option<Arc<Token>>,
+    /// When the next flight is due if nobody asks before.
+    pub due: Option<Instant>,
+    /// How long until the first caller would fail if the upstream were gone.
+    pub runway: Duration,
+    /// When a token was minted last.
+    pub last_success: Option<Moment>,
+    /// Why and when minting failed last.
+    pub last_failure: Option<(FailureReason, Moment)>,
+    /// When a caller asked last.
+    pub last_used: Option<Moment>,
+}
+
+/// What the cache would do for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foresight {
+    /// Hand out the token at hand.
+    Serve {
+        /// How long that goes on.
+        runway: Duration,
+    },
+    /// The same, and fetch its successor.
+    ServeAndRefresh {
+        /// How long that goes on.
+        runway: Duration,
+    },
+    /// Let the caller wait for the flight under way.
+    Wait,
+    /// Mint a token, and let the caller wait for it.
+    MintAndWait,
+    /// Say no.
+    Refuse(Refusal),
 }
 
 impl Cache {
@@ -96,7 +146,12 @@ impl Cache {
         let (timetable, noted) = timetable::timetable();
         let flights = Arc::new(Flights::new(timetable, metrics));
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
-        (Self { slots, flights }, schedule)
+        let cache = Self {
+            slots,
+            flights,
+            quarantined: Mutex::default(),
+        };
+        (cache, schedule)
     }
 
     /// A token for this registration that lives at least `min_validity` more. It waits
@@ -166,8 +221,8 @@ impl Cache {
         let Some(from) = self.slots.get(predecessor) else {
             return;
         };
-        let entry = self.slots.get_with_by_ref(&registration.key, || {
-            Arc::new(Entry::inheriting(Arc::clone(registration), &from, now))
+        let entry = self.entry_or(registration, || {
+            Entry::inheriting(Arc::clone(registration), &from, now)
         });
         self.flights.tend(&entry, now);
     }
@@ -187,6 +242,80 @@ impl Cache {
                 Some(registration) => entry.state().register(registration),
                 None => self.slots.invalidate(&*key),
             }
+        }
+    }
+
+    /// Mints a successor now, whatever the back-off says, or joins the flight under way.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that the flight ends with.
+    pub async fn refresh(&self, registration: &Arc<Registration>) -> Result<Arc<Token>, Refusal> {
+        let entry = self.entry(registration);
+        match self.flights.renew(&entry, registration) {
+            Answer::Now(result) => result,
+            Answer::After(flight) => flight.landed().await,
+        }
+    }
+
+    /// Stops an application at a destination: its tokens are forgotten, everybody who waits
+    /// or watches is told, and nothing is minted until [`Cache::release`].
+    pub fn quarantine(&self, destination: &DestinationId, application: &ApplicationName) {
+        let name = (destination.clone(), application.clone());
+        self.quarantined().insert(name);
+        for entry in self.slots_of(destination, application) {
+            entry.quarantine();
+        }
+    }
+
+    /// Ends such a stop; the next caller launches a flight.
+    pub fn release(&self, destination: &DestinationId, application: &ApplicationName) {
+        let name = (destination.clone(), application.clone());
+        self.quarantined().remove(&name);
+        for entry in self.slots_of(destination, application) {
+            entry.release();
+        }
+    }
+
+    /// Whether an operator stopped an application at a destination.
+    pub fn is_quarantined(
+        &self,
+        destination: &DestinationId,
+        application: &ApplicationName,
+    ) -> bool {
+        let name = (destination.clone(), application.clone());
+        self.quarantined().contains(&name)
+    }
+
+    /// What is known of a registration's slot; `None` while nobody has asked. Looking does
+    /// not count as use.
+    pub fn survey(&self, registration: &Registration) -> Option<Standing> {
+        let entry = self.slots.get(&registration.key)?;
+        Some(entry.standing(Instant::now()))
+    }
+
+    /// What the cache would do for a caller now. It launches nothing and makes no slot.
+    pub fn foresee(&self, registration: &Registration) -> Foresight {
+        let TokenKey {
+            destination,
+            application,
+            ..
+        } = &*registration.key;
+        let Some(entry) = self.slots.get(&registration.key) else {
+            return if self.is_quarantined(destination, application) {
+                Foresight::Refuse(Refusal::Quarantined)
+            } else {
+                Foresight::MintAndWait
+            };
+        };
+        let now = Instant::now();
+        let state = entry.state();
+        let runway = state.slot.runway(now);
+        match state.slot.decide(now, Duration::ZERO) {
+            Decision::Serve(_) => Foresight::Serve { runway },
+            Decision::ServeAndLaunch(_) => Foresight::ServeAndRefresh { runway },
+            Decision::Join(_) => Foresight::Wait,
+            Decision::LaunchAndJoin => Foresight::MintAndWait,
+            Decision::Refuse(refusal) => Foresight::Refuse(refusal),
         }
     }
 
@@ -211,9 +340,43 @@ impl Cache {
     }
 
     fn entry(&self, registration: &Arc<Registration>) -> Arc<Entry> {
-        self.slots.get_with_by_ref(&registration.key, || {
-            Arc::new(Entry::new(Arc::clone(registration)))
-        })
+        self.entry_or(registration, || Entry::new(Arc::clone(registration)))
+    }
+
+    /// The slot of a registration, which is made if there is none.
+    fn entry_or(&self, registration: &Registration, make: impl FnOnce() -> Entry) -> Arc<Entry> {
+        let mut is_new = false;
+        let entry = self.slots.get_with_by_ref(&registration.key, || {
+            is_new = true;
+            Arc::new(make())
+        });
+        // Looked at after it can be found, so that a quarantine either finds it or is seen.
+        let TokenKey {
+            destination,
+            application,
+            ..
+        } = &*registration.key;
+        if is_new && self.is_quarantined(destination, application) {
+            entry.quarantine();
+        }
+        entry
+    }
+
+    fn slots_of(
+        &self,
+        destination: &DestinationId,
+        application: &ApplicationName,
+    ) -> impl Iterator<Item = Arc<Entry>> {
+        let slots = self.slots.iter().filter(move |(key, _)| {
+            (&key.destination, &key.application) == (destination, application)
+        });
+        slots.map(|(_, entry)| entry)
+    }
+
+    fn quarantined(&self) -> MutexGuard<'_, HashSet<(DestinationId, ApplicationName)>> {
+        self.quarantined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -795,3 +795,167 @@ fn is_right(result: Result<Arc<Token>, Refusal>, n: usize, asked_at: Instant) ->
     assert!(token.suffices(asked_at, Duration::ZERO), "an expired token");
     true
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_is_told_to_all_and_ends_with_its_release() {
+    let source = steady();
+    let (cache, _guard, registration) = one(&source);
+    let TokenKey {
+        destination,
+        application,
+        ..
+    } = &*registration.key;
+    let mut watch = cache.watch(&registration);
+    watch.next().await.unwrap();
+    assert_eq!(source.calls(), 1);
+    // The next flight is under way, with somebody who waits for it.
+    let waiting = {
+        let (cache, registration) = (Arc::clone(&cache), Arc::clone(&registration));
+        tokio::spawn(async move { cache.refresh(&registration).await })
+    };
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(source.calls(), 2);
+
+    let before = Instant::now();
+    cache.quarantine(destination, application);
+    assert_eq!(waiting.await.unwrap().unwrap_err(), Refusal::Quarantined);
+    assert_eq!(watch.next().await.unwrap_err(), Refusal::Quarantined);
+    let refused = cache.token(&registration, Duration::ZERO).await;
+    assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
+    let refused = cache.refresh(&registration).await;
+    assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
+    assert_eq!(before.elapsed(), Duration::ZERO, "all of them at once");
+    cache.warm(&registration);
+    tokio::time::sleep(3 * HOUR).await;
+    assert_eq!(source.calls(), 2, "nothing is minted");
+    let standing = cache.survey(&registration).unwrap();
+    assert_eq!(standing.condition, Condition::Quarantined);
+    assert!(
+        standing.token.is_none(),
+        "the flight under way brought none"
+    );
+
+    let next = tokio::spawn(async move { watch.next().await });
+    tokio::time::sleep(secs(1)).await;
+    assert!(!next.is_finished(), "the watcher knows already");
+    cache.release(destination, application);
+    let brought = next.await.unwrap().unwrap();
+    let token = cache.token(&registration, Duration::ZERO).await.unwrap();
+    assert_eq!(token.id, brought.id);
+    assert_eq!(source.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_holds_for_slots_that_come_later() {
+    let source = steady();
+    let (cache, _guard, registration) = one(&source);
+    let TokenKey {
+        destination,
+        application,
+        ..
+    } = &*registration.key;
+    cache.quarantine(destination, application);
+    let foreseen = Foresight::Refuse(Refusal::Quarantined);
+    assert_eq!(cache.foresee(&registration), foreseen);
+    let refused = cache.token(&registration, Duration::ZERO).await;
+    assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
+
+    let renewed = renewed(&registration, Arc::clone(&source));
+    cache.succeed(&registration.key, &renewed);
+    cache.adopt(renewed.edition, [&renewed].into_iter());
+    let refused = cache.token(&renewed, Duration::ZERO).await;
+    assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
+    assert_eq!(source.calls(), 0);
+    cache.release(destination, application);
+    cache.token(&renewed, Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operators_refresh_does_not_wait_for_the_back_off() {
+    let source = Scripted::new(|call| async move {
+        match call {
+            2..=9 => Err(FetchError::Rejected {
+                status: 401,
+                code: None,
+            }),
+            _ => token_of(HOUR),
+        }
+    });
+    let (cache, _guard, registration) = one(&source);
+    let first = cache.token(&registration, Duration::ZERO).await.unwrap();
+    for _ in 2..=9 {
+        let refused = cache.refresh(&registration).await.unwrap_err();
+        assert_eq!(reason(refused), FailureReason::CredentialRejected);
+    }
+    let standing = cache.survey(&registration).unwrap();
+    assert_eq!(standing.condition, Condition::RefreshFailing);
+    assert_eq!(standing.token.unwrap().id, first.id);
+    let token = cache.refresh(&registration).await.unwrap();
+    assert_ne!(token.id, first.id);
+    assert_eq!(source.calls(), 10);
+    let standing = cache.survey(&registration).unwrap();
+    assert_eq!(standing.condition, Condition::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_be_done_is_foreseen_without_doing_it() {
+    let source = Scripted::new(|call| async move {
+        tokio::time::sleep(HALF_A_SECOND).await;
+        if call == 1 {
+            token_of(HOUR)
+        } else {
+            unavailable()
+        }
+    });
+    let (cache, _guard, registration) = one(&source);
+    assert_eq!(cache.foresee(&registration), Foresight::MintAndWait);
+    assert!(cache.survey(&registration).is_none(), "no slot was made");
+    cache.warm(&registration);
+    assert_eq!(cache.foresee(&registration), Foresight::Wait);
+    tokio::time::sleep(secs(1)).await;
+    let runway = secs(3600 - 61);
+    assert_eq!(cache.foresee(&registration), Foresight::Serve { runway });
+    // Nobody has asked, so nobody refreshes: the token is old when somebody looks.
+    tokio::time::sleep(secs(45 * 60)).await;
+    let runway = secs(3600 - 61 - 45 * 60);
+    let foreseen = cache.foresee(&registration);
+    assert_eq!(foreseen, Foresight::ServeAndRefresh { runway });
+    assert_eq!(source.calls(), 1);
+    tokio::time::sleep(secs(15 * 60)).await;
+    cache
+        .token(&registration, Duration::ZERO)
+        .await
+        .unwrap_err();
+    let foreseen = cache.foresee(&registration);
+    let Foresight::Refuse(refusal) = foreseen else {
+        panic!("{foreseen:?}");
+    };
+    assert_eq!(reason(refusal), FailureReason::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_survey_says_when_a_slot_was_used_and_how_it_went() {
+    let source = Scripted::new(|call| async move {
+        if call == 1 {
+            token_of(HOUR)
+        } else {
+            unavailable()
+        }
+    });
+    let (cache, _guard, registration) = one(&source);
+    cache.warm(&registration);
+    tokio::time::sleep(secs(1)).await;
+    let standing = cache.survey(&registration).unwrap();
+    assert!(standing.last_used.is_none(), "keeping it warm is no use");
+    assert!(standing.last_failure.is_none());
+    let minted = standing.last_success.unwrap().instant;
+    tokio::time::sleep(secs(99)).await;
+    cache.token(&registration, Duration::ZERO).await.unwrap();
+    cache.refresh(&registration).await.unwrap_err();
+    let standing = cache.survey(&registration).unwrap();
+    let (reason, failed) = standing.last_failure.unwrap();
+    assert_eq!(reason, FailureReason::Unavailable);
+    assert_eq!(failed.instant - minted, secs(100));
+    assert_eq!(standing.last_success.unwrap().instant, minted);
+    assert_eq!(standing.last_used.unwrap().instant - minted, secs(100));
+}
