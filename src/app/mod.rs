@@ -1,5 +1,7 @@
 //! The whole broker: wired from a configuration, started, reloaded, and stopped in order.
 
+mod books;
+mod changes;
 mod expiries;
 mod reload;
 mod wiring;
@@ -19,7 +21,7 @@ use tracing::{info, warn};
 use self::{reload::Live, wiring::Kept};
 use crate::{
     admission::Admission,
-    broker::Broker,
+    broker::{Broker, Operator},
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{Door, Readiness},
@@ -28,6 +30,7 @@ use crate::{
     metrics::Metrics,
     port::Port,
     upstream::SetupError,
+    usage::StateError,
 };
 
 /// A broker that runs.
@@ -35,6 +38,7 @@ pub struct App {
     address: SocketAddr,
     http_address: Option<SocketAddr>,
     broker: Arc<Broker>,
+    operator: Arc<Operator>,
     reload: Arc<Notify>,
     /// No new callers, no readiness.
     stopping: CancellationToken,
@@ -71,6 +75,9 @@ pub enum StartError {
         /// What is wrong.
         source: SetupError,
     },
+    /// What was remembered cannot be read, or nothing can be.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A port cannot be listened on.
     #[error("cannot listen on {address}: {source}: choose another address in {section} listen")]
     Listen {
@@ -113,9 +120,19 @@ impl App {
         expiries::show(&metrics, &terms.tls);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
-        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &Kept::default())?;
+        let (state_file, state) = books::open(&config.admin)?;
+        let last = Kept::with(state.ledger);
+        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
         let (cache, schedule) = Cache::new(Arc::clone(&metrics));
         let broker = Arc::new(Broker::new(catalogue, cache));
+        let (operator, wishes) = Operator::new(
+            Arc::clone(&broker),
+            reload::rules(&config),
+            state_file,
+            state.quarantines,
+            Arc::clone(&metrics),
+        );
+        let operator = Arc::new(operator);
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (address, port) = bind("[server]", server.listen)?;
@@ -126,17 +143,22 @@ impl App {
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
         let routes = Door {
             broker: Arc::clone(&broker),
+            operator: Arc::clone(&operator),
             metrics: Arc::clone(&metrics),
             readiness: readiness_seen,
             stop: stopping.clone(),
         }
         .routes()?;
+        // Once the port is its own: another broker would have the same file.
+        operator.write_state()?;
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
         broker.warm();
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
+        house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
             routes,
             terms_seen,
@@ -160,17 +182,19 @@ impl App {
         let live = Live {
             file: file.to_owned(),
             broker: Arc::clone(&broker),
+            operator: Arc::clone(&operator),
             kept: Mutex::new(kept),
             terms,
             admission,
             metrics,
             asked: Arc::clone(&reload),
         };
-        house.spawn(live.keep_up(files, config, stopping.clone()));
+        house.spawn(live.keep_up(files, config, wishes, stopping.clone()));
         Ok(Self {
             address,
             http_address,
             broker,
+            operator,
             reload,
             stopping,
             stopped,
@@ -217,6 +241,7 @@ impl App {
         if tokio::time::timeout(GRACE, quiet).await.is_err() {
             warn!("not everything ended in time");
         }
+        books::close(self.operator).await;
         info!("stopped");
     }
 }
@@ -227,6 +252,7 @@ impl App {
 /// [`StartError`], which names what to change.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
+    books::open(&config.admin)?;
     wiring::catalogue(config, Edition::default(), &Kept::default())?;
     Ok(())
 }

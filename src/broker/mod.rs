@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod error;
+mod operator;
 mod watch;
 
 use std::{
@@ -20,8 +21,12 @@ use arc_swap::ArcSwap;
 use tracing::error;
 
 pub use self::{
-    catalogue::{Catalogue, Listing},
+    catalogue::{Catalogue, Listing, Opening},
     error::CallError,
+    operator::{
+        ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Operator, Protected,
+        Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning, record_attempt,
+    },
     watch::Watch,
 };
 use crate::{
@@ -31,6 +36,7 @@ use crate::{
     identity::CallerId,
     slot::{FailureReason, Refusal, Report},
     token::{Token, TokenId},
+    usage::Stamp,
 };
 
 /// Answers callers with tokens.
@@ -44,10 +50,13 @@ pub struct Broker {
 }
 
 /// A caller's right to the tokens of one registration, for one request.
+#[derive(Clone)]
 pub struct Granted {
     /// The configured id of the destination, whatever name the caller used.
     pub destination: DestinationId,
+    caller: CallerId,
     registration: Arc<Registration>,
+    opening: Arc<Opening>,
 }
 
 impl Broker {
@@ -94,10 +103,15 @@ impl Broker {
         let catalogue = self.catalogue.load();
         let listing = catalogue.find(destination).ok_or(CallError::NotGranted)?;
         let grant = listing.grants.decide(caller).ok_or(CallError::NotGranted)?;
-        let registration = grant.application.as_ref().ok_or(CallError::Unprotected)?;
+        let opening = &grant.application;
+        opening.used.touch(Stamp::now());
+        let registration = opening.registration.as_ref();
+        let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
             destination: listing.id.clone(),
+            caller: caller.clone(),
             registration: Arc::clone(registration),
+            opening: Arc::clone(opening),
         })
     }
 
@@ -112,18 +126,15 @@ impl Broker {
     ) -> Result<Arc<Token>, CallError> {
         let registration = &granted.registration;
         let token = self.cache.token(registration, min_validity).await;
-        hand_out(registration, token)
+        let token = hand_out(registration, token)?;
+        granted.opening.served.note(&granted.caller);
+        Ok(token)
     }
 
     /// The token of this registration and all its successors, for a caller that was
     /// granted it just now.
-    pub fn watch(self: &Arc<Self>, caller: &CallerId, granted: &Granted) -> Watch {
-        Watch::new(
-            self,
-            caller.clone(),
-            granted.destination.clone(),
-            Arc::clone(&granted.registration),
-        )
+    pub fn watch(self: &Arc<Self>, granted: Granted) -> Watch {
+        Watch::new(self, granted)
     }
 
     /// Takes in a caller's report that the destination rejected a token.

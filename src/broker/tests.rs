@@ -48,13 +48,15 @@ fn registration(destination: &str, edition: Edition, answers: bool) -> Arc<Regis
 }
 
 fn catalogue(edition: Edition, registrations: &[Arc<Registration>]) -> Catalogue {
-    let mut catalogue = Catalogue::new(edition);
+    let mut catalogue = Catalogue::new(edition, Arc::default());
     for registration in registrations {
         let listing = Listing {
             id: registration.key.destination.clone(),
+            name: None,
             grants: crate::policy::Grants::new([]),
+            registrations: vec![Arc::clone(registration)],
         };
-        catalogue.add(listing, None, [Arc::clone(registration)]);
+        catalogue.add(listing);
     }
     catalogue
 }

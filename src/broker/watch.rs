@@ -2,42 +2,28 @@
 
 use std::sync::Arc;
 
-use super::{Broker, CallError, hand_out};
-use crate::{
-    cache::{self, Registration},
-    destination::DestinationId,
-    identity::CallerId,
-    token::Token,
-};
+use super::{Broker, CallError, Granted, hand_out};
+use crate::{cache, token::Token, usage::Stamp};
 
 /// A caller that is told about each token of a destination.
 pub struct Watch {
     broker: Arc<Broker>,
-    caller: CallerId,
-    destination: DestinationId,
-    registration: Arc<Registration>,
+    granted: Granted,
     slot: cache::Watch,
     policy: tokio::sync::watch::Receiver<()>,
 }
 
 impl Watch {
-    /// Watches for a caller that was granted this registration just now.
-    pub(super) fn new(
-        broker: &Arc<Broker>,
-        caller: CallerId,
-        destination: DestinationId,
-        registration: Arc<Registration>,
-    ) -> Self {
+    /// Watches for a caller that was granted this just now.
+    pub(super) fn new(broker: &Arc<Broker>, granted: Granted) -> Self {
         // Asked again at once: the policy may have changed since the caller was granted it.
         let mut policy = broker.policy.subscribe();
         policy.mark_changed();
         Self {
-            slot: broker.cache.watch(&registration),
+            slot: broker.cache.watch(&granted.registration),
             policy,
             broker: Arc::clone(broker),
-            caller,
-            destination,
-            registration,
+            granted,
         }
     }
 
@@ -52,18 +38,30 @@ impl Watch {
             tokio::select! {
                 biased;
                 Ok(()) = self.policy.changed() => self.authorise()?,
-                token = self.slot.next() => return hand_out(&self.registration, token),
+                token = self.slot.next() => {
+                    let token = hand_out(&self.granted.registration, token)?;
+                    self.granted.opening.used.touch(Stamp::now());
+                    self.granted.opening.served.note(&self.granted.caller);
+                    return Ok(token);
+                }
             }
         }
     }
 
     /// Asks a policy that has changed.
     fn authorise(&mut self) -> Result<(), CallError> {
-        let granted = self.broker.authorise(&self.caller, &self.destination)?;
-        if !Arc::ptr_eq(&granted.registration, &self.registration) {
-            self.registration = granted.registration;
-            self.broker.cache.follow(&mut self.slot, &self.registration);
+        let Granted {
+            caller,
+            destination,
+            ..
+        } = &self.granted;
+        let granted = self.broker.authorise(caller, destination)?;
+        if !Arc::ptr_eq(&granted.registration, &self.granted.registration) {
+            self.broker
+                .cache
+                .follow(&mut self.slot, &granted.registration);
         }
+        self.granted = granted;
         Ok(())
     }
 }

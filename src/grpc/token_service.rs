@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::{
     DOOR, deadline,
+    duration::span,
     status::{status, unavailable},
 };
 use crate::{
@@ -102,16 +103,13 @@ impl TokenBroker for TokenService {
         &self,
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
-        let authorised = self
-            .authorise(&request, &request.get_ref().destination_id)
-            .and_then(|granted| Ok((peer(&request)?.id(), granted)));
-        let (caller, granted) = match authorised {
-            Ok(authorised) => authorised,
+        let granted = match self.authorise(&request, &request.get_ref().destination_id) {
+            Ok(granted) => granted,
             Err(error) => return self.answer(&request, None, Err(error)),
         };
-        let watch = self.broker.watch(caller, &granted);
         // A stream may last, so only the caller's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let watch = self.broker.watch(granted.clone());
         let events = stream::unfold(Some(watch), move |watch| async move {
             let mut watch = watch?;
             let event = match until(deadline, watch.next()).await {
@@ -174,15 +172,8 @@ async fn until<T>(
     }
 }
 
-/// A duration as protobuf defines it. Prost's own conversion panics on some that are not.
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
-    let Some(wanted) = wanted else {
-        return Ok(Duration::ZERO);
-    };
-    match (u64::try_from(wanted.seconds), u32::try_from(wanted.nanos)) {
-        (Ok(seconds), Ok(nanos @ 0..=999_999_999)) => Ok(Duration::new(seconds, nanos)),
-        _ => Err(CallError::InvalidMinValidity),
-    }
+    span(wanted).ok_or(CallError::InvalidMinValidity)
 }
 
 fn reply(token: &Token) -> GetTokenResponse {
