@@ -244,6 +244,10 @@ fn print_next_steps(folder: &Folder) {
             format!("token get {}", WRONG_SECRET.name),
             "refused: an operator must act",
         ),
+        (
+            "destination list".to_owned(),
+            "what the broker holds, for its operators",
+        ),
         ("health".to_owned(), "for container probes"),
     ] {
         println!("  {:<64} # {comment}", format!("{broker} {command}"));
