@@ -210,3 +210,193 @@ fn troubles(
     }
     troubles
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::{BoxFuture, FutureExt as _};
+
+    use super::*;
+    use crate::{
+        cache::{Edition, Host},
+        clock::Moment,
+        destination::TokenKey,
+        secret::Secret,
+        token::{LifetimeRule, Minted, SecretName, Token, TokenId},
+        upstream::{FetchError, Minter, Rotation, TokenSource},
+    };
+
+    struct Nobody;
+
+    impl TokenSource for Nobody {
+        fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+            std::future::pending().boxed()
+        }
+    }
+
+    fn registration(trial: Option<Trial>) -> Registration {
+        let minter = || Minter {
+            source: Arc::new(Nobody),
+            secret: SecretName::sample(),
+        };
+        let next = trial.map(|_| minter());
+        let rotation = Rotation::new(minter(), next, trial.unwrap_or_default());
+        Registration {
+            edition: Edition::default(),
+            key: Arc::new(TokenKey::sample("d")),
+            rotation: Arc::new(rotation),
+            host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
+            lifetimes: LifetimeRule {
+                default: Duration::from_secs(3600),
+                max: Duration::from_secs(86_400),
+            },
+            expiry_margin: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+            warm: false,
+        }
+    }
+
+    fn standing(condition: Condition, runway: u64, reason: Option<FailureReason>) -> Standing {
+        let token = Token {
+            key: Arc::new(TokenKey::sample("d")),
+            access_token: Arc::new(Secret::new("token".to_owned())),
+            id: TokenId::random(),
+            requested_at: Moment::now(),
+            lifetime: Duration::from_secs(1000),
+            secret: SecretName::sample(),
+        };
+        Standing {
+            condition,
+            token: (runway > 0).then(|| Arc::new(token)),
+            due: None,
+            runway: Duration::from_secs(runway),
+            last_success: None,
+            last_failure: reason.map(|reason| (reason, Moment::now())),
+            last_used: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_told_and_nothing_else_is() {
+        use Condition::{Cold, Failing, Fresh, Pending, Quarantined, RefreshFailing};
+        use FailureReason::{CredentialRejected as Rejected, Throttled};
+        use Trouble::{CredentialRejected, RotationRolledBack, RunwayShort};
+        let rolled_back = Some(Trial::RolledBack {
+            again_at: Instant::now(),
+        });
+        let minute = Duration::from_secs(60);
+        for (trial, standing, warning, expected) in [
+            (None, None, minute, &[][..]),
+            (rolled_back, None, minute, &[RotationRolledBack]),
+            (Some(Trial::Pending), None, minute, &[]),
+            (Some(Trial::Promoted), None, minute, &[]),
+            // Nobody refreshes what nobody uses: that its token ends is no trouble.
+            (None, Some(standing(Fresh, 1, Some(Rejected))), minute, &[]),
+            (None, Some(standing(Cold, 0, Some(Rejected))), minute, &[]),
+            (None, Some(standing(Pending, 0, None)), minute, &[]),
+            (
+                None,
+                Some(standing(Quarantined, 0, Some(Rejected))),
+                minute,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 60, Some(Throttled))),
+                minute,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 59, Some(Throttled))),
+                minute,
+                &[RunwayShort],
+            ),
+            // A quarter of its life.
+            (
+                None,
+                Some(standing(RefreshFailing, 250, Some(Throttled))),
+                minute * 60,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 249, Some(Throttled))),
+                minute * 60,
+                &[RunwayShort],
+            ),
+            (
+                None,
+                Some(standing(Failing, 0, Some(Throttled))),
+                Duration::ZERO,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 600, Some(Rejected))),
+                minute,
+                &[CredentialRejected],
+            ),
+            (
+                rolled_back,
+                Some(standing(Failing, 0, Some(Rejected))),
+                minute,
+                &[RotationRolledBack, CredentialRejected, RunwayShort],
+            ),
+        ] {
+            let registration = registration(trial);
+            let found = troubles(&registration, standing.as_ref(), warning, Instant::now());
+            let found: Vec<_> = found.into_iter().map(|(trouble, _)| trouble).collect();
+            assert_eq!(found, expected, "{trial:?} {standing:?}");
+        }
+    }
+
+    #[test]
+    fn a_warning_has_one_beginning_and_its_series_ends_with_it() {
+        let (mut warnings, metrics) = (Warnings::default(), Metrics::new());
+        let name = (("d".to_owned(), "app".to_owned()), Trouble::RunwayShort);
+        let series =
+            r#"token_broker_warnings{destination="d",application="app",warning="runway_short"} 1"#;
+        let mut since = None;
+        for (message, lasts) in [
+            (Some("5m"), true),
+            (Some("4m"), true),
+            (None, false),
+            (None, false),
+        ] {
+            let found = message.map(|message| (name.clone(), message.to_owned()));
+            warnings.take_in(found.into_iter().collect(), &metrics);
+            assert_eq!(metrics.exposition().unwrap().contains(series), lasts);
+            let known = warnings.current.get(&name);
+            assert_eq!(known.map(|warning| warning.message.as_str()), message);
+            if let Some(known) = known {
+                assert_eq!(*since.get_or_insert(known.since), known.since);
+            }
+        }
+    }
+
+    #[test]
+    fn a_runway_is_shown_for_as_long_as_there_is_one() {
+        let (mut warnings, metrics) = (Warnings::default(), Metrics::new());
+        let subject = |name: &str| (name.to_owned(), "app".to_owned());
+        let shown = || {
+            let exposition = metrics.exposition().unwrap();
+            let lines = exposition
+                .lines()
+                .filter(|line| line.starts_with("token_broker_runway_seconds{"));
+            let mut lines: Vec<_> = lines
+                .map(|line| line.replace("token_broker_runway_seconds", ""))
+                .collect();
+            lines.sort();
+            lines
+        };
+        let runway = |name, seconds| (subject(name), Duration::from_secs(seconds));
+        warnings.show_runways([runway("a", 5), runway("b", 7)].into(), &metrics);
+        let [a, b] =
+            ["a", "b"].map(|name| format!("{{destination=\"{name}\",application=\"app\"}}"));
+        assert_eq!(shown(), [format!("{a} 5"), format!("{b} 7")]);
+        warnings.show_runways([runway("b", 0)].into(), &metrics);
+        assert_eq!(shown(), [format!("{b} 0")]);
+    }
+}
