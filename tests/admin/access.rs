@@ -50,7 +50,9 @@ async fn call(channel: Channel, method: &str, field: &[u8]) -> Result<Anything, 
 }
 
 /// Everything of an answer that a caller could tell two of them apart by.
-fn bytes(status: &Status) -> (Code, String, Vec<u8>, Vec<(String, Vec<u8>)>) {
+type Bytes = (Code, String, Vec<u8>, Vec<(String, Vec<u8>)>);
+
+fn bytes(status: &Status) -> Bytes {
     let metadata = status.metadata().clone().into_headers();
     let headers = metadata.iter().filter(|(name, _)| *name != "date");
     (

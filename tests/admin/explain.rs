@@ -25,6 +25,7 @@ fn expected(granted: bool, texts: [&str; 3]) -> (bool, String, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn the_deciding_rule_is_told_as_it_stands_and_nothing_is_minted() {
     let desk = two().await;
     let cold = "mints a token and lets the caller wait for it";
