@@ -1,10 +1,12 @@
 //! What a reload changed, one line each, for whoever asked for it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     broker::Fault,
     config::{Application, Config, Destination, Grant, Protected, Protection, Server},
+    destination::DestinationId,
+    upstream::{Endpoint, Protocol},
 };
 
 use super::StartError;
@@ -87,10 +89,10 @@ fn server(old: &Server, new: &Server, touched: &[&Path]) -> Vec<String> {
 }
 
 fn upstreams(old: &Config, new: &Config, changes: &mut Vec<String>) {
-    let by_name = |config: &'_ Config| -> BTreeMap<_, _> {
+    let by_name = |config: &Config| -> BTreeMap<_, _> {
         let upstreams = config.upstreams.iter();
         upstreams
-            .map(|upstream| (upstream.name.clone(), format!("{upstream:?}")))
+            .map(|upstream| (upstream.name.clone(), Arc::clone(upstream)))
             .collect()
     };
     compare(&by_name(old), &by_name(new), changes, |name| {
@@ -99,12 +101,6 @@ fn upstreams(old: &Config, new: &Config, changes: &mut Vec<String>) {
 }
 
 fn destinations(old: &Config, new: &Config, changes: &mut Vec<String>) {
-    let by_id = |config: &'_ Config| -> BTreeMap<_, _> {
-        let destinations = config.destinations.iter();
-        destinations
-            .map(|destination| (destination.id.to_string(), settings(destination)))
-            .collect()
-    };
     compare(&by_id(old), &by_id(new), changes, |id| {
         format!("destination \"{id}\"")
     });
@@ -147,30 +143,41 @@ fn compare<V: PartialEq>(
 }
 
 /// What a destination has beside grants and credentials.
-fn settings(destination: &Destination) -> String {
-    let Destination {
-        id: _,
-        name,
-        warm,
-        protection,
-        grants: _,
-    } = destination;
-    match protection {
-        Protection::Unprotected => format!("{name:?} {warm} unprotected"),
-        Protection::Protected(protected) => {
-            let Protected {
-                upstream,
-                protocol,
-                endpoint,
-                applications: _,
-            } = &**protected;
-            let upstream = &upstream.name;
-            format!(
-                "{name:?} {warm} {upstream} {protocol:?} {}",
-                endpoint.as_str()
-            )
+#[derive(PartialEq)]
+struct Settings<'a> {
+    name: Option<&'a str>,
+    warm: bool,
+    /// Nothing where it is unprotected.
+    token: Option<(&'a str, &'a Protocol, &'a Endpoint)>,
+}
+
+impl<'a> From<&'a Destination> for Settings<'a> {
+    fn from(destination: &'a Destination) -> Self {
+        let token = match &destination.protection {
+            Protection::Unprotected => None,
+            Protection::Protected(protected) => {
+                let Protected {
+                    upstream,
+                    protocol,
+                    endpoint,
+                    applications: _, // compared by themselves
+                } = &**protected;
+                Some((upstream.name.as_str(), protocol, endpoint))
+            }
+        };
+        Self {
+            name: destination.name.as_ref().map(DestinationId::as_str),
+            warm: destination.warm,
+            token,
         }
     }
+}
+
+fn by_id(config: &Config) -> BTreeMap<String, Settings<'_>> {
+    let destinations = config.destinations.iter();
+    destinations
+        .map(|destination| (destination.id.to_string(), destination.into()))
+        .collect()
 }
 
 /// The place of each grant, which decides when several match.

@@ -82,6 +82,10 @@ enum Problem {
     Version(u32),
     #[error("it {0}")]
     Unwritten(#[from] WriteError),
+    #[error(
+        "somebody else has written it, and what they wrote stays: give each broker a file of its own, and start this one again"
+    )]
+    Taken,
 }
 
 /// The file as it is written.
@@ -170,13 +174,26 @@ impl StateFile {
         if holds.as_ref() == Some(&bytes) {
             return Ok(());
         }
-        let written = WholeFile::lock(&self.path, PATIENCE).and_then(|file| file.write(&bytes));
-        written.map_err(|error| StateError {
+        let written = self.replace(holds.as_deref(), &bytes);
+        written.map_err(|source| StateError {
             file: self.path.clone(),
-            source: error.into(),
+            source,
         })?;
         *holds = Some(bytes);
         Ok(())
+    }
+
+    /// Replaces what the file holds, unless that is not what it held before: another broker
+    /// would lose its quarantines.
+    fn replace(&self, held: Option<&[u8]>, bytes: &[u8]) -> Result<(), Problem> {
+        let file = WholeFile::lock(&self.path, PATIENCE)?;
+        match small_file::read(&self.path, MAX_FILE) {
+            Ok(there) if held != Some(&there[..]) => return Err(Problem::Taken),
+            // Whoever moved it away wants another one.
+            Ok(_) | Err(FileError::Missing) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(file.write(bytes)?)
     }
 }
 
@@ -381,6 +398,30 @@ mod tests {
         }
         let error = StateFile::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("is not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn what_another_broker_wrote_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let [(old, _), (new, _)] = [&path, &path].map(|path| StateFile::open(path).unwrap());
+        old.write(|| (ledger(), Vec::new())).unwrap();
+        // The second one knew of no file when it was started.
+        let error = new.write(|| (ledger(), vec![quarantine()])).unwrap_err();
+        assert!(error.to_string().contains("somebody else has written it"));
+
+        let (new, _) = StateFile::open(&path).unwrap();
+        new.write(|| (ledger(), vec![quarantine()])).unwrap();
+        let error = old.write(|| (Arc::default(), Vec::new())).unwrap_err();
+        assert!(error.to_string().contains("somebody else has written it"));
+        let (_, state) = StateFile::open(&path).unwrap();
+        assert_eq!(state.quarantines, [quarantine()]);
+
+        // Who moved it away wants another one.
+        fs::remove_file(&path).unwrap();
+        old.write(|| (Arc::default(), Vec::new())).unwrap();
+        let expected = encode(&Ledger::default(), Vec::new());
+        assert_eq!(fs::read(&path).unwrap(), expected);
     }
 
     #[test]

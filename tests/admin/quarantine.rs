@@ -181,6 +181,18 @@ async fn it_outlives_reloads_renewed_credentials_and_restarts() {
     );
     assert_eq!(refused(&mut cart, "d0").await, "DESTINATION_QUARANTINED");
 
+    // Taken out of the configuration, and put back.
+    let config = desk.text("broker.toml");
+    let (without, _) = config.split_once("[[destination]]\nid = \"d0\"").unwrap();
+    let (_, admin) = config.split_once("[admin]").unwrap();
+    desk.write("broker.toml", &format!("{without}[admin]{admin}"));
+    let changes = ops.reload().await.unwrap();
+    assert_eq!(changes, ["destination \"d0\" is gone"]);
+    desk.write("broker.toml", &config);
+    let changes = ops.reload().await.unwrap();
+    assert_eq!(changes, ["destination \"d0\" is new"]);
+    assert_eq!(refused(&mut cart, "d0").await, "DESTINATION_QUARANTINED");
+
     let desk = desk.restart().await;
     let (ops, mut cart) = (desk.ops().await, desk.cart().await);
     assert_eq!(

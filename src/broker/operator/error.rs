@@ -55,9 +55,18 @@ impl ActError {
 impl Fault {
     /// Nobody reads a configuration any more.
     pub(super) fn stopping() -> Self {
+        Self::of_the_broker("the broker is stopping")
+    }
+
+    /// Nobody could say what came of reading.
+    pub(super) fn unanswered() -> Self {
+        Self::of_the_broker("reading failed inside the broker: its log says more")
+    }
+
+    fn of_the_broker(message: &str) -> Self {
         Self {
             place: String::new(),
-            message: "the broker is stopping".to_owned(),
+            message: message.to_owned(),
         }
     }
 }

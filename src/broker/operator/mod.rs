@@ -152,12 +152,13 @@ impl Operator {
         let act = Act::new(asked, "reload");
         act.recorded(async {
             let (answer, answered) = oneshot::channel();
-            let stopping = || ActError::ReloadRefused(vec![Fault::stopping()]);
+            let refused = |fault| ActError::ReloadRefused(vec![fault]);
             asked
                 .in_time(async {
                     let wish = self.reloads.send(Reload { answer }).await;
-                    wish.map_err(|_| stopping())?;
-                    let answer = answered.await.map_err(|_| stopping())?;
+                    wish.map_err(|_| refused(Fault::stopping()))?;
+                    let answer = answered.await;
+                    let answer = answer.map_err(|_| refused(Fault::unanswered()))?;
                     answer.map_err(ActError::ReloadRefused)
                 })
                 .await?

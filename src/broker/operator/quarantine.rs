@@ -127,9 +127,9 @@ impl Operator {
                 }
             }
             info!(destination = %target.listing.id, ?applications, "released by an operator");
-            let kept = self.keep().await;
             // Warm ones need nobody to ask.
             self.broker.warm();
+            let kept = self.keep().await;
             Ok(Applied { applications, kept })
         })
         .await
