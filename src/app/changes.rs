@@ -1,6 +1,10 @@
 //! What a reload changed, one line each, for whoever asked for it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+    sync::Arc,
+};
 
 use crate::{
     broker::Fault,
@@ -104,13 +108,15 @@ fn destinations(old: &Config, new: &Config, changes: &mut Vec<String>) {
     compare(&by_id(old), &by_id(new), changes, |id| {
         format!("destination \"{id}\"")
     });
+    let old: HashMap<_, _> = old
+        .destinations
+        .iter()
+        .map(|destination| (&destination.id, destination))
+        .collect();
     for after in &new.destinations {
-        let before = old.destinations.iter().find(|before| before.id == after.id);
-        if let Some(before) = before {
+        if let Some(before) = old.get(&after.id) {
             let id = &after.id;
-            compare(&grants(before), &grants(after), changes, |grant| {
-                format!("destination \"{id}\": the grant of {grant}")
-            });
+            grants(id, &grants_of(before), &grants_of(after), changes);
             compare(
                 &applications(before),
                 &applications(after),
@@ -180,9 +186,31 @@ fn by_id(config: &Config) -> BTreeMap<String, Settings<'_>> {
         .collect()
 }
 
-/// The place of each grant, which decides when several match.
-fn grants(destination: &Destination) -> BTreeMap<String, usize> {
-    let mut order = BTreeMap::new();
+/// Says which grants are new or gone, and whether those that stay are in another order,
+/// which decides when several match.
+fn grants(id: &DestinationId, old: &[String], new: &[String], changes: &mut Vec<String>) {
+    let [was, is]: [BTreeSet<_>; 2] = [old, new].map(|grants| grants.iter().collect());
+    for grant in is.difference(&was) {
+        changes.push(format!("destination \"{id}\": the grant of {grant} is new"));
+    }
+    for grant in was.difference(&is) {
+        changes.push(format!(
+            "destination \"{id}\": the grant of {grant} is gone"
+        ));
+    }
+    let stayed = old.iter().filter(|grant| is.contains(grant));
+    let stays = new.iter().filter(|grant| was.contains(grant));
+    if !stayed.eq(stays) {
+        changes.push(format!(
+            "destination \"{id}\": the order of its grants has changed"
+        ));
+    }
+}
+
+/// The grants in their order; of two that say the same the first one counts.
+fn grants_of(destination: &Destination) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    let mut grants = Vec::new();
     for Grant {
         callers,
         application,
@@ -193,11 +221,12 @@ fn grants(destination: &Destination) -> BTreeMap<String, usize> {
                 Some(application) => format!("\"{application}\" to \"{pattern}\""),
                 None => format!("nothing to \"{pattern}\""),
             };
-            let place = order.len();
-            order.entry(name).or_insert(place);
+            if known.insert(name.clone()) {
+                grants.push(name);
+            }
         }
     }
-    order
+    grants
 }
 
 /// The state of each application's credential, which tells nothing of it.

@@ -99,10 +99,13 @@ impl Live {
                         destinations = new.destinations.len(),
                         "took in the configuration"
                     );
-                    let changes = changes(&config, &new, &seen.other_than(&in_force));
+                    // Told to whoever asked; for a change that was noticed nobody did.
+                    let asked = wish.is_some();
+                    let touched = seen.other_than(&in_force);
+                    let changes = asked.then(|| changes(&config, &new, &touched));
                     in_force = seen.clone();
                     config = new;
-                    Ok(changes)
+                    Ok(changes.unwrap_or_default())
                 }
                 Err(error) => {
                     live.metrics.reloaded("refused");
@@ -149,7 +152,11 @@ impl Live {
 
 /// What a configuration says about operating.
 pub(super) fn rules(config: &Config) -> Rules {
-    Rules::new(&config.admin.allow, config.cache.runway_warning)
+    Rules::new(
+        &config.admin.allow,
+        config.server.connections.trust_domains.clone(),
+        config.cache.runway_warning,
+    )
 }
 
 /// Says which changed settings wait for a restart.

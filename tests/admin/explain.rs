@@ -4,9 +4,9 @@ use token_broker::{api::admin::v1::DestinationState, upstream::standin::Behaviou
 use tonic::Code;
 
 use crate::{
-    desk::Desk,
+    desk::{ADMIN, Desk},
     list::two,
-    trial::{CART, STRANGER, ask, reason},
+    trial::{CART, STRANGER, Setup, ask, reason},
 };
 
 async fn explained(desk: &Desk, caller: &str, destination: &str) -> (bool, String, String, String) {
@@ -132,6 +132,34 @@ async fn the_deciding_rule_is_told_as_it_stands_and_nothing_is_minted() {
     assert_eq!(
         ops.unused(0).await.iter().filter(|(_, used)| *used).count(),
         0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_front_door_does_not_know_is_not_granted() {
+    let setup = Setup {
+        destinations: 1,
+        server: r#"trust_domains = ["other.example", "corp.example"]"#,
+        ..Setup::default()
+    };
+    let desk = Desk::start(setup, ADMIN, "").await;
+    assert!(explained(&desk, CART, "d0").await.0);
+    assert!(explained(&desk, "cart.corp.example", "d0").await.0);
+    desk.reconfigure(
+        r#"["spiffe://corp.example/ns/shop/sa/*", "#,
+        r#"["spiffe://td.example/**", "#,
+    );
+    desk.ops().await.reload().await.unwrap();
+    assert_eq!(
+        explained(&desk, "spiffe://td.example/cart", "d0").await,
+        expected(
+            false,
+            [
+                "the trust domain is not one of [server] trust_domains",
+                "",
+                "refuses with CALLER_UNIDENTIFIED and does not look at the cache",
+            ]
+        )
     );
 }
 

@@ -67,6 +67,29 @@ async fn what_changed_is_told_one_line_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_grants_is_a_change_of_its_own() {
+    let desk = crate::list::two().await;
+    let ops = desk.ops().await;
+    let (cart, all) = (
+        "\"spiffe://corp.example/ns/shop/sa/cart\"",
+        "\"spiffe://corp.example/ns/shop/**\"",
+    );
+    desk.reconfigure(&format!("{cart}, {all}"), &format!("{all}, {cart}"));
+    assert_eq!(
+        ops.reload().await.unwrap(),
+        ["destination \"two\": the order of its grants has changed"]
+    );
+    // What is before others goes, and their order stays.
+    desk.reconfigure(&format!("{all}, {cart}"), cart);
+    assert_eq!(
+        ops.reload().await.unwrap(),
+        [
+            "destination \"two\": the grant of \"shop\" to \"spiffe://corp.example/ns/shop/**\" is gone"
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_is_told_and_nothing_changes() {
     let desk = Desk::with(1).await;
     let ops = desk.ops().await;

@@ -1,7 +1,8 @@
 //! `UnusedGrants`.
 
 use token_broker::api::{
-    admin::v1::UnusedGrantsRequest, v1::token_broker_client::TokenBrokerClient,
+    admin::v1::UnusedGrantsRequest,
+    v1::{WatchTokenRequest, token_broker_client::TokenBrokerClient},
 };
 
 use crate::{
@@ -96,6 +97,24 @@ async fn what_was_used_once_becomes_unused_again() {
     until("it is idle", async || ops.unused(2).await.contains(&used)).await;
     assert!(ops.unused(2).await.contains(&("file:d0".to_owned(), true)));
     assert!(ops.unused(3600).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_uses_its_grant_with_every_token() {
+    let desk = Desk::with(1).await;
+    let (ops, mut cart) = (desk.ops().await, desk.cart().await);
+    let request = WatchTokenRequest {
+        destination_id: "d0".to_owned(),
+    };
+    let mut watching = cart.watch_token(request).await.unwrap().into_inner();
+    watching.message().await.unwrap().unwrap();
+    let grant = (format!("d0 shop {SHOP}"), true);
+    until("it is idle", async || ops.unused(2).await.contains(&grant)).await;
+    // That an operator refreshes it is no use of the grant; that the watcher gets it is.
+    ops.refresh("d0", "").await.unwrap();
+    watching.message().await.unwrap().unwrap();
+    assert!(!ops.unused(2).await.contains(&grant));
+    assert!(ops.unused(0).await.contains(&grant));
 }
 
 #[tokio::test(flavor = "multi_thread")]

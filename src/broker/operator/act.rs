@@ -94,9 +94,11 @@ impl<'a> Act<'a> {
         let before = record_act(&self, ASKED);
         let result = work.await;
         let outcome = result.as_ref().map_or_else(ActError::code, |_| "ok");
-        if let Err(error) = before.and_then(|()| record_act(&self, outcome)) {
-            let act = self.name;
-            warn!(act, %error, "this act is not recorded");
+        for record in [before, record_act(&self, outcome)] {
+            if let Err(error) = record {
+                let act = self.name;
+                warn!(act, %error, "an act is done that is not recorded");
+            }
         }
         result
     }

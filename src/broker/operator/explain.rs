@@ -41,6 +41,15 @@ impl Operator {
         let listing = catalogue.find(&destination);
         let listing = listing.ok_or(ActError::NoSuchDestination)?;
         let shown = listing.name.as_ref().unwrap_or(&listing.id);
+        if !caller.is_known_to(&self.rules.load().trust_domains) {
+            return Ok(Explanation {
+                granted: false,
+                rule: "the trust domain is not one of [server] trust_domains".to_owned(),
+                application: None,
+                decision: "refuses with CALLER_UNIDENTIFIED and does not look at the cache"
+                    .to_owned(),
+            });
+        }
         let Some(grant) = listing.grants.decide(&caller) else {
             return Ok(Explanation {
                 granted: false,

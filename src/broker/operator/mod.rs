@@ -62,9 +62,11 @@ pub struct Operator {
     metrics: Arc<Metrics>,
 }
 
-/// What a configuration says about operating.
+/// What a configuration says about operating, and what explaining needs beside the grants.
 pub struct Rules {
     administrators: Grants<()>,
+    /// The only SPIFFE trust domains whose callers are known; all of them if empty.
+    trust_domains: Vec<String>,
     runway_warning: Duration,
 }
 
@@ -85,11 +87,17 @@ struct Target {
 }
 
 impl Rules {
-    /// The rules for these administrators, and for when a runway is short.
-    pub fn new(administrators: &[CallerPattern], runway_warning: Duration) -> Self {
+    /// The rules for these administrators, for callers of these trust domains, and for when
+    /// a runway is short.
+    pub fn new(
+        administrators: &[CallerPattern],
+        trust_domains: Vec<String>,
+        runway_warning: Duration,
+    ) -> Self {
         let administrators = administrators.iter().map(|pattern| (pattern.clone(), ()));
         Self {
             administrators: Grants::new(administrators),
+            trust_domains,
             runway_warning,
         }
     }
