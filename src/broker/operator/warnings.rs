@@ -114,6 +114,7 @@ impl Operator {
     pub(super) fn warnings_of(&self, destination: &str, application: &str) -> Vec<Warning> {
         let subject = (destination.to_owned(), application.to_owned());
         let warnings = self.warnings();
+        // The first of all kinds, so that none of the subject's is before it.
         let from = (subject.clone(), Trouble::CredentialRejected);
         let after = warnings.current.range(from..);
         let of_subject = after.take_while(|((of, _), _)| *of == subject);
