@@ -11,6 +11,8 @@ use crate::{
     trial::{ask, reason},
 };
 
+/// Longer than what lies between a call and the look at what nobody used, in seconds.
+const IDLE: i64 = 8;
 const SHOP: &str = "spiffe://corp.example/ns/shop/sa/*";
 
 fn names(unused: &[(String, bool)]) -> Vec<(&str, bool)> {
@@ -50,8 +52,8 @@ async fn exactly_the_unused_are_found_also_after_a_restart() {
 
     // Known for a while before they are used, so that the used ones stand out. The file has
     // whole seconds.
-    until("two seconds have passed", async || {
-        ops.unused(2).await.len() == 10
+    until("they are known for so long", async || {
+        ops.unused(IDLE).await.len() == 10
     })
     .await;
     ask(&mut desk.cart().await, "two").await.unwrap();
@@ -66,15 +68,15 @@ async fn exactly_the_unused_are_found_also_after_a_restart() {
         // The credential of d0 was used with the grant of `two`.
         ("file:d1", false),
     ];
-    assert_eq!(names(&ops.unused(2).await), expected);
+    assert_eq!(names(&ops.unused(IDLE).await), expected);
     let desk = desk.restart().await;
-    assert_eq!(names(&desk.ops().await.unused(2).await), expected);
+    assert_eq!(names(&desk.ops().await.unused(IDLE).await), expected);
 
     // A new grant is known since the reload, not since the start.
     desk.reconfigure("ns/depot/*\"", "ns/depot/*\", \"new.corp.example\"");
     let ops = desk.ops().await;
     ops.reload().await.unwrap();
-    assert_eq!(names(&ops.unused(2).await), expected);
+    assert_eq!(names(&ops.unused(IDLE).await), expected);
     let new = ("two depot new.corp.example".to_owned(), false);
     assert!(ops.unused(0).await.contains(&new));
     let depot = desk.connect("spiffe://corp.example/ns/depot/x").await;
@@ -85,7 +87,7 @@ async fn exactly_the_unused_are_found_also_after_a_restart() {
         .into_iter()
         .filter(|(name, _)| !name.contains("depot") && *name != "file:d1")
         .collect();
-    assert_eq!(names(&ops.unused(2).await), rest);
+    assert_eq!(names(&ops.unused(IDLE).await), rest);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,8 +96,15 @@ async fn what_was_used_once_becomes_unused_again() {
     let ops = desk.ops().await;
     ask(&mut desk.cart().await, "d0").await.unwrap();
     let used = (format!("d0 shop {SHOP}"), true);
-    until("it is idle", async || ops.unused(2).await.contains(&used)).await;
-    assert!(ops.unused(2).await.contains(&("file:d0".to_owned(), true)));
+    until("it is idle", async || {
+        ops.unused(IDLE).await.contains(&used)
+    })
+    .await;
+    assert!(
+        ops.unused(IDLE)
+            .await
+            .contains(&("file:d0".to_owned(), true))
+    );
     assert!(ops.unused(3600).await.is_empty());
 }
 
@@ -109,11 +118,14 @@ async fn a_watcher_uses_its_grant_with_every_token() {
     let mut watching = cart.watch_token(request).await.unwrap().into_inner();
     watching.message().await.unwrap().unwrap();
     let grant = (format!("d0 shop {SHOP}"), true);
-    until("it is idle", async || ops.unused(2).await.contains(&grant)).await;
+    until("it is idle", async || {
+        ops.unused(IDLE).await.contains(&grant)
+    })
+    .await;
     // That an operator refreshes it is no use of the grant; that the watcher gets it is.
     ops.refresh("d0", "").await.unwrap();
     watching.message().await.unwrap().unwrap();
-    assert!(!ops.unused(2).await.contains(&grant));
+    assert!(!ops.unused(IDLE).await.contains(&grant));
     assert!(ops.unused(0).await.contains(&grant));
 }
 
