@@ -15,6 +15,7 @@
 //! | | [`identity`] | the caller that a certificate names |
 //! | | [`destination`] | ids, applications, and the key of a token |
 //! | | [`token`] | a token, and how long it lives |
+//! | | [`request_id`] | the name of a request |
 //! | | [`small_file`] | reading files that ought to be small |
 //! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
@@ -25,6 +26,7 @@
 //! | | [`process`] | descriptors, and memory that stays its own |
 //! | | [`credential`] | what the broker proves itself with |
 //! | | [`upstream`] | token endpoints |
+//! | | [`audit`] | who was given which token, in records that hang together |
 //! | | [`config`] | the configuration |
 //! | | [`metrics`] | what is counted |
 //! | | [`usage`] | what was used last, by whom, and what is stopped |
@@ -52,6 +54,7 @@
 //! | axum | [`http`]; [`grpc`] has one middleware |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
+//! | aws-lc-rs itself | [`audit`], for its hashes |
 //! | clap | [`cli`], and `main` |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |
@@ -60,6 +63,7 @@
 pub mod admission;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod backoff;
 pub mod broker;
 pub mod cache;
@@ -80,6 +84,7 @@ pub mod pem_file;
 pub mod policy;
 pub mod port;
 pub mod process;
+pub mod request_id;
 pub mod secret;
 pub mod slot;
 pub mod small_file;

@@ -33,6 +33,8 @@ pub struct Metrics {
     expiries: Family<ExpiryLabels, Gauge>,
     runways: Family<TokenLabels, Gauge>,
     warnings: Family<WarningLabels, Gauge>,
+    audit_records: Family<AuditLabels, Counter>,
+    audit_sinks: Family<SinkLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +84,17 @@ struct WarningLabels {
     warning: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuditLabels {
+    sink: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    sink: &'static str,
+}
+
 #[derive(Clone)]
 struct Latency;
 
@@ -107,6 +120,8 @@ impl Metrics {
             expiries: Family::default(),
             runways: Family::default(),
             warnings: Family::default(),
+            audit_records: Family::default(),
+            audit_sinks: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -166,6 +181,16 @@ impl Metrics {
             "warnings",
             "1 while an operator should see to something; destination and application are empty for the listener's certificates",
             metrics.warnings.clone(),
+        );
+        registry.register(
+            "audit_records",
+            "Events for the audit trail, by sink (file or stdout) and outcome (written or missed)",
+            metrics.audit_records.clone(),
+        );
+        registry.register(
+            "audit_sink_up",
+            "Whether an audit sink takes records, by sink",
+            metrics.audit_sinks.clone(),
         );
         registry.register(
             "build",
@@ -261,6 +286,19 @@ impl Metrics {
         } else {
             self.warnings.remove(&labels);
         }
+    }
+
+    /// So many events were `written` by an audit sink, or `missed` by it.
+    pub fn audited(&self, sink: &'static str, outcome: &'static str, count: usize) {
+        let labels = AuditLabels { sink, outcome };
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.audit_records.get_or_create(&labels).inc_by(count);
+    }
+
+    /// An audit sink takes records, or does not.
+    pub fn audit_sink(&self, sink: &'static str, up: bool) {
+        let gauge = self.audit_sinks.get_or_create(&SinkLabels { sink });
+        gauge.set(up.into());
     }
 
     /// A connection that was open has ended.

@@ -20,6 +20,7 @@ pub(super) fn changes(old: &Config, new: &Config, touched: &[&Path]) -> Vec<Stri
     let mut changes = server(&old.server, &new.server, touched);
     let settings = [
         ("[http]", old.http != new.http),
+        ("[audit]", old.audit != new.audit),
         ("[telemetry]", old.telemetry != new.telemetry),
         (
             "[admin] state_file",

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use self::{reload::Live, wiring::Kept};
 use crate::{
     admission::Admission,
+    audit::{Audit, AuditError},
     broker::{Broker, Operator},
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
@@ -39,6 +40,7 @@ pub struct App {
     http_address: Option<SocketAddr>,
     broker: Arc<Broker>,
     operator: Arc<Operator>,
+    audit: Arc<Audit>,
     reload: Arc<Notify>,
     /// No new callers, no readiness.
     stopping: CancellationToken,
@@ -78,6 +80,9 @@ pub enum StartError {
     /// What was remembered cannot be read, or nothing can be.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What is handed out cannot be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A port cannot be listened on.
     #[error("cannot listen on {address}: {source}: choose another address in {section} listen")]
     Listen {
@@ -120,11 +125,17 @@ impl App {
         expiries::show(&metrics, &terms.tls);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
+        let (address, port) = bind("[server]", server.listen)?;
+        let http = match &config.http {
+            Some(http) => Some(bind("[http]", http.listen)?),
+            None => None,
+        };
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
         let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
-        let (cache, schedule) = Cache::new(Arc::clone(&metrics));
-        let broker = Arc::new(Broker::new(catalogue, cache));
+        let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
+        let (cache, schedule) = Cache::new(Arc::clone(&metrics), Arc::clone(&audit));
+        let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
         let (operator, wishes) = Operator::new(
             Arc::clone(&broker),
             reload::rules(&config),
@@ -135,11 +146,6 @@ impl App {
         let operator = Arc::new(operator);
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
-        let (address, port) = bind("[server]", server.listen)?;
-        let http = match &config.http {
-            Some(http) => Some(bind("[http]", http.listen)?),
-            None => None,
-        };
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
         let routes = Door {
             broker: Arc::clone(&broker),
@@ -195,6 +201,7 @@ impl App {
             http_address,
             broker,
             operator,
+            audit,
             reload,
             stopping,
             stopped,
@@ -218,16 +225,21 @@ impl App {
         !self.stopping.is_cancelled() && self.broker.is_ready()
     }
 
-    /// Takes in the configuration anew, without waiting for a change to be noticed.
+    /// Takes in the configuration anew, without waiting for a change to be noticed, and
+    /// begins a new audit file.
     pub fn reload(&self) {
+        self.audit.rotate();
         self.reload.notify_one();
     }
 
-    /// Stops in order: unready, no new connections, calls under way end, flights land.
+    /// Stops in order: unready, no new connections, calls under way end, flights land, and
+    /// the audit trail is closed.
     /// It takes little longer than the drain deadline at most.
     pub async fn stop(self) {
         /// For what nobody waits for: a flight whose callers have gone.
         const GRACE: Duration = Duration::from_millis(500);
+        /// For the last records; a sink that is stuck is left behind.
+        const LAST_RECORDS: Duration = Duration::from_millis(400);
         info!("stopping");
         self.stopping.cancel();
         self.doors.close();
@@ -242,6 +254,8 @@ impl App {
             warn!("not everything ended in time");
         }
         books::close(self.operator).await;
+        // Last, since whatever lands until now is recorded.
+        self.audit.close(LAST_RECORDS).await;
         info!("stopped");
     }
 }

@@ -164,6 +164,7 @@ fn warn_about_restarts(old: &Config, new: &Config) {
     let changed = [
         ("[server] listen", old.server.listen != new.server.listen),
         ("[http]", old.http != new.http),
+        ("[audit]", old.audit != new.audit),
         ("[telemetry]", old.telemetry != new.telemetry),
         (
             "[admin] state_file",

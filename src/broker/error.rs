@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{admission::Overload, slot::Refusal};
+use crate::{
+    admission::Overload,
+    audit::{self, AuditUnavailable},
+    slot::Refusal,
+};
 
 /// Why a call got no token. The doors translate it; none of them adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +29,12 @@ pub enum CallError {
     /// The cache has no token for the caller.
     #[error("refused")]
     Refused(Refusal),
+    /// No audit sink has accepted the record of the token.
+    #[error("the token cannot be recorded")]
+    AuditUnavailable {
+        /// After what time trying again can help.
+        retry_in: Duration,
+    },
     /// Too many calls are under way.
     #[error("too many calls are under way")]
     Overloaded {
@@ -54,9 +64,18 @@ impl CallError {
             Self::Refused(Refusal::Quarantined) => "DESTINATION_QUARANTINED",
             Self::Refused(Refusal::ValidityUnattainable) => "VALIDITY_UNATTAINABLE",
             Self::Refused(Refusal::Failed { reason, .. }) => reason.code(),
+            Self::AuditUnavailable { .. } => "AUDIT_UNAVAILABLE",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::CallerRate { .. } => "CALLER_RATE",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        }
+    }
+}
+
+impl From<AuditUnavailable> for CallError {
+    fn from(_: AuditUnavailable) -> Self {
+        Self::AuditUnavailable {
+            retry_in: audit::RETRY,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Every door asks here, so that all of them ask the same policy, in the same order:
 //! authorise first, on every request, and only then look at the cache.
 
+mod asker;
 mod catalogue;
 mod error;
 mod operator;
@@ -21,15 +22,17 @@ use arc_swap::ArcSwap;
 use tracing::error;
 
 pub use self::{
+    asker::Asker,
     catalogue::{Catalogue, Listing, Opening},
     error::CallError,
     operator::{
         ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Operator, Protected,
-        Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning, record_attempt,
+        Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning,
     },
     watch::Watch,
 };
 use crate::{
+    audit::{Audit, AuditUnavailable, Event, Found, HandOut},
     cache::{Cache, Condition, Edition, Registration},
     clock::Instant,
     destination::DestinationId,
@@ -43,6 +46,7 @@ use crate::{
 pub struct Broker {
     catalogue: ArcSwap<Catalogue>,
     cache: Cache,
+    audit: Arc<Audit>,
     /// Tells watchers that the catalogue was replaced.
     policy: tokio::sync::watch::Sender<()>,
     /// Whether every warm destination had its first try at some time.
@@ -54,17 +58,17 @@ pub struct Broker {
 pub struct Granted {
     /// The configured id of the destination, whatever name the caller used.
     pub destination: DestinationId,
-    caller: CallerId,
     registration: Arc<Registration>,
     opening: Arc<Opening>,
 }
 
 impl Broker {
-    /// A broker for these destinations.
-    pub fn new(catalogue: Catalogue, cache: Cache) -> Self {
+    /// A broker for these destinations, which records every token that it hands out.
+    pub fn new(catalogue: Catalogue, cache: Cache, audit: Arc<Audit>) -> Self {
         Self {
             catalogue: ArcSwap::from_pointee(catalogue),
             cache,
+            audit,
             policy: tokio::sync::watch::Sender::new(()),
             begun: AtomicBool::new(false),
         }
@@ -109,32 +113,35 @@ impl Broker {
         let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
             destination: listing.id.clone(),
-            caller: caller.clone(),
             registration: Arc::clone(registration),
             opening: Arc::clone(opening),
         })
     }
 
-    /// A token that lives at least `min_validity` more.
+    /// A token that lives at least `min_validity` more, once it is recorded who gets it.
     ///
     /// # Errors
-    /// [`CallError::Refused`] with what the cache refused.
+    /// [`CallError::Refused`] with what the cache refused, and
+    /// [`CallError::AuditUnavailable`].
     pub async fn token(
         &self,
+        asker: &Asker,
         granted: &Granted,
         min_validity: Duration,
     ) -> Result<Arc<Token>, CallError> {
         let registration = &granted.registration;
-        let token = self.cache.token(registration, min_validity).await;
-        let token = hand_out(registration, token)?;
-        granted.opening.served.note(&granted.caller);
+        let found = self.cache.find(registration, min_validity).await;
+        let (token, found) = found.map_err(CallError::Refused)?;
+        let token = hand_out(registration, Ok(token))?;
+        self.record(asker, &token, found).await?;
+        granted.opening.served.note(&asker.caller);
         Ok(token)
     }
 
     /// The token of this registration and all its successors, for a caller that was
     /// granted it just now.
-    pub fn watch(self: &Arc<Self>, granted: Granted) -> Watch {
-        Watch::new(self, granted)
+    pub fn watch(self: &Arc<Self>, asker: Asker, granted: &Granted) -> Watch {
+        Watch::new(self, asker, granted.clone())
     }
 
     /// Takes in a caller's report that the destination rejected a token.
@@ -152,7 +159,7 @@ impl Broker {
     }
 
     /// Whether the broker can hand out tokens: every warm destination has had its first
-    /// try, and there is one at least whose tokens do not fail.
+    /// try, there is one at least whose tokens do not fail, and they can be recorded.
     pub fn is_ready(&self) -> bool {
         let catalogue = self.catalogue.load();
         let conditions = self.cache.conditions();
@@ -168,7 +175,34 @@ impl Broker {
         }
         // Once it was ready, one more warm destination does not take the others away.
         let begun = self.begun.fetch_or(all_tried, Ordering::Relaxed) || all_tried;
-        begun && works
+        begun && works && self.audit.accepts()
+    }
+
+    /// The audit trail, for what does not go through here.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Records that a token is about to leave.
+    async fn record(
+        &self,
+        asker: &Asker,
+        token: &Token,
+        cache: Found,
+    ) -> Result<(), AuditUnavailable> {
+        let event = Event::Token(HandOut {
+            caller: asker.caller.as_str(),
+            destination: token.key.destination.as_str(),
+            application: token.key.application.as_str(),
+            token_id: token.id,
+            credential: &token.secret.credential,
+            generation: &token.secret.generation,
+            expires_at: token.expires_at().wall,
+            cache,
+            door: asker.door,
+            request_id: asker.request_id.as_str(),
+        });
+        self.audit.record(&event).await
     }
 
     /// The cache, to watch its landings and to drain it.

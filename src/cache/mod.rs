@@ -27,6 +27,7 @@ use self::{
 };
 pub use self::{host::Host, schedule::Schedule, watch::Watch};
 use crate::{
+    audit::{Audit, Found},
     clock::{Instant, Moment},
     destination::{ApplicationName, DestinationId, TokenKey},
     metrics::Metrics,
@@ -135,8 +136,9 @@ pub enum Foresight {
 }
 
 impl Cache {
-    /// An empty cache, and the schedule that refreshes it for as long as it is run.
-    pub fn new(metrics: Arc<Metrics>) -> (Self, Schedule) {
+    /// An empty cache, and the schedule that refreshes it for as long as it is run. Every
+    /// token that is minted is recorded.
+    pub fn new(metrics: Arc<Metrics>, audit: Arc<Audit>) -> (Self, Schedule) {
         let slots = Slots::builder()
             .max_capacity(MAX_SLOTS)
             // Newcomers always get in: the default policy could turn them away.
@@ -144,7 +146,7 @@ impl Cache {
             .time_to_idle(IDLE_OUT)
             .build();
         let (timetable, noted) = timetable::timetable();
-        let flights = Arc::new(Flights::new(timetable, metrics));
+        let flights = Arc::new(Flights::new(timetable, metrics, audit));
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
         let cache = Self {
             slots,
@@ -154,33 +156,47 @@ impl Cache {
         (cache, schedule)
     }
 
-    /// A token for this registration that lives at least `min_validity` more. It waits
+    /// A token for this registration that lives at least `min_validity` more, and whether
+    /// it was at hand. It waits
     /// only where there is no such token and a flight may bring one; whoever stops
     /// waiting changes nothing for the others.
     ///
     /// # Errors
     /// The [`Refusal`] that everybody who waited for the same flight gets.
-    pub async fn token(
+    pub async fn find(
         &self,
         registration: &Arc<Registration>,
         min_validity: Duration,
-    ) -> Result<Arc<Token>, Refusal> {
+    ) -> Result<(Arc<Token>, Found), Refusal> {
         let entry = self.entry(registration);
+        let mut found = Found::Hit;
         loop {
             let now = Instant::now();
             entry.touch(now);
             match self.flights.ask(&entry, registration, now, min_validity) {
-                Answer::Now(result) => return result,
+                Answer::Now(result) => return result.map(|token| (token, found)),
                 Answer::After(flight) => {
+                    found = Found::Miss;
                     let token = flight.landed().await?;
                     if token.suffices(Instant::now(), min_validity) {
-                        return Ok(token);
+                        return Ok((token, found));
                     }
                     // Too short a life for this caller, or this task slept through it:
                     // ask again, which says which of the two it was.
                 }
             }
         }
+    }
+
+    /// The token alone.
+    #[cfg(test)]
+    pub(crate) async fn token(
+        &self,
+        registration: &Arc<Registration>,
+        min_validity: Duration,
+    ) -> Result<Arc<Token>, Refusal> {
+        let found = self.find(registration, min_validity).await;
+        found.map(|(token, _)| token)
     }
 
     /// The token of this registration and all its successors, one at a time.

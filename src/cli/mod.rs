@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod audit;
 pub mod config;
 mod connection;
 pub mod destination;
@@ -48,6 +49,9 @@ enum Command {
     /// Check a configuration, or see an example of one
     #[command(after_help = EXIT_CODES)]
     Config(config::ConfigArgs),
+    /// Read audit files back
+    #[command(after_help = EXIT_CODES)]
+    Audit(audit::AuditArgs),
     /// Ask a broker for tokens
     #[command(after_help = EXIT_CODES)]
     Token(token::TokenArgs),
@@ -83,6 +87,7 @@ impl Cli {
             Command::Dev(args) => dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Config(args) => config::run(args),
+            Command::Audit(args) => audit::run(args),
             Command::Token(args) => token::run(args).await,
             Command::Destination(args) => destination::run(args).await,
             Command::Grants(args) => grants::run(args).await,
@@ -135,6 +140,7 @@ mod tests {
                 "token get orders --min-validity 5",
                 ErrorKind::ValueValidation,
             ),
+            ("audit verify", ErrorKind::MissingRequiredArgument),
             ("token get orders --timeout 0s", ErrorKind::ValueValidation),
             ("token get orders --output xml", ErrorKind::InvalidValue),
             (

@@ -67,6 +67,23 @@ impl Folder {
         Ok(path)
     }
 
+    /// A file to be written, which need not be there yet. It is not remembered: that it
+    /// grows is no change of the configuration.
+    pub(super) fn written(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
+        let path = values::line(value).map(|text| self.path.join(text))?;
+        if path.is_dir() || path.file_name().is_none() {
+            return Err(names(&path, "is a folder: name a file in it"));
+        }
+        // The folder of a path that is only a name is written as nothing.
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if !folder.is_none_or(Path::is_dir) {
+            return Err(names(&path, "is in a folder that does not exist"));
+        }
+        Ok(path)
+    }
+
     /// A PEM file with at least one certificate.
     pub(super) fn certificates(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         let path = self.path(value)?;

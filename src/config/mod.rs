@@ -6,6 +6,7 @@
 
 mod admin;
 mod application;
+mod audit;
 mod cache;
 mod credentials;
 mod destination;
@@ -35,7 +36,7 @@ use self::{
     credentials::Credentials, findings::Findings, folder::Folder, reader::Section, unique::Unique,
     upstreams::Upstreams,
 };
-use crate::{credential::Environment, small_file};
+use crate::{audit::Settings as AuditSettings, credential::Environment, small_file};
 
 pub use admin::Admin;
 pub use application::Application;
@@ -66,6 +67,8 @@ pub struct Config {
     pub admin: Admin,
     /// How tokens are kept.
     pub cache: CacheSettings,
+    /// What is recorded where.
+    pub audit: AuditSettings,
     /// What an operator sees.
     pub telemetry: Telemetry,
     /// The upstreams that are written, whether or not a destination uses them, and those
@@ -160,6 +163,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let credentials = root.section("credentials", "[credentials]");
     let credentials = Credentials::read(credentials, folder, environment);
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
+    let audit = audit::read(root.section("audit", "[audit]"), folder);
     let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
     let mut names = Unique::default();
@@ -176,6 +180,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
         http,
         admin,
         cache,
+        audit,
         telemetry,
         upstreams: upstreams.finish(),
         destinations,

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     admission::Shares,
+    audit::OnFailure,
     credential::Proof,
     upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
 };
@@ -161,13 +162,14 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        31,
+        34,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
     assert_eq!(config.http, explicit.http);
     assert_eq!(config.admin, explicit.admin);
     assert_eq!(config.cache, explicit.cache);
+    assert_eq!(config.audit, explicit.audit);
     assert_eq!(config.telemetry, explicit.telemetry);
     assert_eq!(config.upstreams, explicit.upstreams);
     let grants = |config: &Config| config.destinations[1].grants.clone();
@@ -180,7 +182,7 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && !["ca", "crl", "trust_domains", "allow", "state_file"].contains(&key)
+        && !["ca", "crl", "file", "trust_domains", "allow", "state_file"].contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -224,6 +226,15 @@ fn the_example_is_read_into_the_documented_values() {
     assert_eq!(config.admin, Admin::default());
     assert_eq!(config.cache.expiry_margin, Duration::from_secs(60));
     assert_eq!(config.cache.runway_warning, Duration::from_secs(600));
+    assert_eq!(
+        config.audit,
+        AuditSettings {
+            file: None,
+            stdout: false,
+            max_file_size: 100 * 1024 * 1024,
+            on_failure: OnFailure::Refuse,
+        }
+    );
     assert_eq!(config.telemetry.log_level, tracing::Level::INFO);
     assert_eq!(config.telemetry.log_format, LogFormat::Auto);
 
@@ -455,6 +466,30 @@ fn mistakes_of_syntax_and_type() {
 #[test]
 fn mistakes_in_the_sections_of_the_broker() {
     assert_mistakes(include_str!("mistaken/broker.txt"));
+}
+
+#[test]
+fn mistakes_in_what_is_recorded() {
+    assert_mistakes(include_str!("mistaken/audit.txt"));
+}
+
+#[test]
+fn an_audit_file_need_not_be_there_and_its_growth_is_no_change() {
+    let site = Site::new();
+    let text = [
+        SERVER,
+        CREDENTIALS,
+        DESTINATION,
+        "[audit]\nfile = \"audit.jsonl\"\n",
+    ]
+    .concat();
+    let file = site.0.path().join("broker.toml");
+    fs::write(&file, &text).unwrap();
+    let reading = Reading::of(&file);
+    let audit = reading.config.unwrap().audit;
+    assert_eq!(audit.file, Some(site.0.path().join("audit.jsonl")));
+    fs::write(site.0.path().join("audit.jsonl"), "a record").unwrap();
+    assert_eq!(reading.files.again(), reading.files);
 }
 
 #[test]

@@ -5,15 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tonic::{
-    Request, Response, Status,
-    metadata::{MetadataMap, MetadataValue},
-};
+use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use super::{
     DOOR, deadline,
     duration::{proto, span},
+    request_id,
     status::act_status,
 };
 use crate::{
@@ -23,6 +21,7 @@ use crate::{
     cache::Condition,
     clock::Instant,
     metrics::Metrics,
+    request_id::RequestId,
     upstream::Trial,
     usage::Quarantine,
 };
@@ -34,8 +33,6 @@ const ACTS: [(&str, &str); 4] = [
     ("Release", "release"),
     ("Reload", "reload"),
 ];
-/// No longer text names a request in records.
-const MAX_REQUEST_ID: usize = 128;
 
 /// Answers operators over gRPC.
 pub(super) struct AdminService {
@@ -49,21 +46,10 @@ pub(super) fn act(method: &str) -> Option<&'static str> {
     acts.find(|(name, _)| *name == method).map(|(_, act)| *act)
 }
 
-/// The name that the caller has for this request, or else one of ours.
-pub(super) fn request_id(given: Option<&[u8]>) -> String {
-    let given = given.and_then(|given| std::str::from_utf8(given).ok());
-    let plain = |text: &&str| {
-        (1..=MAX_REQUEST_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
-    };
-    given
-        .filter(plain)
-        .map_or_else(|| format!("{:032x}", rand::random::<u128>()), str::to_owned)
-}
-
 /// Everything of a request but its message.
 struct Call {
     administrator: Administrator,
-    request_id: String,
+    request_id: RequestId,
     deadline: Instant,
 }
 
@@ -75,11 +61,10 @@ impl Call {
         let administrator = administrator.ok_or(ActError::NotAdministrator)?.clone();
         let longest = extensions.get::<Arc<Connected>>();
         let longest = longest.map_or(Duration::ZERO, |peer| peer.longest_call());
-        let metadata: &MetadataMap = request.metadata();
-        let given = metadata.get("x-request-id").map(MetadataValue::as_bytes);
+        let metadata = request.metadata();
         Ok(Self {
             administrator,
-            request_id: request_id(given),
+            request_id: request_id(metadata.as_ref()),
             deadline: Instant::now() + deadline::of(metadata, longest),
         })
     }
@@ -87,7 +72,7 @@ impl Call {
     fn asked(&self) -> Asked<'_> {
         Asked {
             administrator: &self.administrator,
-            request_id: &self.request_id,
+            request_id: self.request_id.as_str(),
             deadline: self.deadline,
         }
     }

@@ -14,7 +14,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use http::HeaderValue;
+use http::HeaderMap;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -22,7 +22,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 pub use self::health::Readiness;
 use self::{
-    admin_service::{AdminService, act, request_id},
+    admin_service::{AdminService, act},
     health::HealthService,
     token_service::TokenService,
 };
@@ -33,8 +33,9 @@ use crate::{
         admin::v1::admin_server::{AdminServer, SERVICE_NAME as ADMIN},
         v1::token_broker_server::TokenBrokerServer,
     },
-    broker::{ActError, Broker, CallError, Operator, record_attempt},
+    broker::{ActError, Broker, CallError, Operator},
     metrics::Metrics,
+    request_id::RequestId,
 };
 
 /// How the metrics name this door.
@@ -116,9 +117,9 @@ async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Nex
             }
             Err(error) => {
                 if let Some(act) = act(method) {
-                    let id = request.headers().get("x-request-id");
-                    let id = request_id(id.map(HeaderValue::as_bytes));
-                    record_attempt(peer.id(), act, &id, &error);
+                    let id = request_id(request.headers());
+                    let operator = &guard.operator;
+                    operator.attempt(peer.id(), act, id.as_str(), &error).await;
                 }
                 return guard.turn_away(&error);
             }
@@ -128,6 +129,14 @@ async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Nex
     let answer = timeout(longest, next.run(request)).await;
     drop(call);
     answer.unwrap_or_else(|_| guard.refuse(CallError::DeadlineExceeded))
+}
+
+/// The name that the caller gave its request, or a new one.
+fn request_id(headers: &HeaderMap) -> RequestId {
+    headers
+        .get("x-request-id")
+        .and_then(|value| RequestId::parse(value.to_str().ok()?))
+        .unwrap_or_else(RequestId::fresh)
 }
 
 /// The method of the operators' service that a path means, if it is one of that.

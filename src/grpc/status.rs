@@ -151,6 +151,10 @@ fn code_and_message(error: CallError) -> (Code, &'static str) {
                 "the destination's token endpoint gave no usable token: try again after the retry delay",
             ),
         },
+        CallError::AuditUnavailable { .. } => (
+            Code::Unavailable,
+            "the broker cannot record who gets a token, so it hands out none: try again after the retry delay",
+        ),
         CallError::Overloaded { .. } => (
             Code::ResourceExhausted,
             "the broker has too many calls under way: try again after the retry delay",
@@ -173,9 +177,9 @@ fn retry_delay(error: CallError) -> Option<Duration> {
             let left = retry_at.saturating_duration_since(Instant::now());
             Some(left.max(LEAST_RETRY_DELAY))
         }
-        CallError::Overloaded { retry_in } | CallError::CallerRate { retry_in } => {
-            Some(retry_in.max(LEAST_RETRY_DELAY))
-        }
+        CallError::AuditUnavailable { retry_in }
+        | CallError::Overloaded { retry_in }
+        | CallError::CallerRate { retry_in } => Some(retry_in.max(LEAST_RETRY_DELAY)),
         _ => None,
     }
 }
@@ -264,6 +268,14 @@ mod tests {
                 failed(FailureReason::Malformed),
                 Code::Unavailable,
                 "UPSTREAM_MALFORMED",
+                true,
+            ),
+            (
+                CallError::AuditUnavailable {
+                    retry_in: Duration::ZERO,
+                },
+                Code::Unavailable,
+                "AUDIT_UNAVAILABLE",
                 true,
             ),
             (

@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) server: &'static str,
     /// Lines for `[[upstream]]`.
     pub(crate) upstream: &'static str,
+    /// Lines for `[audit]`.
+    pub(crate) audit: &'static str,
     /// Files beside the configuration, or instead of the ordinary ones.
     pub(crate) files: Vec<(&'static str, String)>,
 }
@@ -219,6 +221,8 @@ client_ca = "ca.pem"
 listen = "127.0.0.1:0"
 [credentials]
 directory = "credentials"
+[audit]
+{audit}
 [[upstream]]
 name = "occtoo"
 endpoint = "{upstream}"
@@ -234,6 +238,7 @@ callers = ["{CART}"]
 "#,
         server = setup.server,
         settings = setup.upstream,
+        audit = setup.audit,
     );
     for name in names {
         write!(

@@ -149,5 +149,5 @@ async fn a_warning_is_logged_when_it_begins_and_when_it_ends_and_an_act_with_its
         (&acts[0]["act"], &acts[0]["destination"]),
         (&"refresh".into(), &"d0".into())
     );
-    assert_eq!(acts[0]["request_id"].as_str().unwrap().len(), 32);
+    assert!(!acts[0]["request_id"].as_str().unwrap().is_empty());
 }

@@ -3,8 +3,14 @@
 use tokio::time::timeout_at;
 use tracing::{debug, info, warn};
 
-use super::{ActError, Administrator};
-use crate::{broker::CallError, clock::Instant, identity::CallerId};
+use super::{ActError, Administrator, Operator};
+use crate::{
+    audit::{self, Audit, Event},
+    broker::CallError,
+    clock::Instant,
+    destination::DestinationId,
+    identity::CallerId,
+};
 
 /// Who asks for an act, and until when they wait.
 pub struct Asked<'a> {
@@ -16,13 +22,14 @@ pub struct Asked<'a> {
     pub deadline: Instant,
 }
 
-/// Everything that a record says of an act, but for its outcome.
+/// Everything that a record says of an act, but for its outcome; and where it is recorded.
 pub(super) struct Act<'a> {
+    audit: &'a Audit,
     administrator: &'a CallerId,
     name: &'static str,
-    destination: &'a str,
-    application: &'a str,
-    comment: &'a str,
+    destination: Option<String>,
+    application: Option<&'a str>,
+    comment: Option<&'a str>,
     request_id: &'a str,
 }
 
@@ -38,34 +45,72 @@ impl Asked<'_> {
     }
 }
 
-impl<'a> Act<'a> {
-    pub(super) fn new(asked: &'a Asked<'_>, act: &'static str) -> Self {
-        Self {
-            administrator: asked.administrator.id(),
+impl Operator {
+    /// Records that somebody who is no administrator tried to act.
+    pub async fn attempt(
+        &self,
+        caller: &CallerId,
+        act: &'static str,
+        request_id: &str,
+        error: &ActError,
+    ) {
+        let attempt = Act {
+            audit: self.broker.audit(),
+            administrator: caller,
             name: act,
-            destination: "",
-            application: "",
-            comment: "",
+            destination: None,
+            application: None,
+            comment: None,
+            request_id,
+        };
+        // It is refused whether or not it can be recorded.
+        let _ = record_act(&attempt, error.code()).await;
+    }
+
+    /// An act that is about no destination.
+    pub(super) fn act<'a>(&'a self, asked: &'a Asked<'_>, name: &'static str) -> Act<'a> {
+        Act {
+            audit: self.broker.audit(),
+            administrator: asked.administrator.id(),
+            name,
+            destination: None,
+            application: None,
+            comment: None,
             request_id: asked.request_id,
         }
     }
 
-    /// An act on a destination, or one of its applications.
-    pub(super) fn on(self, destination: &'a str, application: &'a str) -> Self {
+    /// An act on a destination, or one of its applications. It is recorded by its id, as far
+    /// as there is one, and else as it was written.
+    pub(super) fn act_on<'a>(
+        &'a self,
+        asked: &'a Asked<'_>,
+        name: &'static str,
+        destination: &str,
+        application: &'a str,
+    ) -> Act<'a> {
+        let catalogue = self.broker.catalogue.load();
+        let id = DestinationId::parse(destination).ok();
+        let listing = id.and_then(|id| catalogue.find(&id));
+        let id = listing.map_or(destination, |listing| listing.id.as_str());
+        Act {
+            destination: Some(id.to_owned()),
+            application: (!application.is_empty()).then_some(application),
+            ..self.act(asked, name)
+        }
+    }
+}
+
+impl<'a> Act<'a> {
+    /// An act with a reason.
+    pub(super) fn because(self, comment: &'a str) -> Self {
         Self {
-            destination,
-            application,
+            comment: Some(comment),
             ..self
         }
     }
 
-    /// An act with a reason.
-    pub(super) fn because(self, comment: &'a str) -> Self {
-        Self { comment, ..self }
-    }
-
-    /// Does what nobody need know of before it is done: it is recorded before and after, and
-    /// not done if it cannot be.
+    /// Does what is not done if it cannot be recorded, before and after.
     pub(super) async fn recorded<T>(
         self,
         work: impl Future<Output = Result<T, ActError>>,
@@ -79,54 +124,52 @@ impl<'a> Act<'a> {
         work: impl Future<Output = Result<T, ActError>>,
         outcome: impl Fn(&T) -> &'static str,
     ) -> Result<T, ActError> {
-        record_act(&self, ASKED)?;
+        record_act(&self, ASKED).await?;
         let result = work.await;
         let outcome = result.as_ref().map_or_else(ActError::code, outcome);
-        record_act(&self, outcome)?;
+        record_act(&self, outcome).await?;
         result
     }
 
     /// Does what must work all the same, such as stopping a destination whose tokens leak.
+    /// It waits for no record before it is done.
     pub(super) async fn recorded_if_possible<T>(
         self,
         work: impl Future<Output = Result<T, ActError>>,
     ) -> Result<T, ActError> {
-        let before = record_act(&self, ASKED);
+        // Should whoever asks hang up amid the work, there is this.
+        self.audit.note(&self.event(ASKED));
         let result = work.await;
         let outcome = result.as_ref().map_or_else(ActError::code, |_| "ok");
-        for record in [before, record_act(&self, outcome)] {
-            if let Err(error) = record {
-                let act = self.name;
-                warn!(act, %error, "an act is done that is not recorded");
-            }
+        if let Err(error) = record_act(&self, outcome).await {
+            let act = self.name;
+            warn!(act, %error, "an act is done that is not recorded");
         }
         result
     }
 }
 
-/// Records that somebody who is no administrator tried to act.
-pub fn record_attempt(caller: &CallerId, act: &'static str, request_id: &str, error: &ActError) {
-    let attempt = Act {
-        administrator: caller,
-        name: act,
-        destination: "",
-        application: "",
-        comment: "",
-        request_id,
-    };
-    // It is refused whether or not it can be recorded.
-    let _ = record_act(&attempt, error.code());
+impl Act<'_> {
+    fn event<'a>(&'a self, outcome: &'a str) -> Event<'a> {
+        Event::Act(audit::Act {
+            administrator: self.administrator.as_str(),
+            act: self.name,
+            destination: self.destination.as_deref(),
+            application: self.application,
+            comment: self.comment,
+            outcome,
+            request_id: self.request_id,
+        })
+    }
 }
 
-/// Records an act of an operator, refused or not.
+/// Records an act of an operator, refused or not, in the log and in the audit trail.
 ///
 /// # Errors
-/// What keeps it from being recorded; the act is refused with it.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "a log takes every record, and other places for them may not"
-)]
-fn record_act(act: &Act<'_>, outcome: &str) -> Result<(), CallError> {
+/// [`CallError::AuditUnavailable`], and the act is refused with it.
+async fn record_act(act: &Act<'_>, outcome: &str) -> Result<(), CallError> {
+    let event = act.event(outcome);
+    let recorded = act.audit.record(&event).await;
     let Act {
         administrator,
         name: act,
@@ -134,11 +177,12 @@ fn record_act(act: &Act<'_>, outcome: &str) -> Result<(), CallError> {
         application,
         comment,
         request_id,
+        ..
     } = act;
     if outcome == ASKED {
         debug!(%administrator, act, destination, application, comment, request_id, "an operator asks");
     } else {
         info!(%administrator, act, destination, application, comment, outcome, request_id, "an operator acted");
     }
-    Ok(())
+    Ok(recorded?)
 }

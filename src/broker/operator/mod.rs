@@ -28,9 +28,8 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use self::{act::Act, quarantine::Quarantines, warnings::Warnings};
 pub use self::{
-    act::{Asked, record_attempt},
+    act::Asked,
     error::{ActError, Fault},
     explain::Explanation,
     quarantine::Applied,
@@ -39,6 +38,7 @@ pub use self::{
     unused::{Idle, Unused},
     warnings::{Trouble, Warning},
 };
+use self::{quarantine::Quarantines, warnings::Warnings};
 use super::{Broker, CallError, Listing};
 use crate::{
     cache::Registration,
@@ -157,7 +157,7 @@ impl Operator {
     /// # Errors
     /// [`ActError::ReloadRefused`] with every mistake.
     pub async fn reload(&self, asked: &Asked<'_>) -> Result<Vec<String>, ActError> {
-        let act = Act::new(asked, "reload");
+        let act = self.act(asked, "reload");
         act.recorded(async {
             let (answer, answered) = oneshot::channel();
             let refused = |fault| ActError::ReloadRefused(vec![fault]);

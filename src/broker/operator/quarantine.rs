@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tracing::{info, warn};
 
-use super::{ActError, Asked, Operator, act::Act, names};
+use super::{ActError, Asked, Operator, names};
 use crate::{
     cache::Cache,
     destination::{ApplicationName, DestinationId},
@@ -72,8 +72,8 @@ impl Operator {
         application: &str,
         comment: &str,
     ) -> Result<Applied, ActError> {
-        let act = Act::new(asked, "quarantine")
-            .on(destination, application)
+        let act = self
+            .act_on(asked, "quarantine", destination, application)
             .because(comment);
         let work = async {
             let target = self.target(destination, application)?;
@@ -112,7 +112,7 @@ impl Operator {
         destination: &str,
         application: &str,
     ) -> Result<Applied, ActError> {
-        let act = Act::new(asked, "release").on(destination, application);
+        let act = self.act_on(asked, "release", destination, application);
         act.recorded(async {
             let target = self.target(destination, application)?;
             let mut applications = Vec::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{ActError, Asked, Operator, act::Act};
+use super::{ActError, Asked, Operator};
 use crate::{
     broker::{CallError, hand_out},
     cache::Registration,
@@ -33,7 +33,7 @@ impl Operator {
         destination: &str,
         application: &str,
     ) -> Result<Vec<Refreshed>, ActError> {
-        let act = Act::new(asked, "refresh").on(destination, application);
+        let act = self.act_on(asked, "refresh", destination, application);
         let work = async {
             let target = self.target(destination, application)?;
             let flights = target.registrations.iter().map(async |registration| {

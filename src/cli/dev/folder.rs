@@ -136,6 +136,10 @@ state_file = "state.json"
 [credentials]
 directory = "credentials"
 
+# Who was given which token: token-broker audit verify --open audit.jsonl
+[audit]
+file = "audit.jsonl"
+
 # The embedded token endpoint, which speaks plain HTTP on this machine.
 [[upstream]]
 name = "occtoo"
