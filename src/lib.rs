@@ -56,6 +56,8 @@
 //! | rustix | [`process`] |
 //! | aws-lc-rs itself | [`audit`], for its hashes |
 //! | clap | [`cli`], and `main` |
+//! | age | [`credential::sealed`] |
+//! | rpassword | [`cli`] |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |
 //! | tracing-subscriber | [`telemetry`] |

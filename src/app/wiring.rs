@@ -144,6 +144,8 @@ impl<'a> Wiring<'a> {
                 })
             };
             let CredentialSet { current, next } = &application.credential;
+            // A flight asks with both when the first is rejected, and each may take its time.
+            let exchanges = if next.is_some() { 2 } else { 1 };
             let rotation = Rotation::new(
                 minter(current)?,
                 next.as_ref().map(minter).transpose()?,
@@ -160,7 +162,7 @@ impl<'a> Wiring<'a> {
                 host: Arc::clone(&host),
                 lifetimes: upstream.lifetimes,
                 expiry_margin: self.expiry_margin,
-                timeout: upstream.http.total_timeout,
+                timeout: upstream.http.total_timeout * exchanges,
                 warm: destination.warm,
             };
             registrations.push(Arc::new(registration));

@@ -2,7 +2,7 @@
 //!
 //! A record is accepted when one sink has written it, and only then does its token leave.
 //! Each sink has a thread, an open batch and a chain of its own. A sink that errs or
-//! stalls fails by itself: it costs nobody more than [`PATIENCE`] once.
+//! stalls fails by itself: it costs nobody more than [`Settings::stall_timeout`] once.
 //!
 //! Written means handed to the system: that survives the end of the process however it
 //! comes, but not a power cut. A file is written through to the disk when it ends.
@@ -25,6 +25,7 @@ use tracing::debug;
 
 use self::{
     file::{AuditFile, OpenError},
+    queue::Queue,
     sink::Sink,
     writer::{Target, Writer},
 };
@@ -32,8 +33,8 @@ use crate::metrics::Metrics;
 
 pub use event::{Act, Event, Found, HandOut, Mint};
 
-/// A sink whose oldest record is not written after this time has failed.
-pub const PATIENCE: Duration = Duration::from_millis(250);
+/// A call has time for another try after this, and a disk for a long write.
+pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a sink that returned an error is left alone. Before that, trying again cannot
 /// help a caller either.
 pub const RETRY: Duration = Duration::from_secs(1);
@@ -47,6 +48,8 @@ pub struct Settings {
     pub stdout: bool,
     /// A regular file is followed by another before it is longer than this, in bytes.
     pub max_file_size: u64,
+    /// A sink whose oldest record is not written after this time has failed.
+    pub stall_timeout: Duration,
     /// What happens to a call that no sink can record.
     pub on_failure: OnFailure,
 }
@@ -80,6 +83,7 @@ pub enum AuditError {
 pub struct Audit {
     sinks: Vec<Sink>,
     on_failure: OnFailure,
+    stall_timeout: Duration,
 }
 
 impl Audit {
@@ -88,6 +92,7 @@ impl Audit {
         Self {
             sinks: Vec::new(),
             on_failure: OnFailure::Allow,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
         }
     }
 
@@ -99,7 +104,8 @@ impl Audit {
         let mut sinks = Vec::new();
         let mut start = |name, target, file| {
             let writer = Writer::new(target, settings.max_file_size, file);
-            let sink = Sink::start(name, writer, Arc::clone(metrics));
+            let queue = Queue::new(name, settings.stall_timeout, Arc::clone(metrics));
+            let sink = Sink::start(name, writer, queue);
             sink.map(|sink| sinks.push(sink))
                 .map_err(AuditError::Thread)
         };
@@ -118,11 +124,12 @@ impl Audit {
         Ok(Self {
             sinks,
             on_failure: settings.on_failure,
+            stall_timeout: settings.stall_timeout,
         })
     }
 
     /// Records an event, and returns when the first sink has written it. It takes
-    /// [`PATIENCE`] at most.
+    /// [`Settings::stall_timeout`] at most.
     ///
     /// # Errors
     /// [`AuditUnavailable`] when no sink has, and calls without a record are to be refused.
@@ -176,7 +183,7 @@ impl Audit {
         if waits.is_empty() {
             return Err(AuditUnavailable);
         }
-        let Ok(first) = timeout(PATIENCE, select_ok(waits)).await else {
+        let Ok(first) = timeout(self.stall_timeout, select_ok(waits)).await else {
             // Looked at, so that whoever comes next does not wait for the same.
             self.sinks.iter().for_each(|sink| _ = sink.accepts());
             return Err(AuditUnavailable);

@@ -7,13 +7,13 @@
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use super::{PATIENCE, RETRY};
+use super::RETRY;
 use crate::metrics::Metrics;
 
 /// So much waits for a sink at most, in bytes.
@@ -23,6 +23,7 @@ const MAX_BATCH: usize = 4 * 1024 * 1024;
 pub(super) struct Queue {
     name: &'static str,
     metrics: Arc<Metrics>,
+    stall_timeout: Duration,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -82,11 +83,12 @@ pub(super) struct Ticket(watch::Receiver<bool>);
 
 impl Queue {
     /// A queue whose thread is opening the sink.
-    pub(super) fn new(name: &'static str, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(name: &'static str, stall_timeout: Duration, metrics: Arc<Metrics>) -> Self {
         metrics.audit_sink(name, false);
         Self {
             name,
             metrics,
+            stall_timeout,
             state: Mutex::new(State {
                 condition: Condition::Works,
                 open: Batch::new(),
@@ -213,7 +215,7 @@ impl Queue {
     /// Lets a sink fail that has stalled. The metric changes under the same lock, so that
     /// it never says what was before.
     fn look(&self, state: &mut State, now: Instant) -> Option<Stalled> {
-        let stalled = state.look(now)?;
+        let stalled = state.look(now, self.stall_timeout)?;
         self.metrics.audit_sink(self.name, false);
         Some(stalled)
     }
@@ -226,7 +228,8 @@ impl Queue {
         self.metrics.audited(self.name, "missed", lost);
         error!(
             sink = self.name,
-            "the audit sink has not taken a record for 250 ms: it counts as failed until it does"
+            stall_timeout = ?self.stall_timeout,
+            "the audit sink has not taken a record for so long: it counts as failed until it does"
         );
     }
 
@@ -260,12 +263,12 @@ impl State {
     }
 
     /// Lets a sink fail whose oldest record has waited for too long.
-    fn look(&mut self, now: Instant) -> Option<Stalled> {
+    fn look(&mut self, now: Instant, stall_timeout: Duration) -> Option<Stalled> {
         let since = match &self.at_work {
             Some(job) => Some(job.since),
             None => self.open.since,
         };
-        let stalls = since.is_some_and(|since| now >= since + PATIENCE);
+        let stalls = since.is_some_and(|since| now >= since + stall_timeout);
         if !stalls || matches!(self.condition, Condition::Failed(_)) {
             return None;
         }
@@ -365,9 +368,10 @@ fn count(records: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::DEFAULT_STALL_TIMEOUT as PATIENCE;
 
     fn queue() -> Queue {
-        Queue::new("file", Arc::new(Metrics::new()))
+        Queue::new("file", PATIENCE, Arc::new(Metrics::new()))
     }
 
     fn records(job: &Job) -> (u64, Vec<&str>) {
@@ -442,14 +446,17 @@ mod tests {
         assert_eq!(records(&queue.next()), (0, vec!["a"]));
         let behind = queue.offer("b").unwrap();
         let late = Instant::now() + PATIENCE;
-        let stalled = queue.state().look(late);
+        let stalled = queue.state().look(late, PATIENCE);
         assert!(stalled.is_some());
         drop(stalled);
         assert_eq!(
             (outcome(stuck), outcome(behind)),
             (Some(false), Some(false))
         );
-        assert!(queue.state().look(late).is_none(), "it is told once");
+        assert!(
+            queue.state().look(late, PATIENCE).is_none(),
+            "it is told once"
+        );
         for _ in 0..10 {
             assert!(queue.offer("c").is_none());
         }

@@ -14,7 +14,6 @@ use super::{
     queue::{Job, Queue, Records, Ticket},
     writer::Writer,
 };
-use crate::metrics::Metrics;
 
 /// One sink. Its thread ends when it is closed or dropped, but nobody waits for one that
 /// is stuck in a system call.
@@ -32,12 +31,8 @@ struct Thread {
 
 impl Sink {
     /// Starts the thread, which begins with opening what it writes to.
-    pub(super) fn start(
-        name: &'static str,
-        writer: Writer,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let queue = Arc::new(Queue::new(name, metrics));
+    pub(super) fn start(name: &'static str, writer: Writer, queue: Queue) -> io::Result<Self> {
+        let queue = Arc::new(queue);
         let (end, ended) = oneshot::channel();
         let jobs = Arc::clone(&queue);
         let handle = thread::Builder::new()

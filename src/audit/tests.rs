@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
+    DEFAULT_STALL_TIMEOUT as PATIENCE,
     verify::{End, Verifier, Whole},
     *,
 };
@@ -37,6 +38,7 @@ impl Site {
             file: Some(self.path()),
             stdout: false,
             max_file_size: 1024 * 1024,
+            stall_timeout: GIVE_UP,
             on_failure: OnFailure::Refuse,
         }
     }
@@ -344,6 +346,7 @@ async fn stalled_audit_sink_is_failed_in_250_ms() {
     let pipe = pipe(&site);
     let settings = Settings {
         file: Some(pipe.clone()),
+        stall_timeout: PATIENCE,
         ..site.settings()
     };
     let started = Instant::now();
@@ -381,16 +384,18 @@ async fn stalled_audit_sink_is_failed_in_250_ms() {
 async fn a_stalled_sink_beside_one_that_works_costs_nobody_anything() {
     let site = Site::new();
     let metrics = Arc::new(Metrics::new());
-    let sink = |name, target| {
+    let sink = |name, target, stall_timeout| {
         let writer = Writer::new(target, u64::MAX, None);
-        Sink::start(name, writer, Arc::clone(&metrics)).unwrap()
+        let queue = Queue::new(name, stall_timeout, Arc::clone(&metrics));
+        Sink::start(name, writer, queue).unwrap()
     };
     let audit = Audit {
         sinks: vec![
-            sink("pipe", Target::Path(pipe(&site))),
-            sink("file", Target::Path(site.path())),
+            sink("pipe", Target::Path(pipe(&site)), PATIENCE),
+            sink("file", Target::Path(site.path()), GIVE_UP),
         ],
         on_failure: OnFailure::Refuse,
+        stall_timeout: GIVE_UP,
     };
     let asked = Instant::now();
     let mut count = 0;
@@ -417,6 +422,7 @@ async fn a_reader_that_goes_is_waited_for_and_told_what_it_missed() {
     let pipe = pipe(&site);
     let audit = start(&Settings {
         file: Some(pipe.clone()),
+        stall_timeout: PATIENCE,
         ..site.settings()
     });
     let first = {

@@ -113,6 +113,7 @@ async fn recorded(file: &str, on_failure: OnFailure) -> (Arc<Broker>, Arc<Audit>
         file: Some(file.into()),
         stdout: false,
         max_file_size: 1024 * 1024,
+        stall_timeout: crate::audit::DEFAULT_STALL_TIMEOUT,
         on_failure,
     })
     .await

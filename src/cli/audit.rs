@@ -106,6 +106,7 @@ mod tests {
             file: Some(file.clone()),
             stdout: false,
             max_file_size: 1024 * 1024,
+            stall_timeout: Duration::from_secs(30),
             on_failure: OnFailure::Refuse,
         };
         let audit = Audit::start(&settings, &Arc::new(Metrics::new())).unwrap();

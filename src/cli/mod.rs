@@ -4,13 +4,14 @@
 //! when it was called wrongly. What it was asked for goes to standard output,
 //! everything else to standard error.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 pub mod audit;
 pub mod config;
 mod connection;
+pub mod credential;
 pub mod destination;
 pub mod dev;
 mod duration;
@@ -26,7 +27,7 @@ mod table;
 pub mod token;
 pub mod upstream;
 
-use self::exit::EXIT_CODES;
+use self::exit::{EXIT_CODES, called_wrongly};
 
 /// Hands out OAuth 2 access tokens to services, so that no service holds a client secret.
 #[derive(Debug, Parser)]
@@ -52,6 +53,9 @@ enum Command {
     /// Read audit files back
     #[command(after_help = EXIT_CODES)]
     Audit(audit::AuditArgs),
+    /// Keep the credentials of applications in a sealed store
+    #[command(after_help = EXIT_CODES)]
+    Credential(credential::CredentialArgs),
     /// Ask a broker for tokens
     #[command(after_help = EXIT_CODES)]
     Token(token::TokenArgs),
@@ -81,6 +85,22 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads a command line, the name of the program included.
+    ///
+    /// # Errors
+    /// The exit code, once it was said what is wrong, or help was shown.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        Self::try_parse_from(&arguments).map_err(|error| {
+            if let Some(refusal) = credential::refusal(&arguments, &error) {
+                return called_wrongly(refusal);
+            }
+            // Where nobody reads what is wrong, the exit code still says so.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+        })
+    }
+
     /// Does what the command line asks for.
     pub async fn run(self) -> ExitCode {
         match self.command {
@@ -88,6 +108,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args).await,
             Command::Config(args) => config::run(args),
             Command::Audit(args) => audit::run(args),
+            Command::Credential(args) => credential::run(args).await,
             Command::Token(args) => token::run(args).await,
             Command::Destination(args) => destination::run(args).await,
             Command::Grants(args) => grants::run(args).await,

@@ -19,6 +19,7 @@ mod http;
 mod kind;
 mod mistakes;
 mod oauth2;
+mod outline;
 mod reader;
 mod server;
 mod suggestion;
@@ -33,7 +34,11 @@ use std::{path::Path, sync::Arc};
 use toml::de::DeTable;
 
 use self::{
-    credentials::Credentials, findings::Findings, folder::Folder, reader::Section, unique::Unique,
+    credentials::{Credentials, Resolve},
+    findings::Findings,
+    folder::Folder,
+    reader::Section,
+    unique::Unique,
     upstreams::Upstreams,
 };
 use crate::{audit::Settings as AuditSettings, credential::Environment, small_file};
@@ -41,11 +46,13 @@ use crate::{audit::Settings as AuditSettings, credential::Environment, small_fil
 pub use admin::Admin;
 pub use application::Application;
 pub use cache::CacheSettings;
+pub use credentials::{Places, SealedPlace};
 pub use destination::{Destination, Protected, Protection};
 pub use files::Files;
 pub use grant::Grant;
 pub use http::Http;
 pub use mistakes::{Mistake, Mistakes, Position};
+pub use outline::Outline;
 pub use server::{ConnectionLimits, Server, TlsFiles, TlsVersion};
 pub use telemetry::{LogFormat, Telemetry};
 pub use upstream::Upstream;
@@ -128,18 +135,27 @@ impl Reading {
 
     fn with(file: &Path, environment: &Environment) -> Self {
         let folder = Folder::of(file);
-        let config = match small_file::read(file, MAX_FILE) {
-            Ok(text) => decode(&text).and_then(|text| Config::read(text, &folder, environment)),
-            Err(error) => Err(vec![Mistake {
-                at: None,
-                message: format!("the file {error}"),
-            }]),
-        };
+        let config = read_file(file, |text| Config::read(text, &folder, environment));
         Self {
-            config: config.map_err(|found| Mistakes::new(file, found)),
+            config,
             files: folder.into_files(),
         }
     }
+}
+
+/// Reads the text of a file, or reports why there is none.
+fn read_file<T>(
+    file: &Path,
+    read: impl FnOnce(&str) -> Result<T, Vec<Mistake>>,
+) -> Result<T, Mistakes> {
+    let read = match small_file::read(file, MAX_FILE) {
+        Ok(bytes) => decode(&bytes).and_then(read),
+        Err(error) => Err(vec![Mistake {
+            at: None,
+            message: format!("the file {error}"),
+        }]),
+    };
+    read.map_err(|found| Mistakes::new(file, found))
 }
 
 fn decode(bytes: &[u8]) -> Result<&str, Vec<Mistake>> {
@@ -166,14 +182,9 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let audit = audit::read(root.section("audit", "[audit]"), folder);
     let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
-    let mut names = Unique::default();
-    let mut destinations = Vec::new();
     let sections = root.sections("destination", "[[destination]]");
     report_empty_policy(&root, &sections);
-    for section in sections {
-        let read = Destination::read(section, &mut names, &mut upstreams, &credentials);
-        destinations.extend(read);
-    }
+    let destinations = read_destinations(sections, &mut upstreams, &credentials);
     root.finish();
     Some(Config {
         server: server?,
@@ -183,10 +194,21 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
         audit,
         telemetry,
         upstreams: upstreams.finish(),
+        spare_credentials: credentials.spare(&destinations),
         destinations,
-        // Folders and variables tell of no credential that nobody asks them for.
-        spare_credentials: Vec::new(),
     })
+}
+
+fn read_destinations<R: Resolve>(
+    sections: Vec<Section<'_>>,
+    upstreams: &mut Upstreams,
+    credentials: &R,
+) -> Vec<Destination<R::Credential>> {
+    let mut names = Unique::default();
+    let sections = sections.into_iter();
+    sections
+        .filter_map(|section| Destination::read(section, &mut names, upstreams, credentials))
+        .collect()
 }
 
 /// A broker that may give nobody a token is a mistake that nobody else would see.

@@ -7,8 +7,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     admission::Shares,
-    audit::OnFailure,
-    credential::Proof,
+    audit::{DEFAULT_STALL_TIMEOUT, OnFailure},
+    credential::{
+        CredentialRef, Offered, Proof,
+        sealed::{Keys, Store},
+    },
     upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
 };
 
@@ -62,7 +65,34 @@ impl Site {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
+        site.seal();
         site
+    }
+
+    /// Writes the key `broker.key`, and the store `credentials.age` with two credentials.
+    fn seal(&self) {
+        let path = |name: &str| self.0.path().join(name);
+        for name in ["broker.key", "other.key"] {
+            let key = Keys::draw(jiff::Timestamp::now());
+            fs::write(path(name), key.file.expose()).unwrap();
+        }
+        let keys = Keys::read(&path("broker.key")).unwrap();
+        let store = Store::new(path("credentials.age"), keys, false);
+        store.create().unwrap();
+        for (name, proof) in [("depot", "depot-secret"), ("signer", KEY)] {
+            let offered = Offered {
+                client_id: format!("{name}-id"),
+                proof: proof.as_bytes().to_vec().into(),
+                place: name.to_owned(),
+                is_key: proof == KEY,
+                key_id: None,
+            };
+            let reference = CredentialRef::Sealed(name.to_owned());
+            let credential = offered.assemble(reference).unwrap();
+            store
+                .change(|contents| contents.set(name, &credential, jiff::Timestamp::now()))
+                .unwrap();
+        }
     }
 
     fn read(&self, text: &str) -> Result<Config, Vec<String>> {
@@ -162,7 +192,7 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        34,
+        35,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
@@ -182,7 +212,17 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && !["ca", "crl", "file", "trust_domains", "allow", "state_file"].contains(&key)
+        && ![
+            "ca",
+            "crl",
+            "file",
+            "identity",
+            "sealed",
+            "trust_domains",
+            "allow",
+            "state_file",
+        ]
+        .contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -232,6 +272,7 @@ fn the_example_is_read_into_the_documented_values() {
             file: None,
             stdout: false,
             max_file_size: 100 * 1024 * 1024,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
             on_failure: OnFailure::Refuse,
         }
     );
@@ -523,6 +564,43 @@ fn start_refused_without_policy() {
 #[test]
 fn all_mistakes_of_a_file_are_reported_at_once() {
     assert_mistakes(include_str!("mistaken/many.txt"));
+}
+
+#[test]
+fn every_kind_of_reference_can_be_in_one_configuration() {
+    let site = Site::new();
+    let applications = ["file:shop", "sealed:depot", "env:SHOP"].map(|reference| {
+        let name = reference.replace(':', "-");
+        format!("[[destination.application]]\nname = \"{name}\"\ncredential = \"{reference}\"\n")
+    });
+    let text = [
+        SERVER,
+        "[credentials]\ndirectory = \"credentials\"\nsealed = \"credentials.age\"\nidentity = \"broker.key\"\n",
+        "[[destination]]\nid = \"d\"\nupstream = \"occtoo\"\n",
+        &applications.concat(),
+        "[[destination.grant]]\ncallers = [\"spiffe://td/a\"]\napplication = \"sealed-depot\"\n",
+    ]
+    .concat();
+    let config = site.read(&text).unwrap();
+    let names: Vec<_> = protected(&config.destinations[0])
+        .applications
+        .iter()
+        .map(|application| {
+            let current = &application.credential.current;
+            (current.name.credential.as_str(), current.client_id.as_str())
+        })
+        .collect();
+    let expected = [
+        ("file:shop", "shop-id"),
+        ("sealed:depot", "depot-id"),
+        ("env:SHOP", "shop-id"),
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn mistakes_in_sealed_credentials() {
+    assert_mistakes(include_str!("mistaken/sealed.txt"));
 }
 
 #[test]

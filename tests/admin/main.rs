@@ -16,6 +16,7 @@ mod list;
 mod quarantine;
 mod refresh;
 mod reload;
+mod sealed;
 mod state_file;
 #[path = "../end_to_end/trial.rs"]
 #[expect(

@@ -39,7 +39,7 @@ async fn every_token_that_was_received_has_one_record_that_was_there_first() {
     let trial = Trial::start(Setup {
         destinations: DESTINATIONS,
         server: "max_calls_per_second = 1000000",
-        audit: "file = \"audit.jsonl\"\nmax_file_size = \"100GiB\"",
+        audit: "file = \"audit.jsonl\"\nmax_file_size = \"100GiB\"\nstall_timeout = \"30s\"",
         ..Setup::default()
     })
     .await;
@@ -190,7 +190,7 @@ fn assert_faults_are_found(folder: &Path, text: &str) {
 async fn a_record_says_who_got_what_and_where_from() {
     let trial = Trial::start(Setup {
         destinations: 1,
-        audit: "file = \"audit.jsonl\"",
+        audit: "file = \"audit.jsonl\"\nstall_timeout = \"30s\"",
         ..Setup::default()
     })
     .await;

@@ -68,7 +68,7 @@ fn assert_passes(output: &Output) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_begins_a_new_file_and_closes_one_that_was_moved_away() {
     let _machine = machine().await;
-    let site = site("file = \"audit.jsonl\"").await;
+    let site = site("file = \"audit.jsonl\"\nstall_timeout = \"30s\"").await;
     let broker = Broker::start(&site).await;
     let mut client = broker.client(&site).await;
     ask(&mut client, "d0").await.unwrap();
@@ -125,7 +125,7 @@ async fn keep_asking(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_has_recorded_every_token_that_it_handed_out() {
     let _machine = machine().await;
-    let site = site("file = \"audit.jsonl\"").await;
+    let site = site("file = \"audit.jsonl\"\nstall_timeout = \"30s\"").await;
     let mut broker = Broker::start(&site).await;
     let answered = Arc::default();
     let mut callers = JoinSet::new();
@@ -168,7 +168,7 @@ async fn a_broker_that_is_killed_has_recorded_every_token_that_it_handed_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_calls_tears_nothing_and_is_recovered_from() {
     let _machine = machine().await;
-    let site = site("file = \"audit.jsonl\"").await;
+    let site = site("file = \"audit.jsonl\"\nstall_timeout = \"30s\"").await;
     // Blocks of 512 bytes (POSIX, "ulimit").
     let limit = format!("trap '' XFSZ; ulimit -S -f {}", DISK / 512);
     let broker = Broker::start_after(&limit, &site).await;
@@ -237,7 +237,7 @@ async fn standard_output_is_a_sink_beside_a_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_is_stuck_does_not_hold_up_the_end() {
     let _machine = machine().await;
-    let site = site("file = \"audit.jsonl\"").await;
+    let site = site("file = \"audit.jsonl\"\nstall_timeout = \"30s\"").await;
     let made = Command::new("mkfifo").arg(site.audit()).status().unwrap();
     assert!(made.success());
     let mut broker = Broker::start(&site).await;

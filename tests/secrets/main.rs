@@ -101,7 +101,7 @@ async fn secrets_appear_in_no_output() {
     let mut canaries = vec![client_secret("d0"), client_secret("d1")];
     let trial = Trial::start(Setup {
         destinations: 3,
-        audit: "file = \"audit.jsonl\"",
+        audit: "file = \"audit.jsonl\"\nstall_timeout = \"30s\"",
         ..Setup::default()
     })
     .await;

@@ -107,6 +107,7 @@ fn settings(file: &Path) -> Settings {
         file: Some(file.to_owned()),
         stdout: false,
         max_file_size: u64::MAX,
+        stall_timeout: Duration::from_secs(30),
         on_failure: OnFailure::Refuse,
     }
 }
