@@ -29,13 +29,14 @@
 //! | | [`audit`] | who was given which token, in records that hang together |
 //! | | [`config`] | the configuration |
 //! | | [`metrics`] | what is counted |
+//! | | [`usage`] | what was used last, by whom, and what is stopped |
 //! | | [`port`] | peers that connect, come what may |
 //! | | [`telemetry`] | log events, and panics without their payload |
 //! | | [`api`] | the protocol |
 //! | core | [`cache`] | slots, flights, hosts, and the schedule |
-//! | | [`broker`] | destinations, who may have what, readiness |
+//! | | [`broker`] | destinations, who may have what, readiness, and what operators do |
 //! | doors | [`listener`] | connections and their TLS |
-//! | | [`grpc`] | the token service, and errors as statuses |
+//! | | [`grpc`] | the services, and errors as statuses |
 //! | | [`http`] | health and metrics |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
 //! | | [`client`] | how a broker is reached |
@@ -92,4 +93,5 @@ pub mod small_file;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;
+pub mod usage;
 pub mod whole_file;

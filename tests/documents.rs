@@ -99,6 +99,8 @@ fn metrics_of_the_readme_are_those_of_the_exposition() {
     metrics.closed("peer");
     metrics.reloaded("ok");
     metrics.expire([("server", 1)]);
+    metrics.runway("orders", "shop", Some(Duration::ZERO));
+    metrics.warn("orders", "shop", "runway_short", true);
     metrics.audited("file", "written", 1);
     metrics.audit_sink("file", true);
     let exposition = metrics.exposition().unwrap();

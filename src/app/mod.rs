@@ -1,5 +1,7 @@
 //! The whole broker: wired from a configuration, started, reloaded, and stopped in order.
 
+mod books;
+mod changes;
 mod expiries;
 mod reload;
 mod wiring;
@@ -20,7 +22,7 @@ use self::{reload::Live, wiring::Kept};
 use crate::{
     admission::Admission,
     audit::{Audit, AuditError},
-    broker::Broker,
+    broker::{Broker, Operator},
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{Door, Readiness},
@@ -29,6 +31,7 @@ use crate::{
     metrics::Metrics,
     port::Port,
     upstream::SetupError,
+    usage::StateError,
 };
 
 /// A broker that runs.
@@ -36,6 +39,7 @@ pub struct App {
     address: SocketAddr,
     http_address: Option<SocketAddr>,
     broker: Arc<Broker>,
+    operator: Arc<Operator>,
     audit: Arc<Audit>,
     reload: Arc<Notify>,
     /// No new callers, no readiness.
@@ -73,6 +77,9 @@ pub enum StartError {
         /// What is wrong.
         source: SetupError,
     },
+    /// What was remembered cannot be read, or nothing can be.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// What is handed out cannot be recorded.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -123,26 +130,41 @@ impl App {
             Some(http) => Some(bind("[http]", http.listen)?),
             None => None,
         };
-        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &Kept::default())?;
+        let (state_file, state) = books::open(&config.admin)?;
+        let last = Kept::with(state.ledger);
+        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (cache, schedule) = Cache::new(Arc::clone(&metrics), Arc::clone(&audit));
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
+        let (operator, wishes) = Operator::new(
+            Arc::clone(&broker),
+            reload::rules(&config),
+            state_file,
+            state.quarantines,
+            Arc::clone(&metrics),
+        );
+        let operator = Arc::new(operator);
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
         let routes = Door {
             broker: Arc::clone(&broker),
+            operator: Arc::clone(&operator),
             metrics: Arc::clone(&metrics),
             readiness: readiness_seen,
             stop: stopping.clone(),
         }
         .routes()?;
+        // Once the port is its own: another broker would have the same file.
+        operator.write_state()?;
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
         broker.warm();
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
+        house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
             routes,
             terms_seen,
@@ -166,17 +188,19 @@ impl App {
         let live = Live {
             file: file.to_owned(),
             broker: Arc::clone(&broker),
+            operator: Arc::clone(&operator),
             kept: Mutex::new(kept),
             terms,
             admission,
             metrics,
             asked: Arc::clone(&reload),
         };
-        house.spawn(live.keep_up(files, config, stopping.clone()));
+        house.spawn(live.keep_up(files, config, wishes, stopping.clone()));
         Ok(Self {
             address,
             http_address,
             broker,
+            operator,
             audit,
             reload,
             stopping,
@@ -229,6 +253,7 @@ impl App {
         if tokio::time::timeout(GRACE, quiet).await.is_err() {
             warn!("not everything ended in time");
         }
+        books::close(self.operator).await;
         // Last, since whatever lands until now is recorded.
         self.audit.close(LAST_RECORDS).await;
         info!("stopped");
@@ -241,6 +266,7 @@ impl App {
 /// [`StartError`], which names what to change.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
+    books::open(&config.admin)?;
     wiring::catalogue(config, Edition::default(), &Kept::default())?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod asker;
 mod catalogue;
 mod error;
+mod operator;
 mod watch;
 
 use std::{
@@ -22,8 +23,12 @@ use tracing::error;
 
 pub use self::{
     asker::Asker,
-    catalogue::{Catalogue, Listing},
+    catalogue::{Catalogue, Listing, Opening},
     error::CallError,
+    operator::{
+        ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Operator, Protected,
+        Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning,
+    },
     watch::Watch,
 };
 use crate::{
@@ -34,6 +39,7 @@ use crate::{
     identity::CallerId,
     slot::{FailureReason, Refusal, Report},
     token::{Token, TokenId},
+    usage::Stamp,
 };
 
 /// Answers callers with tokens.
@@ -48,10 +54,12 @@ pub struct Broker {
 }
 
 /// A caller's right to the tokens of one registration, for one request.
+#[derive(Clone)]
 pub struct Granted {
     /// The configured id of the destination, whatever name the caller used.
     pub destination: DestinationId,
     registration: Arc<Registration>,
+    opening: Arc<Opening>,
 }
 
 impl Broker {
@@ -99,10 +107,14 @@ impl Broker {
         let catalogue = self.catalogue.load();
         let listing = catalogue.find(destination).ok_or(CallError::NotGranted)?;
         let grant = listing.grants.decide(caller).ok_or(CallError::NotGranted)?;
-        let registration = grant.application.as_ref().ok_or(CallError::Unprotected)?;
+        let opening = &grant.application;
+        opening.used.touch(Stamp::now());
+        let registration = opening.registration.as_ref();
+        let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
             destination: listing.id.clone(),
             registration: Arc::clone(registration),
+            opening: Arc::clone(opening),
         })
     }
 
@@ -129,18 +141,14 @@ impl Broker {
         };
         let token = hand_out(registration, Ok(token))?;
         self.record(asker, &token, found).await?;
+        granted.opening.served.note(&asker.caller);
         Ok(token)
     }
 
     /// The token of this registration and all its successors, for a caller that was
     /// granted it just now.
     pub fn watch(self: &Arc<Self>, asker: Asker, granted: &Granted) -> Watch {
-        Watch::new(
-            self,
-            asker,
-            granted.destination.clone(),
-            Arc::clone(&granted.registration),
-        )
+        Watch::new(self, asker, granted.clone())
     }
 
     /// Takes in a caller's report that the destination rejected a token.

@@ -14,6 +14,7 @@ use crate::{
     secret::Secret,
     token::{LifetimeRule, Minted, SecretName},
     upstream::{FetchError, Rotation, TokenSource},
+    usage::Mark,
 };
 
 mod hand_outs;
@@ -53,13 +54,15 @@ fn registration(destination: &str, edition: Edition, answers: bool) -> Arc<Regis
 }
 
 fn catalogue(edition: Edition, registrations: &[Arc<Registration>]) -> Catalogue {
-    let mut catalogue = Catalogue::new(edition);
+    let mut catalogue = Catalogue::new(edition, Arc::default());
     for registration in registrations {
         let listing = Listing {
             id: registration.key.destination.clone(),
+            name: None,
             grants: crate::policy::Grants::new([]),
+            registrations: vec![Arc::clone(registration)],
         };
-        catalogue.add(listing, None, [Arc::clone(registration)]);
+        catalogue.add(listing);
     }
     catalogue
 }
@@ -121,13 +124,20 @@ async fn broker_with(settings: Settings) -> (Arc<Broker>, Arc<Audit>, Schedule) 
     let audit = Arc::new(Audit::start(&settings, &metrics).unwrap());
     let (cache, schedule) = Cache::new(metrics, Arc::clone(&audit));
     let one = registration("one", Edition::default(), true);
-    let mut catalogue = Catalogue::new(Edition::default());
+    let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
     let pattern = CallerPattern::parse("spiffe://td/**").unwrap();
-    let listing = Listing {
-        id: one.key.destination.clone(),
-        grants: crate::policy::Grants::new([(pattern, Some(Arc::clone(&one)))]),
+    let opening = Opening {
+        registration: Some(Arc::clone(&one)),
+        number: 1,
+        used: Arc::new(Mark::of(Stamp(0), None)),
+        served: Arc::default(),
     };
-    catalogue.add(listing, None, [one]);
+    catalogue.add(Listing {
+        id: one.key.destination.clone(),
+        name: None,
+        grants: crate::policy::Grants::new([(pattern, Arc::new(opening))]),
+        registrations: vec![one],
+    });
     let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
     broker.warm();
     let mut landings = broker.cache().landings();

@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use tokio::time::sleep_until;
 
-use super::{Asker, Broker, CallError, hand_out};
+use super::{Asker, Broker, CallError, Granted, hand_out};
 use crate::{
     audit::{self, Found},
-    cache::{self, Registration},
+    cache,
     clock::Instant,
-    destination::DestinationId,
     token::Token,
+    usage::Stamp,
 };
 
 /// A caller that is told about each token of a destination.
 pub struct Watch {
     broker: Arc<Broker>,
     asker: Asker,
-    destination: DestinationId,
-    registration: Arc<Registration>,
+    granted: Granted,
     slot: cache::Watch,
     /// When a token that could not be recorded is tried again.
     unrecorded_until: Option<Instant>,
@@ -26,23 +25,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches for a caller that was granted this registration just now.
-    pub(super) fn new(
-        broker: &Arc<Broker>,
-        asker: Asker,
-        destination: DestinationId,
-        registration: Arc<Registration>,
-    ) -> Self {
+    /// Watches for a caller that was granted this just now.
+    pub(super) fn new(broker: &Arc<Broker>, asker: Asker, granted: Granted) -> Self {
         // Asked again at once: the policy may have changed since the caller was granted it.
         let mut policy = broker.policy.subscribe();
         policy.mark_changed();
         Self {
-            slot: broker.cache.watch(&registration),
+            slot: broker.cache.watch(&granted.registration),
             policy,
             broker: Arc::clone(broker),
             asker,
-            destination,
-            registration,
+            granted,
             unrecorded_until: None,
         }
     }
@@ -68,7 +61,7 @@ impl Watch {
                     self.authorise()?;
                     continue;
                 }
-                token = news => hand_out(&self.registration, token),
+                token = news => hand_out(&self.granted.registration, token),
             };
             let recorded = match &token {
                 Ok(token) => self.broker.record(&self.asker, token, Found::Watch).await,
@@ -77,6 +70,11 @@ impl Watch {
             };
             let Err(error) = recorded else {
                 self.unrecorded_until = None;
+                if token.is_ok() {
+                    let opening = &self.granted.opening;
+                    opening.used.touch(Stamp::now());
+                    opening.served.note(&self.asker.caller);
+                }
                 return token;
             };
             self.slot.forget();
@@ -91,11 +89,13 @@ impl Watch {
     fn authorise(&mut self) -> Result<(), CallError> {
         let granted = self
             .broker
-            .authorise(&self.asker.caller, &self.destination)?;
-        if !Arc::ptr_eq(&granted.registration, &self.registration) {
-            self.registration = granted.registration;
-            self.broker.cache.follow(&mut self.slot, &self.registration);
+            .authorise(&self.asker.caller, &self.granted.destination)?;
+        if !Arc::ptr_eq(&granted.registration, &self.granted.registration) {
+            self.broker
+                .cache
+                .follow(&mut self.slot, &granted.registration);
         }
+        self.granted = granted;
         Ok(())
     }
 }

@@ -361,6 +361,15 @@ impl Cache {
             .collect()
     }
 
+    /// What is known of each slot. Looking does not count as use.
+    pub fn standings(&self) -> HashMap<Arc<TokenKey>, Standing> {
+        let now = Instant::now();
+        self.slots
+            .iter()
+            .map(|(key, entry)| (Arc::clone(&*key), entry.standing(now)))
+            .collect()
+    }
+
     /// Wakes whenever a flight has landed.
     pub fn landings(&self) -> tokio::sync::watch::Receiver<u64> {
         self.flights.landings()

@@ -12,13 +12,18 @@ pub mod audit;
 pub mod config;
 mod connection;
 pub mod credential;
+pub mod destination;
 pub mod dev;
 mod duration;
 mod exit;
+pub mod grants;
 pub mod health;
+mod operator;
 mod output;
+pub mod reload;
 pub mod serve;
 mod signal;
+mod table;
 pub mod token;
 pub mod upstream;
 
@@ -54,6 +59,18 @@ enum Command {
     /// Ask a broker for tokens
     #[command(after_help = EXIT_CODES)]
     Token(token::TokenArgs),
+    /// Look at a broker's destinations, refresh them, or stop them
+    #[command(after_help = EXIT_CODES)]
+    Destination(destination::DestinationArgs),
+    /// Find grants and credentials that nobody uses
+    #[command(after_help = EXIT_CODES)]
+    Grants(grants::GrantsArgs),
+    /// Have a broker read its configuration, credentials and certificates again
+    ///
+    /// Prints what changed, one line each. With a mistake in any of it nothing changes,
+    /// and every mistake is printed.
+    #[command(after_help = EXIT_CODES)]
+    Reload(reload::ReloadArgs),
     /// Exit with 0 when a broker can hand out tokens, for container probes
     #[command(after_help = EXIT_CODES)]
     Health(health::HealthArgs),
@@ -93,6 +110,9 @@ impl Cli {
             Command::Audit(args) => audit::run(args),
             Command::Credential(args) => credential::run(args).await,
             Command::Token(args) => token::run(args).await,
+            Command::Destination(args) => destination::run(args).await,
+            Command::Grants(args) => grants::run(args).await,
+            Command::Reload(args) => reload::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Upstream(args) => upstream::run(args).await,
         }
@@ -144,6 +164,16 @@ mod tests {
             ("audit verify", ErrorKind::MissingRequiredArgument),
             ("token get orders --timeout 0s", ErrorKind::ValueValidation),
             ("token get orders --output xml", ErrorKind::InvalidValue),
+            (
+                "destination explain orders",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            (
+                "destination quarantine orders",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            ("destination list orders", ErrorKind::UnknownArgument),
+            ("grants unused --for 30", ErrorKind::ValueValidation),
             (
                 "health --http https://127.0.0.1",
                 ErrorKind::ValueValidation,

@@ -3,7 +3,7 @@
 use std::{error::Error as _, fmt, time::Duration};
 
 use tonic::{Code, Status, TimeoutExpired};
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::explain::{causes, explain_break};
 
@@ -16,6 +16,8 @@ pub struct Refusal {
     pub message: String,
     /// When trying again can help, if it can.
     pub retry_in: Option<Duration>,
+    /// Every mistake in what was to be read, each with its place.
+    pub mistakes: Vec<String>,
 }
 
 impl From<&Status> for Refusal {
@@ -37,6 +39,7 @@ impl From<&Status> for Refusal {
             reason: reason.unwrap_or(code_name(status.code())).to_owned(),
             message: status.message().to_owned(),
             retry_in: details.retry_info().and_then(|info| info.retry_delay),
+            mistakes: mistakes(&details),
         }
     }
 }
@@ -47,8 +50,19 @@ impl Refusal {
             reason: reason.to_owned(),
             message: message.to_owned(),
             retry_in: None,
+            mistakes: Vec::new(),
         }
     }
+}
+
+fn mistakes(details: &ErrorDetails) -> Vec<String> {
+    let failure = details.precondition_failure();
+    let violations = failure.iter().flat_map(|failure| &failure.violations);
+    let mistakes = violations.map(|violation| match violation.subject.as_str() {
+        "" => violation.description.clone(),
+        place => format!("{place}: {}", violation.description),
+    });
+    mistakes.collect()
 }
 
 impl fmt::Display for Refusal {
@@ -88,8 +102,6 @@ fn code_name(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use tonic_types::ErrorDetails;
-
     use super::*;
 
     #[test]

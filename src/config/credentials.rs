@@ -1,8 +1,8 @@
 //! `[credentials]`: where credentials are kept, and reading them.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
-use super::{folder::Folder, reader::Section};
+use super::{Destination, Protection, folder::Folder, reader::Section};
 use crate::credential::{
     CredentialError, CredentialRef, CredentialSet, CredentialStore, Environment, Mounted, Proof,
     sealed::{Keys, Sealed, Store},
@@ -99,6 +99,31 @@ impl<'a> Credentials<'a> {
             folder,
             environment,
         }
+    }
+}
+
+impl Credentials<'_> {
+    /// The references that no destination has to what is stored. Folders and variables tell
+    /// of no credential that nobody asks them for.
+    pub(super) fn spare(&self, destinations: &[Destination]) -> Vec<String> {
+        let Place::Right(sealed) = &self.sealed else {
+            return Vec::new();
+        };
+        let applications =
+            destinations
+                .iter()
+                .flat_map(|destination| match &destination.protection {
+                    Protection::Protected(protected) => protected.applications.as_slice(),
+                    Protection::Unprotected => &[],
+                });
+        let used: HashSet<_> = applications
+            .map(|application| application.credential.current.name.credential.as_str())
+            .collect();
+        sealed
+            .names()
+            .map(|name| CredentialRef::Sealed(name.to_owned()).to_string())
+            .filter(|reference| !used.contains(reference.as_str()))
+            .collect()
     }
 }
 

@@ -45,6 +45,20 @@ impl Folder {
         Ok(path)
     }
 
+    /// A file that the broker itself writes, so that a change of it is no news.
+    pub(super) fn output(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
+        let path = values::line(value).map(|text| self.path.join(text))?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        // A folder without a name is the one that the process is in.
+        if !parent.as_os_str().is_empty() && !parent.is_dir() {
+            return Err(names(&path, "is in no folder that exists"));
+        }
+        if path.is_dir() {
+            return Err(names(&path, "is a folder"));
+        }
+        Ok(path)
+    }
+
     pub(super) fn directory(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         let path = self.path(value)?;
         if !path.is_dir() {

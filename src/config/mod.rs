@@ -4,6 +4,7 @@
 //! its line and what to write instead. Everything that the file refers to is looked at
 //! too: certificates, keys and credentials.
 
+mod admin;
 mod application;
 mod audit;
 mod cache;
@@ -42,6 +43,7 @@ use self::{
 };
 use crate::{audit::Settings as AuditSettings, credential::Environment, small_file};
 
+pub use admin::Admin;
 pub use application::Application;
 pub use cache::CacheSettings;
 pub use credentials::{Places, SealedPlace};
@@ -68,6 +70,8 @@ pub struct Config {
     pub server: Server,
     /// Health and metrics; `None` when turned off.
     pub http: Option<Http>,
+    /// Who may operate the broker.
+    pub admin: Admin,
     /// How tokens are kept.
     pub cache: CacheSettings,
     /// What is recorded where.
@@ -79,6 +83,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<Upstream>>,
     /// The destinations, in file order.
     pub destinations: Vec<Destination>,
+    /// Credentials that are kept although no destination refers to them.
+    pub spare_credentials: Vec<String>,
 }
 
 impl Config {
@@ -169,6 +175,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let server = Server::read(root.section("server", "[server]"), folder);
     let listen = server.as_ref().map(|server| server.listen);
     let http = Http::read(root.section("http", "[http]"), listen);
+    let admin = Admin::read(root.section("admin", "[admin]"), folder);
     let credentials = root.section("credentials", "[credentials]");
     let credentials = Credentials::read(credentials, folder, environment);
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
@@ -182,10 +189,12 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     Some(Config {
         server: server?,
         http,
+        admin,
         cache,
         audit,
         telemetry,
         upstreams: upstreams.finish(),
+        spare_credentials: credentials.spare(&destinations),
         destinations,
     })
 }

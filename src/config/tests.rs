@@ -192,11 +192,12 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        34,
+        35,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
     assert_eq!(config.http, explicit.http);
+    assert_eq!(config.admin, explicit.admin);
     assert_eq!(config.cache, explicit.cache);
     assert_eq!(config.audit, explicit.audit);
     assert_eq!(config.telemetry, explicit.telemetry);
@@ -211,7 +212,17 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && !["ca", "crl", "file", "identity", "sealed", "trust_domains"].contains(&key)
+        && ![
+            "ca",
+            "crl",
+            "file",
+            "identity",
+            "sealed",
+            "trust_domains",
+            "allow",
+            "state_file",
+        ]
+        .contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -252,7 +263,9 @@ fn the_example_is_read_into_the_documented_values() {
     );
     let listen = "127.0.0.1:9464".parse().unwrap();
     assert_eq!(config.http, Some(Http { listen }));
+    assert_eq!(config.admin, Admin::default());
     assert_eq!(config.cache.expiry_margin, Duration::from_secs(60));
+    assert_eq!(config.cache.runway_warning, Duration::from_secs(600));
     assert_eq!(
         config.audit,
         AuditSettings {
@@ -471,6 +484,19 @@ fn http_can_be_turned_off() {
     ]
     .concat();
     assert_eq!(site.read(&text).unwrap().http, None);
+}
+
+#[test]
+fn administrators_are_patterns_and_the_state_file_is_beside_the_configuration() {
+    let site = Site::new();
+    let admin = "[admin]\nallow = [\"spiffe://td/ns/ops/**\", \"ops.example\"]\nstate_file = \"state.json\"\n";
+    let config = site.destination(&[DESTINATION, admin].concat()).unwrap();
+    let allow: Vec<_> = config.admin.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["spiffe://td/ns/ops/**", "ops.example"]);
+    let path = site.0.path().join("state.json");
+    assert_eq!(config.admin.state_file, Some(path));
+    let nobody = [DESTINATION, "[admin]\nallow = []\n"].concat();
+    assert_eq!(site.destination(&nobody).unwrap().admin, Admin::default());
 }
 
 #[test]

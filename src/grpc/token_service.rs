@@ -8,11 +8,13 @@ use futures_util::{
 };
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use super::{
     DOOR, deadline,
+    duration::span,
+    request_id,
     status::{status, unavailable},
 };
 use crate::{
@@ -94,7 +96,7 @@ impl TokenBroker for TokenService {
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
         let body = request.get_ref();
-        let id = request_id(request.metadata());
+        let id = request_id(request.metadata().as_ref());
         let (asker, granted) = match self.authorise(&request, &id, &body.destination_id) {
             Ok(authorised) => authorised,
             Err(error) => return self.answer(&request, &id, None, Err(error)),
@@ -117,14 +119,14 @@ impl TokenBroker for TokenService {
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
         let body = request.get_ref();
-        let id = request_id(request.metadata());
+        let id = request_id(request.metadata().as_ref());
         let (asker, granted) = match self.authorise(&request, &id, &body.destination_id) {
             Ok(authorised) => authorised,
             Err(error) => return self.answer(&request, &id, None, Err(error)),
         };
-        let watch = self.broker.watch(asker, &granted);
         // A stream may last, so only the caller's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let watch = self.broker.watch(asker, &granted);
         let events = stream::unfold(Some(watch), move |watch| async move {
             let mut watch = watch?;
             let event = match until(deadline, watch.next()).await {
@@ -148,7 +150,7 @@ impl TokenBroker for TokenService {
         request: Request<ReportRejectedRequest>,
     ) -> Result<Response<ReportRejectedResponse>, Status> {
         let body = request.get_ref();
-        let id = request_id(request.metadata());
+        let id = request_id(request.metadata().as_ref());
         let (_, granted) = match self.authorise(&request, &id, &body.destination_id) {
             Ok(authorised) => authorised,
             Err(error) => return self.answer(&request, &id, None, Err(error)),
@@ -178,14 +180,6 @@ fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
         .ok_or(CallError::CallerUnidentified)
 }
 
-/// The name that the caller gave its request, or a new one.
-fn request_id(metadata: &MetadataMap) -> RequestId {
-    metadata
-        .get("x-request-id")
-        .and_then(|value| RequestId::parse(value.to_str().ok()?))
-        .unwrap_or_else(RequestId::fresh)
-}
-
 async fn until<T>(
     deadline: Option<Instant>,
     call: impl Future<Output = Result<T, CallError>>,
@@ -198,15 +192,8 @@ async fn until<T>(
     }
 }
 
-/// A duration as protobuf defines it. Prost's own conversion panics on some that are not.
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
-    let Some(wanted) = wanted else {
-        return Ok(Duration::ZERO);
-    };
-    match (u64::try_from(wanted.seconds), u32::try_from(wanted.nanos)) {
-        (Ok(seconds), Ok(nanos @ 0..=999_999_999)) => Ok(Duration::new(seconds, nanos)),
-        _ => Err(CallError::InvalidMinValidity),
-    }
+    span(wanted).ok_or(CallError::InvalidMinValidity)
 }
 
 fn reply(token: &Token) -> GetTokenResponse {

@@ -21,6 +21,7 @@ mod disguise;
 mod gate;
 mod idle_connections;
 mod latency;
+mod operating;
 mod privacy;
 mod readiness;
 mod reload;

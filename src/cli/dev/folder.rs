@@ -128,6 +128,11 @@ client_ca = "ca.pem"
 [http]
 listen = "127.0.0.1:0"
 
+# Whoever may look at everything and stop it.
+[admin]
+allow = ["{CALLER}"]
+state_file = "state.json"
+
 [credentials]
 directory = "credentials"
 

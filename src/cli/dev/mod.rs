@@ -246,6 +246,10 @@ fn print_next_steps(folder: &Folder) {
             "refused: an operator must act",
         ),
         (
+            "destination list".to_owned(),
+            "what the broker holds, for its operators",
+        ),
+        (
             format!("audit verify --open {audit}"),
             "that who got which token is on record",
         ),

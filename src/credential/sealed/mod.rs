@@ -49,6 +49,11 @@ impl Sealed {
             contents: store.read()?,
         })
     }
+
+    /// The name of every credential in it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.contents.iter().map(|(name, _)| name)
+    }
 }
 
 impl CredentialStore for Sealed {
