@@ -7,7 +7,11 @@ use protox::prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["tokenbroker/v1/token_broker.proto"], ["proto"])?;
+    let protocols = [
+        "tokenbroker/v1/token_broker.proto",
+        "tokenbroker/admin/v1/admin.proto",
+    ];
+    let descriptors = protox::compile(protocols, ["proto"])?;
     // Reflection serves the very definitions that the code was generated from.
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;

@@ -18,6 +18,21 @@ pub mod v1 {
     tonic::include_proto!("tokenbroker.v1");
 }
 
+/// The API that operators use.
+pub mod admin {
+    #[allow(
+        missing_docs,
+        clippy::pedantic,
+        unreachable_pub,
+        unused_qualifications,
+        reason = "generated"
+    )]
+    /// Its first version.
+    pub mod v1 {
+        tonic::include_proto!("tokenbroker.admin.v1");
+    }
+}
+
 /// The definitions themselves, which reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -106,6 +106,13 @@ impl CallerId {
         rest.split('/').next()
     }
 
+    /// Whether it is of one of these trust domains, of which none means all. A host name is
+    /// of no trust domain, and always known.
+    pub fn is_known_to(&self, trust_domains: &[String]) -> bool {
+        let known = |domain| trust_domains.iter().any(|known| known == domain);
+        trust_domains.is_empty() || self.trust_domain().is_none_or(known)
+    }
+
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -15,6 +15,7 @@
 //! | | [`identity`] | the caller that a certificate names |
 //! | | [`destination`] | ids, applications, and the key of a token |
 //! | | [`token`] | a token, and how long it lives |
+//! | | [`request_id`] | the name of a request |
 //! | | [`small_file`] | reading files that ought to be small |
 //! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
@@ -26,15 +27,17 @@
 //! | | [`process`] | descriptors, and memory that stays its own |
 //! | | [`credential`] | what the broker proves itself with |
 //! | | [`upstream`] | token endpoints |
+//! | | [`audit`] | who was given which token, in records that hang together |
 //! | | [`config`] | the configuration |
 //! | | [`metrics`] | what is counted |
+//! | | [`usage`] | what was used last, by whom, and what is stopped |
 //! | | [`port`] | peers that connect, come what may |
 //! | | [`telemetry`] | log events, and panics without their payload |
 //! | | [`api`] | the protocol |
 //! | core | [`cache`] | slots, flights, hosts, and the schedule |
-//! | | [`broker`] | destinations, who may have what, readiness |
+//! | | [`broker`] | destinations, who may have what, readiness, and what operators do |
 //! | doors | [`listener`] | connections and their TLS |
-//! | | [`grpc`] | the token service, Envoy's services, and errors as statuses |
+//! | | [`grpc`] | the services, Envoy's among them, and errors as statuses |
 //! | | [`web`] | tokens without gRPC: OAuth 2, and Occtoo's call |
 //! | | [`http`] | health and metrics |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
@@ -54,7 +57,10 @@
 //! | envoy-types | [`grpc`] |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
+//! | aws-lc-rs itself | [`audit`], for its hashes |
 //! | clap | [`cli`], and `main` |
+//! | age | [`credential::sealed`] |
+//! | rpassword | [`cli`] |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |
 //! | tracing-subscriber | [`telemetry`] |
@@ -62,6 +68,7 @@
 pub mod admission;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod backoff;
 pub mod broker;
 pub mod cache;
@@ -83,11 +90,13 @@ pub mod pem_file;
 pub mod policy;
 pub mod port;
 pub mod process;
+pub mod request_id;
 pub mod secret;
 pub mod slot;
 pub mod small_file;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;
+pub mod usage;
 pub mod web;
 pub mod whole_file;

@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use token_broker::{cli::Cli, telemetry};
 
 fn main() -> ExitCode {
     telemetry::hide_panic_payloads();
-    let cli = Cli::parse();
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     // The process has one TLS provider; a second call could only install the same again.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 

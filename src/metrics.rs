@@ -31,6 +31,10 @@ pub struct Metrics {
     reloads: Family<OutcomeLabels, Counter>,
     open_connections: Gauge,
     expiries: Family<ExpiryLabels, Gauge>,
+    runways: Family<TokenLabels, Gauge>,
+    warnings: Family<WarningLabels, Gauge>,
+    audit_records: Family<AuditLabels, Counter>,
+    audit_sinks: Family<SinkLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +71,30 @@ struct ExpiryLabels {
     which: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    destination: String,
+    application: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WarningLabels {
+    destination: String,
+    application: String,
+    warning: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuditLabels {
+    sink: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    sink: &'static str,
+}
+
 #[derive(Clone)]
 struct Latency;
 
@@ -90,6 +118,10 @@ impl Metrics {
             reloads: Family::default(),
             open_connections: Gauge::default(),
             expiries: Family::default(),
+            runways: Family::default(),
+            warnings: Family::default(),
+            audit_records: Family::default(),
+            audit_sinks: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -138,6 +170,27 @@ impl Metrics {
             "When the first of the listener's certificates or revocation lists runs out, by which (server, client_ca or crl)",
             Unit::Seconds,
             metrics.expiries.clone(),
+        );
+        registry.register_with_unit(
+            "runway",
+            "How long until the first caller would fail if the upstream were gone, for tokens that somebody asked for",
+            Unit::Seconds,
+            metrics.runways.clone(),
+        );
+        registry.register(
+            "warnings",
+            "1 while an operator should see to something; destination and application are empty for the listener's certificates",
+            metrics.warnings.clone(),
+        );
+        registry.register(
+            "audit_records",
+            "Events for the audit trail, by sink (file or stdout) and outcome (written or missed)",
+            metrics.audit_records.clone(),
+        );
+        registry.register(
+            "audit_sink_up",
+            "Whether an audit sink takes records, by sink",
+            metrics.audit_sinks.clone(),
         );
         registry.register(
             "build",
@@ -202,6 +255,50 @@ impl Metrics {
                 gauge.set(last);
             }
         }
+    }
+
+    /// How long until the first caller of a token would fail; nothing where nobody asked.
+    pub fn runway(&self, destination: &str, application: &str, runway: Option<Duration>) {
+        let labels = TokenLabels {
+            destination: destination.to_owned(),
+            application: application.to_owned(),
+        };
+        match runway {
+            Some(runway) => {
+                let seconds = i64::try_from(runway.as_secs()).unwrap_or(i64::MAX);
+                self.runways.get_or_create(&labels).set(seconds);
+            }
+            None => {
+                self.runways.remove(&labels);
+            }
+        }
+    }
+
+    /// A warning begins to last, or ends.
+    pub fn warn(&self, destination: &str, application: &str, warning: &'static str, lasts: bool) {
+        let labels = WarningLabels {
+            destination: destination.to_owned(),
+            application: application.to_owned(),
+            warning,
+        };
+        if lasts {
+            self.warnings.get_or_create(&labels).set(1);
+        } else {
+            self.warnings.remove(&labels);
+        }
+    }
+
+    /// So many events were `written` by an audit sink, or `missed` by it.
+    pub fn audited(&self, sink: &'static str, outcome: &'static str, count: usize) {
+        let labels = AuditLabels { sink, outcome };
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.audit_records.get_or_create(&labels).inc_by(count);
+    }
+
+    /// An audit sink takes records, or does not.
+    pub fn audit_sink(&self, sink: &'static str, up: bool) {
+        let gauge = self.audit_sinks.get_or_create(&SinkLabels { sink });
+        gauge.set(up.into());
     }
 
     /// A connection that was open has ended.

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -80,7 +80,8 @@ impl WholeFile {
         })
     }
 
-    /// Replaces what the file holds. It keeps its permissions; a new one is its owner's.
+    /// Replaces what the file holds. It keeps its permissions, its group, and its owner where
+    /// the system lets it; a new one is its owner's.
     ///
     /// # Errors
     /// [`WriteError::Unwritten`]; the file is then as it was before.
@@ -105,6 +106,9 @@ impl WholeFile {
             .mode(OWNER_ONLY)
             .open(&self.draft)?;
         if let Ok(metadata) = fs::metadata(&self.path) {
+            // A service reads it through its group, and must still do so afterwards.
+            let (owner, group) = (Some(metadata.uid()), Some(metadata.gid()));
+            fchown(&draft, owner, group).or_else(|_| fchown(&draft, None, group))?;
             let mode = metadata.permissions().mode() & 0o777;
             draft.set_permissions(Permissions::from_mode(mode))?;
         }
@@ -151,6 +155,24 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(mode(&path), 0o640);
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_file_stays_its_groups() {
+        const GROUP: u32 = 4711;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "old").unwrap();
+        // Only root may give a file to any group.
+        if std::os::unix::fs::chown(&path, Some(GROUP), Some(GROUP)).is_err() {
+            return;
+        }
+        WholeFile::lock(&path, Duration::ZERO)
+            .unwrap()
+            .write(b"new")
+            .unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (GROUP, GROUP));
     }
 
     #[test]

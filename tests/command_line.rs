@@ -39,6 +39,7 @@ use token_broker::{
     cli::dev::{Authority, Signed},
     pem_file,
 };
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -333,8 +334,10 @@ fn health_fails_when_nothing_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let silent = health(address);
-    drop(listener);
-    let closed = health(address);
+    // Bound, so that nobody else can listen there meanwhile.
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = health(bound.local_addr().unwrap());
     let (address, _) = answer_once("SSH-2.0-other\r\n");
     let other = health(address);
     for (output, sentence) in [

@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -99,6 +99,10 @@ fn metrics_of_the_readme_are_those_of_the_exposition() {
     metrics.closed("peer");
     metrics.reloaded("ok");
     metrics.expire([("server", 1)]);
+    metrics.runway("orders", "shop", Some(Duration::ZERO));
+    metrics.warn("orders", "shop", "runway_short", true);
+    metrics.audited("file", "written", 1);
+    metrics.audit_sink("file", true);
     let exposition = metrics.exposition().unwrap();
     let kinds = exposition
         .lines()
@@ -220,6 +224,7 @@ fn provide(table: &DeTable<'_>, folder: &Path, command: &mut Command) {
             ("cert", DeValue::String(path)) => write(path, &server.certificate),
             ("key", DeValue::String(path)) => write(path, server.key.expose()),
             ("client_ca" | "ca", DeValue::String(path)) => write(path, authority.certificate()),
+            ("sealed", DeValue::String(_)) => run(folder, &["init"], ""),
             ("directory", DeValue::String(path)) => {
                 fs::create_dir_all(folder.join(path.as_ref())).unwrap();
             }
@@ -228,6 +233,10 @@ fn provide(table: &DeTable<'_>, folder: &Path, command: &mut Command) {
                     // The folder of credentials in every configuration of the README.
                     write(&format!("credentials/{name}/client_id"), "id");
                     write(&format!("credentials/{name}/client_secret"), "secret");
+                }
+                Some(("sealed", name)) => {
+                    let words = ["set", name, "--client-id", "id", "--no-verify"];
+                    run(folder, &words, "secret");
                 }
                 Some(("env", name)) => {
                     command.env(format!("{name}_CLIENT_ID"), "id");
@@ -246,6 +255,20 @@ fn provide(table: &DeTable<'_>, folder: &Path, command: &mut Command) {
             _ => {}
         }
     }
+}
+
+/// Runs a `credential` command on the configuration in a folder.
+fn run(folder: &Path, words: &[&str], secret: &str) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_token-broker"))
+        .arg("credential")
+        .args(words)
+        .env("TOKEN_BROKER_CONFIG", folder.join("broker.toml"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(secret.as_bytes());
+    assert!(child.wait().unwrap().success(), "{words:?}");
 }
 
 /// The calls of the broker in a line for a shell, each as its words.

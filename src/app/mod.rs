@@ -1,5 +1,7 @@
 //! The whole broker: wired from a configuration, started, reloaded, and stopped in order.
 
+mod books;
+mod changes;
 mod expiries;
 mod reload;
 mod wiring;
@@ -20,7 +22,8 @@ use tracing::{info, warn};
 use self::{reload::Live, wiring::Kept};
 use crate::{
     admission::Admission,
-    broker::Broker,
+    audit::{Audit, AuditError},
+    broker::{Broker, Operator},
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
@@ -30,6 +33,7 @@ use crate::{
     metrics::Metrics,
     port::Port,
     upstream::SetupError,
+    usage::StateError,
     web,
 };
 
@@ -38,6 +42,8 @@ pub struct App {
     address: SocketAddr,
     http_address: Option<SocketAddr>,
     broker: Arc<Broker>,
+    operator: Arc<Operator>,
+    audit: Arc<Audit>,
     reload: Arc<Notify>,
     /// No new callers, no readiness.
     stopping: CancellationToken,
@@ -74,6 +80,12 @@ pub enum StartError {
         /// What is wrong.
         source: SetupError,
     },
+    /// What was remembered cannot be read, or nothing can be.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What is handed out cannot be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A port cannot be listened on.
     #[error("cannot listen on {address}: {source}: choose another address in {section} listen")]
     Listen {
@@ -116,20 +128,32 @@ impl App {
         expiries::show(&metrics, &terms.tls);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
-        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &Kept::default())?;
-        let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
-        let (cache, schedule) = Cache::new(Arc::clone(&metrics));
-        let broker = Arc::new(Broker::new(catalogue, cache));
-        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
-
         let (address, port) = bind("[server]", server.listen)?;
         let http = match &config.http {
             Some(http) => Some(bind("[http]", http.listen)?),
             None => None,
         };
+        let (state_file, state) = books::open(&config.admin)?;
+        let last = Kept::with(state.ledger);
+        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
+        let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
+        let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
+        let (cache, schedule) = Cache::new(Arc::clone(&metrics), Arc::clone(&audit));
+        let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
+        let (operator, wishes) = Operator::new(
+            Arc::clone(&broker),
+            reload::rules(&config),
+            state_file,
+            state.quarantines,
+            Arc::clone(&metrics),
+        );
+        let operator = Arc::new(operator);
+        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
+
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
         let grpc = grpc::Door {
             broker: Arc::clone(&broker),
+            operator: Arc::clone(&operator),
             metrics: Arc::clone(&metrics),
             mesh: Arc::clone(&mesh),
             readiness: readiness_seen,
@@ -140,12 +164,16 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
         let routes = Routes::from(web.router().merge(grpc.router()?)).prepare();
+        // Once the port is its own: another broker would have the same file.
+        operator.write_state()?;
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
         broker.warm();
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
+        house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
             routes,
             terms_seen,
@@ -169,6 +197,7 @@ impl App {
         let live = Live {
             file: file.to_owned(),
             broker: Arc::clone(&broker),
+            operator: Arc::clone(&operator),
             kept: Mutex::new(kept),
             mesh,
             terms,
@@ -176,11 +205,13 @@ impl App {
             metrics,
             asked: Arc::clone(&reload),
         };
-        house.spawn(live.keep_up(files, config, stopping.clone()));
+        house.spawn(live.keep_up(files, config, wishes, stopping.clone()));
         Ok(Self {
             address,
             http_address,
             broker,
+            operator,
+            audit,
             reload,
             stopping,
             stopped,
@@ -204,16 +235,21 @@ impl App {
         !self.stopping.is_cancelled() && self.broker.is_ready()
     }
 
-    /// Takes in the configuration anew, without waiting for a change to be noticed.
+    /// Takes in the configuration anew, without waiting for a change to be noticed, and
+    /// begins a new audit file.
     pub fn reload(&self) {
+        self.audit.rotate();
         self.reload.notify_one();
     }
 
-    /// Stops in order: unready, no new connections, calls under way end, flights land.
+    /// Stops in order: unready, no new connections, calls under way end, flights land, and
+    /// the audit trail is closed.
     /// It takes little longer than the drain deadline at most.
     pub async fn stop(self) {
         /// For what nobody waits for: a flight whose callers have gone.
         const GRACE: Duration = Duration::from_millis(500);
+        /// For the last records; a sink that is stuck is left behind.
+        const LAST_RECORDS: Duration = Duration::from_millis(400);
         info!("stopping");
         self.stopping.cancel();
         self.doors.close();
@@ -227,6 +263,9 @@ impl App {
         if tokio::time::timeout(GRACE, quiet).await.is_err() {
             warn!("not everything ended in time");
         }
+        books::close(self.operator).await;
+        // Last, since whatever lands until now is recorded.
+        self.audit.close(LAST_RECORDS).await;
         info!("stopped");
     }
 }
@@ -237,6 +276,7 @@ impl App {
 /// [`StartError`], which names what to change.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
+    books::open(&config.admin)?;
     wiring::catalogue(config, Edition::default(), &Kept::default())?;
     Ok(())
 }

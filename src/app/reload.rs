@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::spawn_blocking,
     time::sleep,
 };
@@ -17,12 +17,13 @@ use tracing::{error, info, warn};
 
 use super::{
     StartError,
+    changes::{changes, faults},
     expiries::{self, Lapsed},
     wiring::{self, Kept},
 };
 use crate::{
     admission::Admission,
-    broker::Broker,
+    broker::{Broker, Operator, Reload, Rules},
     config::{Config, Files, Reading},
     listener::Terms,
     mesh::LiveMesh,
@@ -37,6 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct Live {
     pub(super) file: PathBuf,
     pub(super) broker: Arc<Broker>,
+    pub(super) operator: Arc<Operator>,
     pub(super) kept: Mutex<Kept>,
     pub(super) mesh: Arc<LiveMesh>,
     pub(super) terms: watch::Sender<Arc<Terms>>,
@@ -48,17 +50,30 @@ pub(super) struct Live {
 
 impl Live {
     /// Looks at the files until `stop` is cancelled. They are those of the last reading,
-    /// good or bad: what a bad one lacked may come later.
-    pub(super) async fn keep_up(self, files: Files, mut config: Config, stop: CancellationToken) {
+    /// good or bad: what a bad one lacked may come later. Operators who `wish` for a reload
+    /// are told what came of it.
+    pub(super) async fn keep_up(
+        self,
+        files: Files,
+        mut config: Config,
+        mut wishes: mpsc::Receiver<Reload>,
+        stop: CancellationToken,
+    ) {
         let live = Arc::new(self);
+        let mut in_force = files.clone();
         let mut taken_in = files;
         let mut seen = taken_in.clone();
         let mut lapsed = Lapsed::default();
         loop {
-            lapsed.look(live.terms.borrow().tls.expiries(), SystemTime::now());
+            live.look_at_expiries(&mut lapsed);
+            let mut wish = None;
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 () = live.asked.notified() => true,
+                Some(reload) = wishes.recv() => {
+                    wish = Some(reload);
+                    true
+                }
                 () = sleep(LOOK_EVERY) => false,
             };
             let last = seen.clone();
@@ -78,8 +93,7 @@ impl Live {
                 continue;
             };
             seen = files;
-            taken_in = seen.clone();
-            match reloaded {
+            let outcome = match reloaded {
                 Ok(new) => {
                     live.metrics.reloaded("ok");
                     warn_about_restarts(&config, &new);
@@ -87,14 +101,34 @@ impl Live {
                         destinations = new.destinations.len(),
                         "took in the configuration"
                     );
+                    // Told to whoever asked; for a change that was noticed nobody did.
+                    let asked = wish.is_some();
+                    let touched = seen.other_than(&in_force);
+                    let changes = asked.then(|| changes(&config, &new, &touched));
+                    in_force = seen.clone();
                     config = new;
+                    Ok(changes.unwrap_or_default())
                 }
                 Err(error) => {
                     live.metrics.reloaded("refused");
                     error!(%error, "refused the configuration; the last good one stays in force");
+                    Err(faults(&error))
                 }
+            };
+            taken_in = seen.clone();
+            if let Some(Reload { answer }) = wish {
+                // Who does not wait any more need not be told.
+                let _ = answer.send(outcome);
             }
         }
+    }
+
+    /// Says what has run out, and hands on what soon will.
+    fn look_at_expiries(&self, lapsed: &mut Lapsed) {
+        let terms = self.terms.borrow();
+        let (expiries, now) = (terms.tls.expiries(), SystemTime::now());
+        lapsed.look(expiries, now);
+        self.operator.expiring(expiries::near(expiries, now));
     }
 
     /// Reads everything anew and puts it in force, if there is no mistake in any of it.
@@ -109,6 +143,7 @@ impl Live {
             // Nothing can fail any more.
             self.broker.replace(catalogue);
             self.mesh.store(Arc::new(wiring::mesh(&config)));
+            self.operator.replace(rules(&config));
             expiries::show(&self.metrics, &terms.tls);
             self.admission.share(config.server.shares);
             self.terms.send_replace(Arc::new(terms));
@@ -118,12 +153,26 @@ impl Live {
     }
 }
 
+/// What a configuration says about operating.
+pub(super) fn rules(config: &Config) -> Rules {
+    Rules::new(
+        &config.admin.allow,
+        config.server.connections.trust_domains.clone(),
+        config.cache.runway_warning,
+    )
+}
+
 /// Says which changed settings wait for a restart.
 fn warn_about_restarts(old: &Config, new: &Config) {
     let changed = [
         ("[server] listen", old.server.listen != new.server.listen),
         ("[http]", old.http != new.http),
+        ("[audit]", old.audit != new.audit),
         ("[telemetry]", old.telemetry != new.telemetry),
+        (
+            "[admin] state_file",
+            old.admin.state_file != new.admin.state_file,
+        ),
     ];
     for (setting, _) in changed.into_iter().filter(|(_, changed)| *changed) {
         warn!(setting, "this change takes effect at the next start");

@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::StartError;
 use crate::{
-    broker::{Catalogue, Listing},
+    broker::{Catalogue, Listing, Opening},
     cache::{Edition, Host, Registration},
-    config::{Application, Config, Destination, Grant, Protected, Protection, Upstream},
+    config::{Application, Config, Destination, Protected, Protection, Upstream},
     credential::{Credential, CredentialSet},
     destination::{ApplicationName, TokenKey},
     mesh::{Mesh, Routes},
@@ -14,6 +14,7 @@ use crate::{
     upstream::{
         self, Endpoint, HttpClient, Minter, OAuth2Settings, Protocol, Rotation, SetupError, Trial,
     },
+    usage::{GrantName, Ledger, Stamp},
 };
 
 /// All destinations, ready to be asked for, and what goes on when the next configuration
@@ -28,26 +29,35 @@ pub(super) fn catalogue(
         expiry_margin: config.cache.expiry_margin,
         clients: HashMap::new(),
         kept: Kept::default(),
+        ledger: Ledger::default(),
+        now: Stamp::now(),
         last,
     };
     // Also those that no destination uses: what is wrong with them is not for later.
     for upstream in &config.upstreams {
         wiring.client(upstream)?;
     }
-    let mut catalogue = Catalogue::new(edition);
+    let mut listings = Vec::new();
     for destination in &config.destinations {
         let registrations = wiring.registrations(destination)?;
-        let listing = Listing {
+        listings.push(Listing {
             id: destination.id.clone(),
-            grants: grants(&destination.grants, &registrations),
-        };
-        catalogue.add(
-            listing,
-            destination.name.clone(),
-            registrations.into_values(),
-        );
+            name: destination.name.clone(),
+            grants: wiring.grants(destination, &registrations),
+            registrations,
+        });
     }
-    Ok((catalogue, wiring.kept))
+    wiring.keep_credentials(config);
+    let ledger = Arc::new(wiring.ledger);
+    let mut catalogue = Catalogue::new(edition, Arc::clone(&ledger));
+    for listing in listings {
+        catalogue.add(listing);
+    }
+    let kept = Kept {
+        ledger,
+        ..wiring.kept
+    };
+    Ok((catalogue, kept))
 }
 
 /// How requests of proxies are read.
@@ -65,8 +75,8 @@ pub(super) fn mesh(config: &Config) -> Mesh {
     }
 }
 
-/// The registrations of one destination, by application.
-type Registrations = HashMap<ApplicationName, Arc<Registration>>;
+/// The registrations of one destination, in file order.
+type Registrations = Vec<Arc<Registration>>;
 
 /// What destinations share.
 struct Wiring<'a> {
@@ -75,6 +85,8 @@ struct Wiring<'a> {
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
     kept: Kept,
+    ledger: Ledger,
+    now: Stamp,
     last: &'a Kept,
 }
 
@@ -86,9 +98,19 @@ pub(super) struct Kept {
     hosts: HashMap<String, Arc<Host>>,
     /// Whose next secrets have been tried.
     rotations: HashMap<Arc<TokenKey>, Arc<Rotation>>,
+    /// When everything was used last.
+    ledger: Arc<Ledger>,
 }
 
 impl Kept {
+    /// What goes on from the last process.
+    pub(super) fn with(ledger: Ledger) -> Self {
+        Self {
+            ledger: Arc::new(ledger),
+            ..Self::default()
+        }
+    }
+
     /// The host of an endpoint. It is taken over from the `last` configuration if it may,
     /// so that a reload ends no pause.
     fn host(&mut self, last: &Self, endpoint: &Endpoint, concurrency: usize) -> Arc<Host> {
@@ -138,6 +160,8 @@ impl<'a> Wiring<'a> {
                 })
             };
             let CredentialSet { current, next } = &application.credential;
+            // A flight asks with both when the first is rejected, and each may take its time.
+            let exchanges = if next.is_some() { 2 } else { 1 };
             let rotation = Rotation::new(
                 minter(current)?,
                 next.as_ref().map(minter).transpose()?,
@@ -154,12 +178,61 @@ impl<'a> Wiring<'a> {
                 host: Arc::clone(&host),
                 lifetimes: upstream.lifetimes,
                 expiry_margin: self.expiry_margin,
-                timeout: upstream.http.total_timeout,
+                timeout: upstream.http.total_timeout * exchanges,
                 warm: destination.warm,
             };
-            registrations.insert(application.name.clone(), Arc::new(registration));
+            registrations.push(Arc::new(registration));
         }
         Ok(registrations)
+    }
+
+    /// The grants of one destination, each with what it opens and where its use is noted.
+    fn grants(
+        &mut self,
+        destination: &Destination,
+        registrations: &Registrations,
+    ) -> Grants<Arc<Opening>> {
+        let mut openings = Vec::new();
+        for (grant, number) in destination.grants.iter().zip(1..) {
+            let registration = grant.application.as_ref().and_then(|application| {
+                let mut registrations = registrations.iter();
+                registrations.find(|registration| registration.key.application == *application)
+            });
+            let credential = grant
+                .application
+                .as_ref()
+                .and_then(|application| credential(destination, application));
+            let application = grant.application.as_ref().map(ToString::to_string);
+            for pattern in &grant.callers {
+                let name = GrantName {
+                    destination: destination.id.to_string(),
+                    callers: pattern.to_string(),
+                    application: application.clone(),
+                };
+                let last = &self.last.ledger;
+                let served = application.as_deref().unwrap_or_default();
+                let opening = Opening {
+                    registration: registration.cloned(),
+                    number,
+                    served: self
+                        .ledger
+                        .keep_callers(destination.id.as_str(), served, last),
+                    used: self.ledger.grant(name, credential, last, self.now),
+                };
+                openings.push((pattern.clone(), Arc::new(opening)));
+            }
+        }
+        Grants::new(openings)
+    }
+
+    /// Goes on with the books on every credential that there is.
+    fn keep_credentials(&mut self, config: &Config) {
+        let destinations = config.destinations.iter();
+        let applications = destinations.flat_map(applications);
+        let referred = applications.map(reference);
+        let spare = config.spare_credentials.iter().map(String::as_str);
+        self.ledger
+            .keep_credentials(referred.chain(spare), &self.last.ledger, self.now);
     }
 
     fn client(&mut self, upstream: &'a Upstream) -> Result<HttpClient, StartError> {
@@ -218,19 +291,21 @@ fn key(destination: &Destination, protected: &Protected, application: &Applicati
     }
 }
 
-/// The grants of one destination, each with the registration it opens.
-fn grants(
-    configured: &[Grant],
-    registrations: &Registrations,
-) -> Grants<Option<Arc<Registration>>> {
-    Grants::new(configured.iter().flat_map(|grant| {
-        let registration = grant
-            .application
-            .as_ref()
-            .and_then(|application| registrations.get(application));
-        grant
-            .callers
-            .iter()
-            .map(move |pattern| (pattern.clone(), registration.cloned()))
-    }))
+fn applications(destination: &Destination) -> &[Application] {
+    match &destination.protection {
+        Protection::Protected(protected) => &protected.applications,
+        Protection::Unprotected => &[],
+    }
+}
+
+/// The credential of an application, as the configuration refers to it.
+fn credential<'a>(destination: &'a Destination, name: &ApplicationName) -> Option<&'a str> {
+    let mut applications = applications(destination).iter();
+    let application = applications.find(|application| application.name == *name);
+    application.map(reference)
+}
+
+fn reference(application: &Application) -> &str {
+    // Both secrets of a rotation are of the same credential.
+    &application.credential.current.name.credential
 }

@@ -6,30 +6,71 @@ use crate::{
     cache::{Edition, Registration},
     destination::{DestinationId, TokenKey},
     policy::Grants,
+    usage::{Callers, Ledger, Mark},
 };
 
 /// All configured destinations. Nothing else gets a slot.
 pub struct Catalogue {
     edition: Edition,
+    ledger: Arc<Ledger>,
     by_name: HashMap<DestinationId, Arc<Listing>>,
-    registrations: Vec<Arc<Registration>>,
+    listings: Vec<Arc<Listing>>,
 }
 
 /// A destination with its grants.
 pub struct Listing {
     /// Its configured id.
     pub id: DestinationId,
-    /// Who may have the tokens of which registration; of none where it is unprotected.
-    pub grants: Grants<Option<Arc<Registration>>>,
+    /// Its second name.
+    pub name: Option<DestinationId>,
+    /// Who may have the tokens of which registration.
+    pub grants: Grants<Arc<Opening>>,
+    /// One for each application; none where it is unprotected.
+    pub registrations: Vec<Arc<Registration>>,
+}
+
+/// What a grant opens, and where its use is noted.
+pub struct Opening {
+    /// What mints the tokens; nothing where the destination is unprotected.
+    pub registration: Option<Arc<Registration>>,
+    /// Which grant of its destination this is, counted from one as in the file.
+    pub number: usize,
+    /// When it was used last.
+    pub used: Arc<Mark>,
+    /// Who was served with the tokens of that registration, by whichever grant.
+    pub served: Arc<Callers>,
+}
+
+#[cfg(test)]
+impl Listing {
+    /// A destination with one registration, for tests.
+    pub(crate) fn sample(
+        registration: Arc<Registration>,
+        callers: crate::policy::CallerPattern,
+    ) -> Self {
+        let opening = Opening {
+            registration: Some(Arc::clone(&registration)),
+            number: 1,
+            used: Arc::new(Mark::of(crate::usage::Stamp(0), None)),
+            served: Arc::default(),
+        };
+        Self {
+            id: registration.key.destination.clone(),
+            name: None,
+            grants: Grants::new([(callers, Arc::new(opening))]),
+            registrations: vec![registration],
+        }
+    }
 }
 
 impl Catalogue {
-    /// An empty catalogue.
-    pub fn new(edition: Edition) -> Self {
+    /// An empty catalogue, with the books on what is going to be in it.
+    pub fn new(edition: Edition, ledger: Arc<Ledger>) -> Self {
         Self {
             edition,
+            ledger,
             by_name: HashMap::new(),
-            registrations: Vec::new(),
+            listings: Vec::new(),
         }
     }
 
@@ -38,19 +79,24 @@ impl Catalogue {
         self.edition
     }
 
-    /// Adds a destination under its id and, if it has one, its name; and what mints its
-    /// tokens. Ids and names are unique: the configuration sees to that.
-    pub fn add(
-        &mut self,
-        listing: Listing,
-        name: Option<DestinationId>,
-        registrations: impl IntoIterator<Item = Arc<Registration>>,
-    ) {
+    /// Adds a destination under its id and, if it has one, its name. Ids and names are
+    /// unique: the configuration sees to that.
+    pub fn add(&mut self, listing: Listing) {
         let listing = Arc::new(listing);
-        for name in name.into_iter().chain([listing.id.clone()]) {
-            self.by_name.insert(name, Arc::clone(&listing));
+        for name in listing.name.iter().chain([&listing.id]) {
+            self.by_name.insert(name.clone(), Arc::clone(&listing));
         }
-        self.registrations.extend(registrations);
+        self.listings.push(listing);
+    }
+
+    /// When everything in it was used last.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Every destination, in file order.
+    pub fn listings(&self) -> impl Iterator<Item = &Arc<Listing>> {
+        self.listings.iter()
     }
 
     /// The destination with this id or name.
@@ -60,7 +106,8 @@ impl Catalogue {
 
     /// Every application that is registered for some destination.
     pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> {
-        self.registrations.iter()
+        let listings = self.listings.iter();
+        listings.flat_map(|listing| &listing.registrations)
     }
 
     /// The registrations that are new, each with the key it had when only its credentials

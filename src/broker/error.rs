@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{admission::Overload, clock::Instant, slot::Refusal};
+use crate::{
+    admission::Overload,
+    audit::{self, AuditUnavailable},
+    clock::Instant,
+    slot::Refusal,
+};
 
 /// No caller is told to come back sooner.
 const LEAST_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -28,6 +33,12 @@ pub enum CallError {
     /// The cache has no token for the caller.
     #[error("refused")]
     Refused(Refusal),
+    /// No audit sink has accepted the record of the token.
+    #[error("the token cannot be recorded")]
+    AuditUnavailable {
+        /// After what time trying again can help.
+        retry_in: Duration,
+    },
     /// Too many calls are under way.
     #[error("too many calls are under way")]
     Overloaded {
@@ -57,6 +68,7 @@ impl CallError {
             Self::Refused(Refusal::Quarantined) => "DESTINATION_QUARANTINED",
             Self::Refused(Refusal::ValidityUnattainable) => "VALIDITY_UNATTAINABLE",
             Self::Refused(Refusal::Failed { reason, .. }) => reason.code(),
+            Self::AuditUnavailable { .. } => "AUDIT_UNAVAILABLE",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::CallerRate { .. } => "CALLER_RATE",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
@@ -70,10 +82,18 @@ impl CallError {
                 let left = retry_at.saturating_duration_since(Instant::now());
                 Some(left.max(LEAST_RETRY_DELAY))
             }
-            Self::Overloaded { retry_in } | Self::CallerRate { retry_in } => {
-                Some((*retry_in).max(LEAST_RETRY_DELAY))
-            }
+            Self::AuditUnavailable { retry_in }
+            | Self::Overloaded { retry_in }
+            | Self::CallerRate { retry_in } => Some((*retry_in).max(LEAST_RETRY_DELAY)),
             _ => None,
+        }
+    }
+}
+
+impl From<AuditUnavailable> for CallError {
+    fn from(_: AuditUnavailable) -> Self {
+        Self::AuditUnavailable {
+            retry_in: audit::RETRY,
         }
     }
 }

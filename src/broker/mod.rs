@@ -3,8 +3,10 @@
 //! Every door asks here, so that all of them ask the same policy, in the same order:
 //! authorise first, on every request, and only then look at the cache.
 
+mod asker;
 mod catalogue;
 mod error;
+mod operator;
 mod watch;
 
 use std::{
@@ -20,23 +22,31 @@ use arc_swap::ArcSwap;
 use tracing::error;
 
 pub use self::{
-    catalogue::{Catalogue, Listing},
+    asker::Asker,
+    catalogue::{Catalogue, Listing, Opening},
     error::CallError,
+    operator::{
+        ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Operator, Protected,
+        Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning,
+    },
     watch::Watch,
 };
 use crate::{
-    cache::{Cache, Condition, Edition, Registration},
+    audit::{Audit, AuditUnavailable, Event, Found, HandOut},
+    cache::{Cache, Condition, Edition, Missing, Registration},
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
     slot::{FailureReason, Refusal, Report},
     token::{Token, TokenId},
+    usage::Stamp,
 };
 
 /// Answers callers with tokens.
 pub struct Broker {
     catalogue: ArcSwap<Catalogue>,
     cache: Cache,
+    audit: Arc<Audit>,
     /// Tells watchers that the catalogue was replaced.
     policy: tokio::sync::watch::Sender<()>,
     /// Whether every warm destination had its first try at some time.
@@ -44,18 +54,21 @@ pub struct Broker {
 }
 
 /// A caller's right to the tokens of one registration, for one request.
+#[derive(Clone)]
 pub struct Granted {
     /// The configured id of the destination, whatever name the caller used.
     pub destination: DestinationId,
     registration: Arc<Registration>,
+    opening: Arc<Opening>,
 }
 
 impl Broker {
-    /// A broker for these destinations.
-    pub fn new(catalogue: Catalogue, cache: Cache) -> Self {
+    /// A broker for these destinations, which records every token that it hands out.
+    pub fn new(catalogue: Catalogue, cache: Cache, audit: Arc<Audit>) -> Self {
         Self {
             catalogue: ArcSwap::from_pointee(catalogue),
             cache,
+            audit,
             policy: tokio::sync::watch::Sender::new(()),
             begun: AtomicBool::new(false),
         }
@@ -94,36 +107,48 @@ impl Broker {
         let catalogue = self.catalogue.load();
         let listing = catalogue.find(destination).ok_or(CallError::NotGranted)?;
         let grant = listing.grants.decide(caller).ok_or(CallError::NotGranted)?;
-        let registration = grant.application.as_ref().ok_or(CallError::Unprotected)?;
+        let opening = &grant.application;
+        opening.used.touch(Stamp::now());
+        let registration = opening.registration.as_ref();
+        let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
             destination: listing.id.clone(),
             registration: Arc::clone(registration),
+            opening: Arc::clone(opening),
         })
     }
 
-    /// A token that lives at least `min_validity` more.
+    /// A token that lives at least `min_validity` more, once it is recorded who gets it.
     ///
     /// # Errors
-    /// [`CallError::Refused`] with what the cache refused.
+    /// [`CallError::Refused`] with what the cache refused, and
+    /// [`CallError::AuditUnavailable`].
     pub async fn token(
         &self,
+        asker: &Asker,
         granted: &Granted,
         min_validity: Duration,
     ) -> Result<Arc<Token>, CallError> {
         let registration = &granted.registration;
-        let token = self.cache.token(registration, min_validity).await;
-        hand_out(registration, token)
+        let (token, found) = match self.cache.find(registration, min_validity).await {
+            Ok(found) => found,
+            Err(Missing::Refused(refusal)) => return Err(CallError::Refused(refusal)),
+            // A reload came between: the newest catalogue knows.
+            Err(Missing::Outdated) => {
+                let granted = self.authorise(&asker.caller, &granted.destination)?;
+                return Box::pin(self.token(asker, &granted, min_validity)).await;
+            }
+        };
+        let token = hand_out(registration, Ok(token))?;
+        self.record(asker, &token, found).await?;
+        granted.opening.served.note(&asker.caller);
+        Ok(token)
     }
 
     /// The token of this registration and all its successors, for a caller that was
     /// granted it just now.
-    pub fn watch(self: &Arc<Self>, caller: &CallerId, granted: &Granted) -> Watch {
-        Watch::new(
-            self,
-            caller.clone(),
-            granted.destination.clone(),
-            Arc::clone(&granted.registration),
-        )
+    pub fn watch(self: &Arc<Self>, asker: Asker, granted: &Granted) -> Watch {
+        Watch::new(self, asker, granted.clone())
     }
 
     /// Takes in a caller's report that the destination rejected a token. `afford` takes from
@@ -142,7 +167,7 @@ impl Broker {
     }
 
     /// Whether the broker can hand out tokens: every warm destination has had its first
-    /// try, and there is one at least whose tokens do not fail.
+    /// try, there is one at least whose tokens do not fail, and they can be recorded.
     pub fn is_ready(&self) -> bool {
         let catalogue = self.catalogue.load();
         let conditions = self.cache.conditions();
@@ -158,7 +183,34 @@ impl Broker {
         }
         // Once it was ready, one more warm destination does not take the others away.
         let begun = self.begun.fetch_or(all_tried, Ordering::Relaxed) || all_tried;
-        begun && works
+        begun && works && self.audit.accepts()
+    }
+
+    /// The audit trail, for what does not go through here.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Records that a token is about to leave.
+    async fn record(
+        &self,
+        asker: &Asker,
+        token: &Token,
+        cache: Found,
+    ) -> Result<(), AuditUnavailable> {
+        let event = Event::Token(HandOut {
+            caller: asker.caller.as_str(),
+            destination: token.key.destination.as_str(),
+            application: token.key.application.as_str(),
+            token_id: token.id,
+            credential: &token.secret.credential,
+            generation: &token.secret.generation,
+            expires_at: token.expires_at().wall,
+            cache,
+            door: asker.door,
+            request_id: asker.request_id.as_str(),
+        });
+        self.audit.record(&event).await
     }
 
     /// The cache, to watch its landings and to drain it.

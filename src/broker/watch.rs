@@ -2,68 +2,100 @@
 
 use std::sync::Arc;
 
-use super::{Broker, CallError, hand_out};
+use tokio::time::sleep_until;
+
+use super::{Asker, Broker, CallError, Granted, hand_out};
 use crate::{
-    cache::{self, Registration},
-    destination::DestinationId,
-    identity::CallerId,
+    audit::{self, Found},
+    cache,
+    clock::Instant,
     token::Token,
+    usage::Stamp,
 };
 
 /// A caller that is told about each token of a destination.
 pub struct Watch {
     broker: Arc<Broker>,
-    caller: CallerId,
-    destination: DestinationId,
-    registration: Arc<Registration>,
+    asker: Asker,
+    granted: Granted,
     slot: cache::Watch,
+    /// When a token that could not be recorded is tried again.
+    unrecorded_until: Option<Instant>,
     policy: tokio::sync::watch::Receiver<()>,
 }
 
 impl Watch {
-    /// Watches for a caller that was granted this registration just now.
-    pub(super) fn new(
-        broker: &Arc<Broker>,
-        caller: CallerId,
-        destination: DestinationId,
-        registration: Arc<Registration>,
-    ) -> Self {
+    /// Watches for a caller that was granted this just now.
+    pub(super) fn new(broker: &Arc<Broker>, asker: Asker, granted: Granted) -> Self {
         // Asked again at once: the policy may have changed since the caller was granted it.
         let mut policy = broker.policy.subscribe();
         policy.mark_changed();
         Self {
-            slot: broker.cache.watch(&registration),
+            slot: broker.cache.watch(&granted.registration),
             policy,
             broker: Arc::clone(broker),
-            caller,
-            destination,
-            registration,
+            asker,
+            granted,
+            unrecorded_until: None,
         }
     }
 
-    /// Waits for a token, or a failure, that the watcher has not been told yet.
+    /// Waits for a token, or a failure, that the watcher has not been told yet. A token is
+    /// recorded first; while that fails it is tried again, and the watcher is told once.
     ///
     /// # Errors
-    /// [`CallError::Refused`] when there is no valid token any more, but there may be
-    /// again; whatever [`Broker::authorise`] gives when the grant was withdrawn, which is
+    /// [`CallError::Refused`] when there is no valid token any more, and
+    /// [`CallError::AuditUnavailable`], but there may be one again; whatever [`Broker::authorise`] gives when the grant was withdrawn, which is
     /// the end.
     pub async fn next(&mut self) -> Result<Arc<Token>, CallError> {
         loop {
-            tokio::select! {
+            let news = async {
+                if let Some(moment) = self.unrecorded_until {
+                    sleep_until(moment).await;
+                }
+                self.slot.next().await
+            };
+            let token = tokio::select! {
                 biased;
-                Ok(()) = self.policy.changed() => self.authorise()?,
-                token = self.slot.next() => return hand_out(&self.registration, token),
+                Ok(()) = self.policy.changed() => {
+                    self.authorise()?;
+                    continue;
+                }
+                token = news => hand_out(&self.granted.registration, token),
+            };
+            let recorded = match &token {
+                Ok(token) => self.broker.record(&self.asker, token, Found::Watch).await,
+                // Nothing leaves.
+                Err(_) => Ok(()),
+            };
+            let Err(error) = recorded else {
+                self.unrecorded_until = None;
+                if token.is_ok() {
+                    let opening = &self.granted.opening;
+                    opening.used.touch(Stamp::now());
+                    opening.served.note(&self.asker.caller);
+                }
+                return token;
+            };
+            self.slot.forget();
+            let retry_at = Instant::now() + audit::RETRY;
+            if self.unrecorded_until.replace(retry_at).is_none() {
+                return Err(error.into());
             }
         }
     }
 
     /// Asks a policy that has changed.
     fn authorise(&mut self) -> Result<(), CallError> {
-        let granted = self.broker.authorise(&self.caller, &self.destination)?;
-        if !Arc::ptr_eq(&granted.registration, &self.registration) {
-            self.registration = granted.registration;
-            self.broker.cache.follow(&mut self.slot, &self.registration);
+        let granted = self
+            .broker
+            .authorise(&self.asker.caller, &self.granted.destination)?;
+        if !Arc::ptr_eq(&granted.registration, &self.granted.registration) {
+            self.broker
+                .cache
+                .follow(&mut self.slot, &granted.registration);
         }
+        self.granted = granted;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use super::{
     timetable::Timetable,
 };
 use crate::{
+    audit::{Audit, Event, Mint},
     clock::{Instant, Moment},
     destination::TokenKey,
     metrics::Metrics,
@@ -28,6 +29,7 @@ pub(super) struct Flights {
     tasks: TaskTracker,
     timetable: Timetable,
     metrics: Arc<Metrics>,
+    audit: Arc<Audit>,
     landings: watch::Sender<u64>,
     /// Slots of older editions are not kept fresh.
     edition: Mutex<Edition>,
@@ -44,11 +46,12 @@ struct Airborne {
 }
 
 impl Flights {
-    pub(super) fn new(timetable: Timetable, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(timetable: Timetable, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Self {
         Self {
             tasks: TaskTracker::new(),
             timetable,
             metrics,
+            audit,
             landings: watch::Sender::new(0),
             edition: Mutex::default(),
         }
@@ -61,6 +64,11 @@ impl Flights {
     /// Keeps nothing fresh that is older.
     pub(super) fn keep_up_to(&self, edition: Edition) {
         *self.edition() = edition;
+    }
+
+    /// Whether a newer catalogue is in force.
+    pub(super) fn is_outdated(&self, registration: &Registration) -> bool {
+        registration.edition < *self.edition()
     }
 
     fn edition(&self) -> MutexGuard<'_, Edition> {
@@ -187,6 +195,18 @@ impl Flights {
         });
     }
 
+    /// Records that a token was minted, whatever becomes of it.
+    fn record(&self, token: &Token) {
+        self.audit.note(&Event::Mint(Mint {
+            token_id: token.id,
+            destination: token.key.destination.as_str(),
+            application: token.key.application.as_str(),
+            credential: &token.secret.credential,
+            generation: &token.secret.generation,
+            expires_at: token.expires_at().wall,
+        }));
+    }
+
     /// Tells everybody but the callers what a flight brought.
     fn landed(&self, key: &Arc<TokenKey>, landing: &Landing) {
         let outcome = landing.failing.map_or("ok", FailureReason::code);
@@ -205,6 +225,10 @@ impl Airborne {
         let (moment, draw) = (Moment::now(), rand::random());
         let now = moment.instant;
         let failure = result.as_ref().err().cloned();
+        if let Ok(token) = &result {
+            // Before anybody can have it, so that this is the first of its records.
+            self.flights.record(token);
+        }
         let result = result.map_err(|error| Failure::from(&error));
 
         let mut state = self.entry.state();

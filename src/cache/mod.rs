@@ -27,6 +27,7 @@ use self::{
 };
 pub use self::{host::Host, schedule::Schedule, watch::Watch};
 use crate::{
+    audit::{Audit, Found},
     clock::{Instant, Moment},
     destination::{ApplicationName, DestinationId, TokenKey},
     metrics::Metrics,
@@ -113,6 +114,16 @@ pub struct Standing {
     pub last_used: Option<Moment>,
 }
 
+/// Why there is no token for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The slot says no.
+    Refused(Refusal),
+    /// The registration is from an older catalogue, and its key is in no newer one: the
+    /// caller is to be authorised anew. A slot for it would mint what nobody needs.
+    Outdated,
+}
+
 /// What the cache would do for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foresight {
@@ -135,8 +146,9 @@ pub enum Foresight {
 }
 
 impl Cache {
-    /// An empty cache, and the schedule that refreshes it for as long as it is run.
-    pub fn new(metrics: Arc<Metrics>) -> (Self, Schedule) {
+    /// An empty cache, and the schedule that refreshes it for as long as it is run. Every
+    /// token that is minted is recorded.
+    pub fn new(metrics: Arc<Metrics>, audit: Arc<Audit>) -> (Self, Schedule) {
         let slots = Slots::builder()
             .max_capacity(MAX_SLOTS)
             // Newcomers always get in: the default policy could turn them away.
@@ -144,7 +156,7 @@ impl Cache {
             .time_to_idle(IDLE_OUT)
             .build();
         let (timetable, noted) = timetable::timetable();
-        let flights = Arc::new(Flights::new(timetable, metrics));
+        let flights = Arc::new(Flights::new(timetable, metrics, audit));
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
         let cache = Self {
             slots,
@@ -154,32 +166,53 @@ impl Cache {
         (cache, schedule)
     }
 
-    /// A token for this registration that lives at least `min_validity` more. It waits
-    /// only where there is no such token and a flight may bring one; whoever stops
-    /// waiting changes nothing for the others.
+    /// A token for this registration that lives at least `min_validity` more, and whether
+    /// it was at hand. It waits only where there is no such token and a flight may bring
+    /// one; whoever stops waiting changes nothing for the others.
     ///
     /// # Errors
-    /// The [`Refusal`] that everybody who waited for the same flight gets.
-    pub async fn token(
+    /// [`Missing::Refused`] with what everybody gets who waited for the same flight;
+    /// [`Missing::Outdated`].
+    pub async fn find(
         &self,
         registration: &Arc<Registration>,
         min_validity: Duration,
-    ) -> Result<Arc<Token>, Refusal> {
-        let entry = self.entry(registration);
+    ) -> Result<(Arc<Token>, Found), Missing> {
+        let entry = match self.slots.get(&registration.key) {
+            Some(entry) => entry,
+            None if self.flights.is_outdated(registration) => return Err(Missing::Outdated),
+            None => self.entry(registration),
+        };
+        let mut found = Found::Hit;
         loop {
             let now = Instant::now();
             entry.touch(now);
             match self.flights.ask(&entry, registration, now, min_validity) {
-                Answer::Now(result) => return result,
+                Answer::Now(result) => return Ok(result.map(|token| (token, found))?),
                 Answer::After(flight) => {
+                    found = Found::Miss;
                     let token = flight.landed().await?;
                     if token.suffices(Instant::now(), min_validity) {
-                        return Ok(token);
+                        return Ok((token, found));
                     }
                     // Too short a life for this caller, or this task slept through it:
                     // ask again, which says which of the two it was.
                 }
             }
+        }
+    }
+
+    /// The token alone.
+    #[cfg(test)]
+    pub(crate) async fn token(
+        &self,
+        registration: &Arc<Registration>,
+        min_validity: Duration,
+    ) -> Result<Arc<Token>, Refusal> {
+        match self.find(registration, min_validity).await {
+            Ok((token, _)) => Ok(token),
+            Err(Missing::Refused(refusal)) => Err(refusal),
+            Err(Missing::Outdated) => panic!("a newer catalogue is in force"),
         }
     }
 
@@ -334,6 +367,15 @@ impl Cache {
             .collect()
     }
 
+    /// What is known of each slot. Looking does not count as use.
+    pub fn standings(&self) -> HashMap<Arc<TokenKey>, Standing> {
+        let now = Instant::now();
+        self.slots
+            .iter()
+            .map(|(key, entry)| (Arc::clone(&*key), entry.standing(now)))
+            .collect()
+    }
+
     /// Wakes whenever a flight has landed.
     pub fn landings(&self) -> tokio::sync::watch::Receiver<u64> {
         self.flights.landings()
@@ -383,6 +425,12 @@ impl Cache {
         self.quarantined
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Refusal> for Missing {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 

@@ -121,7 +121,7 @@ fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registra
 /// A cache whose schedule runs until the test ends.
 fn cache() -> (Arc<Cache>, DropGuard) {
     let stop = CancellationToken::new();
-    let (cache, schedule) = Cache::new(Arc::new(Metrics::new()));
+    let (cache, schedule) = Cache::new(Arc::new(Metrics::new()), Arc::new(Audit::off()));
     tokio::spawn(schedule.run(stop.clone()));
     (Arc::new(cache), stop.drop_guard())
 }
@@ -639,6 +639,22 @@ async fn a_new_catalogue_counts_for_refreshes_that_nobody_asks_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_was_authorised_before_a_reload_mints_nothing_for_a_removed_key() {
+    let source = steady();
+    let (cache, _guard) = cache();
+    let removed = Arc::new(Registration {
+        warm: true,
+        ..registration("removed", Arc::clone(&source), &host())
+    });
+    let next = removed.edition.next();
+    cache.adopt(next, std::iter::empty());
+    let missing = cache.find(&removed, Duration::ZERO).await.unwrap_err();
+    assert_eq!(missing, Missing::Outdated);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(source.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slot_of_a_removed_key_is_not_kept_fresh_if_it_comes_back() {
     let source = steady();
     let (cache, _guard) = cache();
@@ -647,8 +663,9 @@ async fn a_slot_of_a_removed_key_is_not_kept_fresh_if_it_comes_back() {
         ..registration("removed", Arc::clone(&source), &host())
     });
     cache.adopt(removed.edition.next(), std::iter::empty());
-    // A caller that was authorised before makes the slot once more.
-    cache.token(&removed, Duration::ZERO).await.unwrap();
+    // Whoever asks at the very moment of the reload makes the slot once more.
+    cache.warm(&removed);
+    settle().await;
     for _ in 0..1000 {
         advance(secs(60)).await;
         settle().await;

@@ -83,6 +83,11 @@ impl Watch {
         }
     }
 
+    /// Forgets what the watcher was told last: it did not get there.
+    pub fn forget(&mut self) {
+        self.told = None;
+    }
+
     /// Goes on with the slot of another registration. What the watcher knows it still knows.
     pub(super) fn follow(&mut self, entry: Arc<Entry>, registration: &Arc<Registration>) {
         self.news = entry.state().news();

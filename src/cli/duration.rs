@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 /// No command waits for longer; it also keeps deadlines within every clock's range.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -13,6 +13,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or("give a number with its unit, such as 90s, 5m or 1h")
+}
+
+/// Reads a duration such as `720h` or `30d`, with days of 24 hours.
+pub(super) fn long_duration(text: &str) -> Result<Duration, &'static str> {
+    text.parse::<Span>()
+        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or("give a number with its unit, such as 30d, 720h or 90m")
 }
 
 /// Reads the time that a command may take.
@@ -41,6 +50,24 @@ mod tests {
         ] {
             let expected = seconds.map(Duration::from_secs);
             assert_eq!(duration(text).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_duration_may_be_in_days() {
+        for (text, hours) in [
+            ("30d", Some(720)),
+            ("720h", Some(720)),
+            ("2w", Some(336)),
+            ("1d 12h", Some(36)),
+            ("0s", Some(0)),
+            ("30", None),
+            ("-30d", None),
+            ("1 month", None),
+            ("", None),
+        ] {
+            let expected = hours.map(|hours| Duration::from_secs(hours * 3600));
+            assert_eq!(long_duration(text).ok(), expected, "{text:?}");
         }
     }
 

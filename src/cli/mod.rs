@@ -4,23 +4,30 @@
 //! when it was called wrongly. What it was asked for goes to standard output,
 //! everything else to standard error.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+pub mod audit;
 pub mod config;
 mod connection;
+pub mod credential;
+pub mod destination;
 pub mod dev;
 mod duration;
 mod exit;
+pub mod grants;
 pub mod health;
+mod operator;
 mod output;
+pub mod reload;
 pub mod serve;
 mod signal;
+mod table;
 pub mod token;
 pub mod upstream;
 
-use self::exit::EXIT_CODES;
+use self::exit::{EXIT_CODES, called_wrongly};
 
 /// Hands out OAuth 2 access tokens to services, so that no service holds a client secret.
 #[derive(Debug, Parser)]
@@ -43,9 +50,27 @@ enum Command {
     /// Check a configuration, or see an example of one
     #[command(after_help = EXIT_CODES)]
     Config(config::ConfigArgs),
+    /// Read audit files back
+    #[command(after_help = EXIT_CODES)]
+    Audit(audit::AuditArgs),
+    /// Keep the credentials of applications in a sealed store
+    #[command(after_help = EXIT_CODES)]
+    Credential(credential::CredentialArgs),
     /// Ask a broker for tokens
     #[command(after_help = EXIT_CODES)]
     Token(token::TokenArgs),
+    /// Look at a broker's destinations, refresh them, or stop them
+    #[command(after_help = EXIT_CODES)]
+    Destination(destination::DestinationArgs),
+    /// Find grants and credentials that nobody uses
+    #[command(after_help = EXIT_CODES)]
+    Grants(grants::GrantsArgs),
+    /// Have a broker read its configuration, credentials and certificates again
+    ///
+    /// Prints what changed, one line each. With a mistake in any of it nothing changes,
+    /// and every mistake is printed.
+    #[command(after_help = EXIT_CODES)]
+    Reload(reload::ReloadArgs),
     /// Exit with 0 when a broker can hand out tokens, for container probes
     #[command(after_help = EXIT_CODES)]
     Health(health::HealthArgs),
@@ -60,13 +85,34 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads a command line, the name of the program included.
+    ///
+    /// # Errors
+    /// The exit code, once it was said what is wrong, or help was shown.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        Self::try_parse_from(&arguments).map_err(|error| {
+            if let Some(refusal) = credential::refusal(&arguments, &error) {
+                return called_wrongly(refusal);
+            }
+            // Where nobody reads what is wrong, the exit code still says so.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+        })
+    }
+
     /// Does what the command line asks for.
     pub async fn run(self) -> ExitCode {
         match self.command {
             Command::Dev(args) => dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Config(args) => config::run(args),
+            Command::Audit(args) => audit::run(args),
+            Command::Credential(args) => credential::run(args).await,
             Command::Token(args) => token::run(args).await,
+            Command::Destination(args) => destination::run(args).await,
+            Command::Grants(args) => grants::run(args).await,
+            Command::Reload(args) => reload::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Upstream(args) => upstream::run(args).await,
         }
@@ -115,8 +161,19 @@ mod tests {
                 "token get orders --min-validity 5",
                 ErrorKind::ValueValidation,
             ),
+            ("audit verify", ErrorKind::MissingRequiredArgument),
             ("token get orders --timeout 0s", ErrorKind::ValueValidation),
             ("token get orders --output xml", ErrorKind::InvalidValue),
+            (
+                "destination explain orders",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            (
+                "destination quarantine orders",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            ("destination list orders", ErrorKind::UnknownArgument),
+            ("grants unused --for 30", ErrorKind::ValueValidation),
             (
                 "health --http https://127.0.0.1",
                 ErrorKind::ValueValidation,

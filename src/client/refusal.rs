@@ -3,7 +3,7 @@
 use std::{error::Error as _, fmt, time::Duration};
 
 use tonic::{Code, Status, TimeoutExpired};
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::explain::{causes, explain_break};
 
@@ -18,6 +18,8 @@ pub struct Refusal {
     pub retry_in: Option<Duration>,
     /// Whether nothing helps but somebody who acts: the caller's developer, or an operator.
     pub needs_action: bool,
+    /// Every mistake in what was to be read, each with its place.
+    pub mistakes: Vec<String>,
 }
 
 impl std::error::Error for Refusal {}
@@ -42,6 +44,7 @@ impl From<&Status> for Refusal {
             message: status.message().to_owned(),
             retry_in: details.retry_info().and_then(|info| info.retry_delay),
             needs_action: needs_action(status.code()),
+            mistakes: mistakes(&details),
         }
     }
 }
@@ -63,8 +66,19 @@ impl Refusal {
             message: message.to_owned(),
             retry_in: None,
             needs_action: false,
+            mistakes: Vec::new(),
         }
     }
+}
+
+fn mistakes(details: &ErrorDetails) -> Vec<String> {
+    let failure = details.precondition_failure();
+    let violations = failure.iter().flat_map(|failure| &failure.violations);
+    let mistakes = violations.map(|violation| match violation.subject.as_str() {
+        "" => violation.description.clone(),
+        place => format!("{place}: {}", violation.description),
+    });
+    mistakes.collect()
 }
 
 impl fmt::Display for Refusal {
@@ -118,8 +132,6 @@ fn code_name(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use tonic_types::ErrorDetails;
-
     use super::*;
 
     #[test]

@@ -126,6 +126,7 @@ impl From<TokenUnavailable> for Refusal {
             message: "the broker has no valid token at present".to_owned(),
             retry_in,
             needs_action: retry_in.is_none(),
+            mistakes: Vec::new(),
         }
     }
 }

@@ -113,6 +113,7 @@ impl From<&ConnectError> for Refusal {
             retry_in: None,
             // Files are replaced, and brokers come back.
             needs_action: matches!(error, ConnectError::Endpoint(_)),
+            mistakes: Vec::new(),
         }
     }
 }

@@ -1,32 +1,35 @@
 //! `[[destination.application]]`: what a destination's tokens are minted with.
 
-use super::{credentials::Credentials, findings::Span, reader::Section, unique::Unique, values};
+use super::{credentials::Resolve, findings::Span, reader::Section, unique::Unique, values};
 use crate::{
-    credential::{CredentialSet, Proof},
+    credential::{CredentialRef, CredentialSet, Proof},
     destination::ApplicationName,
     upstream::{ClientAuthentication, Protocol},
 };
 
 /// An application that is registered for a destination.
 #[derive(Clone, Debug)]
-pub struct Application {
+pub struct Application<C = CredentialSet> {
     /// Its name, unique within the destination.
     pub name: ApplicationName,
-    /// Its credential, already read.
-    pub credential: CredentialSet,
+    /// Its credential: already read, or in an [`Outline`](super::Outline) the reference to it.
+    pub credential: C,
 }
 
 /// The applications of one destination, as far as they could be read.
-pub(super) struct Drafts(Vec<Draft>);
+pub(super) struct Drafts<C>(Vec<Draft<C>>);
 
-struct Draft {
+struct Draft<C> {
     name: Option<ApplicationName>,
-    credential: Option<CredentialSet>,
+    credential: Option<C>,
     credential_at: Span,
 }
 
-impl Drafts {
-    pub(super) fn read(sections: Vec<Section<'_>>, credentials: &Credentials<'_>) -> Self {
+impl<C> Drafts<C> {
+    pub(super) fn read(
+        sections: Vec<Section<'_>>,
+        credentials: &impl Resolve<Credential = C>,
+    ) -> Self {
         let mut names = Unique::default();
         let mut drafts = Vec::new();
         for section in sections {
@@ -35,7 +38,8 @@ impl Drafts {
                 names.take(name.as_str(), &section, "name");
             }
             let credential = section.required("credential", "\"file:shop\"", |value| {
-                credentials.load(value)
+                let reference = CredentialRef::parse(values::text(value)?);
+                credentials.resolve(reference.map_err(|error| error.to_string())?)
             });
             drafts.push(Draft {
                 name,
@@ -53,17 +57,21 @@ impl Drafts {
     }
 
     /// Reports the credentials that prove nothing to an endpoint of this protocol.
-    pub(super) fn check_proofs(&self, section: &Section<'_>, protocol: &Protocol) {
+    pub(super) fn check_proofs<R: Resolve<Credential = C>>(
+        &self,
+        section: &Section<'_>,
+        protocol: &Protocol,
+    ) {
         let authentication = match protocol {
             Protocol::OAuth2(settings) => Some(settings.client_authentication),
             Protocol::Occtoo | Protocol::OcctooIngest => None,
         };
         let wants_key = authentication == Some(ClientAuthentication::PrivateKeyJwt);
         for draft in &self.0 {
-            let credentials = draft.credential.iter().flat_map(CredentialSet::iter);
+            let proofs = draft.credential.iter().flat_map(R::proofs);
             // Both are said to be wrong only once: they stand under one key.
-            let wrong = credentials
-                .map(|credential| &credential.proof)
+            let wrong = proofs
+                .into_iter()
                 .find(|proof| matches!(proof, Proof::PrivateKey { .. }) != wants_key);
             let Some(proof) = wrong else {
                 continue;
@@ -91,7 +99,7 @@ impl Drafts {
     }
 
     /// The applications; those with a mistake are left out.
-    pub(super) fn finish(self) -> Vec<Application> {
+    pub(super) fn finish(self) -> Vec<Application<C>> {
         let whole = self.0.into_iter().filter_map(|draft| {
             Some(Application {
                 name: draft.name?,

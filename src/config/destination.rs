@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     application::{Application, Drafts},
-    credentials::Credentials,
+    credentials::Resolve,
     endpoint::token_url,
     grant::Grant,
     kind::Kind,
@@ -17,6 +17,7 @@ use super::{
     values,
 };
 use crate::{
+    credential::CredentialSet,
     destination::DestinationId,
     mesh::Route,
     upstream::{Endpoint, Protocol},
@@ -24,7 +25,7 @@ use crate::{
 
 /// A destination.
 #[derive(Clone, Debug)]
-pub struct Destination {
+pub struct Destination<C = CredentialSet> {
     /// Its id, which is unique among all ids and names.
     pub id: DestinationId,
     /// A second name, equally unique.
@@ -32,7 +33,7 @@ pub struct Destination {
     /// Whether its tokens are minted before anybody asks.
     pub warm: bool,
     /// Whether it wants a token, and how one is minted.
-    pub protection: Protection,
+    pub protection: Protection<C>,
     /// Who may have its tokens, in file order; the first that matches decides.
     pub grants: Vec<Grant>,
     /// Which requests that pass a proxy go to it.
@@ -41,16 +42,16 @@ pub struct Destination {
 
 /// Whether a destination wants a token.
 #[derive(Clone, Debug)]
-pub enum Protection {
+pub enum Protection<C = CredentialSet> {
     /// It is public and has no credentials.
     Unprotected,
     /// It wants a token.
-    Protected(Box<Protected>),
+    Protected(Box<Protected<C>>),
 }
 
 /// How the tokens of a destination are minted.
 #[derive(Clone, Debug)]
-pub struct Protected {
+pub struct Protected<C = CredentialSet> {
     /// Its upstream, one of [`Config::upstreams`](super::Config::upstreams).
     pub upstream: Arc<Upstream>,
     /// How the endpoint is spoken to, and what it is asked for.
@@ -58,17 +59,17 @@ pub struct Protected {
     /// The base URL or the token endpoint, as the protocol has it.
     pub endpoint: Endpoint,
     /// The applications registered for it; at least one.
-    pub applications: Vec<Application>,
+    pub applications: Vec<Application<C>>,
 }
 
-impl Destination {
+impl<C> Destination<C> {
     /// Reads a destination; `None` only when a mistake was reported.
-    pub(super) fn read(
+    pub(super) fn read<R: Resolve<Credential = C>>(
         section: Section<'_>,
         names: &mut Unique,
         routes: &mut RoutesTaken,
         upstreams: &mut Upstreams,
-        credentials: &Credentials<'_>,
+        credentials: &R,
     ) -> Option<Self> {
         let id = section.required(
             "id",
@@ -102,7 +103,7 @@ impl Destination {
             report_protected_keys(&section, upstreams);
             Some(Protection::Unprotected)
         } else {
-            let read = read_protected(&section, upstreams, id.as_ref(), applications);
+            let read = read_protected::<R>(&section, upstreams, id.as_ref(), applications);
             read.map(Box::new).map(Protection::Protected)
         };
         section.finish();
@@ -133,12 +134,12 @@ fn report_protected_keys(section: &Section<'_>, upstreams: &mut Upstreams) {
     }
 }
 
-fn read_protected(
+fn read_protected<R: Resolve>(
     section: &Section<'_>,
     upstreams: &mut Upstreams,
     id: Option<&DestinationId>,
-    applications: Drafts,
-) -> Option<Protected> {
+    applications: Drafts<R::Credential>,
+) -> Option<Protected<R::Credential>> {
     if section.lacks("application") {
         let message = "the destination has no application: write [[destination.application]] with name and credential, or unprotected = true";
         section
@@ -152,7 +153,7 @@ fn read_protected(
     })?;
     let kind = draft.kind?;
     let protocol = kind.protocol(oauth2);
-    applications.check_proofs(section, &protocol);
+    applications.check_proofs::<R>(section, &protocol);
     let endpoint = endpoint(section, own_endpoint, draft);
     if kind != Kind::OAuth2 {
         report_oauth2_keys(section, &protocol);

@@ -41,6 +41,12 @@ impl Files {
                 .collect(),
         )
     }
+
+    /// The files that are others than they were.
+    pub fn other_than<'a>(&'a self, before: &Self) -> Vec<&'a Path> {
+        let others = self.0.iter().filter(|file| !before.0.contains(file));
+        others.map(|(path, _)| path.as_path()).collect()
+    }
 }
 
 impl State {

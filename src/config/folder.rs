@@ -45,10 +45,41 @@ impl Folder {
         Ok(path)
     }
 
+    /// A file that the broker itself writes, so that a change of it is no news.
+    pub(super) fn output(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
+        let path = values::line(value).map(|text| self.path.join(text))?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        // A folder without a name is the one that the process is in.
+        if !parent.as_os_str().is_empty() && !parent.is_dir() {
+            return Err(names(&path, "is in no folder that exists"));
+        }
+        if path.is_dir() {
+            return Err(names(&path, "is a folder"));
+        }
+        Ok(path)
+    }
+
     pub(super) fn directory(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         let path = self.path(value)?;
         if !path.is_dir() {
             return Err(names(&path, "is not a folder"));
+        }
+        Ok(path)
+    }
+
+    /// A file to be written, which need not be there yet. It is not remembered: that it
+    /// grows is no change of the configuration.
+    pub(super) fn written(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
+        let path = values::line(value).map(|text| self.path.join(text))?;
+        if path.is_dir() || path.file_name().is_none() {
+            return Err(names(&path, "is a folder: name a file in it"));
+        }
+        // The folder of a path that is only a name is written as nothing.
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if !folder.is_none_or(Path::is_dir) {
+            return Err(names(&path, "is in a folder that does not exist"));
         }
         Ok(path)
     }

@@ -19,7 +19,7 @@ pub struct Grant {
 
 impl Grant {
     /// Reads a grant; `applications` is `None` for an unprotected destination.
-    pub(super) fn read(section: Section<'_>, applications: Option<&Drafts>) -> Self {
+    pub(super) fn read<C>(section: Section<'_>, applications: Option<&Drafts<C>>) -> Self {
         let example = "[\"spiffe://trust-domain/path/*\"]";
         let callers = section.required_list("callers", example, values::pattern);
         let written = section.optional("application", values::application_name);
@@ -42,10 +42,10 @@ impl Grant {
 }
 
 /// The application that a grant means.
-fn application(
+fn application<C>(
     section: &Section<'_>,
     written: Option<ApplicationName>,
-    applications: &Drafts,
+    applications: &Drafts<C>,
 ) -> Option<ApplicationName> {
     let known = applications.names()?;
     if let Some(written) = written {

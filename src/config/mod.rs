@@ -4,7 +4,9 @@
 //! its line and what to write instead. Everything that the file refers to is looked at
 //! too: certificates, keys and credentials.
 
+mod admin;
 mod application;
+mod audit;
 mod cache;
 mod credentials;
 mod destination;
@@ -18,6 +20,7 @@ mod http;
 mod kind;
 mod mistakes;
 mod oauth2;
+mod outline;
 mod reader;
 mod route;
 mod server;
@@ -33,19 +36,27 @@ use std::{path::Path, sync::Arc};
 use toml::de::DeTable;
 
 use self::{
-    credentials::Credentials, findings::Findings, folder::Folder, reader::Section,
-    route::RoutesTaken, unique::Unique, upstreams::Upstreams,
+    credentials::{Credentials, Resolve},
+    findings::Findings,
+    folder::Folder,
+    reader::Section,
+    route::RoutesTaken,
+    unique::Unique,
+    upstreams::Upstreams,
 };
-use crate::{credential::Environment, small_file};
+use crate::{audit::Settings as AuditSettings, credential::Environment, small_file};
 
+pub use admin::Admin;
 pub use application::Application;
 pub use cache::CacheSettings;
+pub use credentials::{Places, SealedPlace};
 pub use destination::{Destination, Protected, Protection};
 pub use ext_authz::ExtAuthz;
 pub use files::Files;
 pub use grant::Grant;
 pub use http::Http;
 pub use mistakes::{Mistake, Mistakes, Position};
+pub use outline::Outline;
 pub use server::{ConnectionLimits, Server, TlsFiles, TlsVersion};
 pub use telemetry::{LogFormat, Telemetry};
 pub use upstream::Upstream;
@@ -65,8 +76,12 @@ pub struct Config {
     pub http: Option<Http>,
     /// Which proxies are believed.
     pub ext_authz: ExtAuthz,
+    /// Who may operate the broker.
+    pub admin: Admin,
     /// How tokens are kept.
     pub cache: CacheSettings,
+    /// What is recorded where.
+    pub audit: AuditSettings,
     /// What an operator sees.
     pub telemetry: Telemetry,
     /// The upstreams that are written, whether or not a destination uses them, and those
@@ -74,6 +89,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<Upstream>>,
     /// The destinations, in file order.
     pub destinations: Vec<Destination>,
+    /// Credentials that are kept although no destination refers to them.
+    pub spare_credentials: Vec<String>,
 }
 
 impl Config {
@@ -124,18 +141,27 @@ impl Reading {
 
     fn with(file: &Path, environment: &Environment) -> Self {
         let folder = Folder::of(file);
-        let config = match small_file::read(file, MAX_FILE) {
-            Ok(text) => decode(&text).and_then(|text| Config::read(text, &folder, environment)),
-            Err(error) => Err(vec![Mistake {
-                at: None,
-                message: format!("the file {error}"),
-            }]),
-        };
+        let config = read_file(file, |text| Config::read(text, &folder, environment));
         Self {
-            config: config.map_err(|found| Mistakes::new(file, found)),
+            config,
             files: folder.into_files(),
         }
     }
+}
+
+/// Reads the text of a file, or reports why there is none.
+fn read_file<T>(
+    file: &Path,
+    read: impl FnOnce(&str) -> Result<T, Vec<Mistake>>,
+) -> Result<T, Mistakes> {
+    let read = match small_file::read(file, MAX_FILE) {
+        Ok(bytes) => decode(&bytes).and_then(read),
+        Err(error) => Err(vec![Mistake {
+            at: None,
+            message: format!("the file {error}"),
+        }]),
+    };
+    read.map_err(|found| Mistakes::new(file, found))
 }
 
 fn decode(bytes: &[u8]) -> Result<&str, Vec<Mistake>> {
@@ -156,36 +182,41 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let listen = server.as_ref().map(|server| server.listen);
     let http = Http::read(root.section("http", "[http]"), listen);
     let ext_authz = ExtAuthz::read(root.section("ext_authz", "[ext_authz]"));
+    let admin = Admin::read(root.section("admin", "[admin]"), folder);
     let credentials = root.section("credentials", "[credentials]");
     let credentials = Credentials::read(credentials, folder, environment);
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
+    let audit = audit::read(root.section("audit", "[audit]"), folder);
     let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
-    let mut names = Unique::default();
-    let mut routes = RoutesTaken::default();
-    let mut destinations = Vec::new();
     let sections = root.sections("destination", "[[destination]]");
     report_empty_policy(&root, &sections);
-    for section in sections {
-        let read = Destination::read(
-            section,
-            &mut names,
-            &mut routes,
-            &mut upstreams,
-            &credentials,
-        );
-        destinations.extend(read);
-    }
+    let destinations = read_destinations(sections, &mut upstreams, &credentials);
     root.finish();
     Some(Config {
         server: server?,
         http,
         ext_authz,
+        admin,
         cache,
+        audit,
         telemetry,
         upstreams: upstreams.finish(),
+        spare_credentials: credentials.spare(&destinations),
         destinations,
     })
+}
+
+fn read_destinations<R: Resolve>(
+    sections: Vec<Section<'_>>,
+    upstreams: &mut Upstreams,
+    credentials: &R,
+) -> Vec<Destination<R::Credential>> {
+    let mut names = Unique::default();
+    let mut routes = RoutesTaken::default();
+    let mut read =
+        |section| Destination::read(section, &mut names, &mut routes, upstreams, credentials);
+    sections.into_iter().filter_map(&mut read).collect()
 }
 
 /// A broker that may give nobody a token is a mistake that nobody else would see.

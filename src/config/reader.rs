@@ -236,7 +236,7 @@ impl<'a> Section<'a> {
                 continue;
             }
             let instead = if SECRET_KEYS.contains(&name) {
-                "credentials are never in this file: write credential = \"file:NAME\" or \"env:NAME\""
+                "credentials are never in this file: write credential = \"sealed:NAME\", \"file:NAME\" or \"env:NAME\""
                     .to_owned()
             } else {
                 instead_of(name, &asked)

@@ -7,7 +7,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     admission::Shares,
-    credential::Proof,
+    audit::{DEFAULT_STALL_TIMEOUT, OnFailure},
+    credential::{
+        CredentialRef, Offered, Proof,
+        sealed::{Keys, Store},
+    },
     mesh::Route,
     upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
 };
@@ -62,7 +66,34 @@ impl Site {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
+        site.seal();
         site
+    }
+
+    /// Writes the key `broker.key`, and the store `credentials.age` with two credentials.
+    fn seal(&self) {
+        let path = |name: &str| self.0.path().join(name);
+        for name in ["broker.key", "other.key"] {
+            let key = Keys::draw(jiff::Timestamp::now());
+            fs::write(path(name), key.file.expose()).unwrap();
+        }
+        let keys = Keys::read(&path("broker.key")).unwrap();
+        let store = Store::new(path("credentials.age"), keys, false);
+        store.create().unwrap();
+        for (name, proof) in [("depot", "depot-secret"), ("signer", KEY)] {
+            let offered = Offered {
+                client_id: format!("{name}-id"),
+                proof: proof.as_bytes().to_vec().into(),
+                place: name.to_owned(),
+                is_key: proof == KEY,
+                key_id: None,
+            };
+            let reference = CredentialRef::Sealed(name.to_owned());
+            let credential = offered.assemble(reference).unwrap();
+            store
+                .change(|contents| contents.set(name, &credential, jiff::Timestamp::now()))
+                .unwrap();
+        }
     }
 
     fn read(&self, text: &str) -> Result<Config, Vec<String>> {
@@ -162,12 +193,14 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        30,
+        35,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
     assert_eq!(config.http, explicit.http);
+    assert_eq!(config.admin, explicit.admin);
     assert_eq!(config.cache, explicit.cache);
+    assert_eq!(config.audit, explicit.audit);
     assert_eq!(config.telemetry, explicit.telemetry);
     assert_eq!(config.upstreams, explicit.upstreams);
     let grants = |config: &Config| config.destinations[1].grants.clone();
@@ -180,7 +213,18 @@ fn is_default(comment: &str) -> bool {
         return false;
     };
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && !["ca", "crl", "trust_domains", "trusted_proxies"].contains(&key)
+        && ![
+            "ca",
+            "crl",
+            "file",
+            "identity",
+            "sealed",
+            "trust_domains",
+            "trusted_proxies",
+            "allow",
+            "state_file",
+        ]
+        .contains(&key)
         && !value.starts_with("\"https://...\"")
 }
 
@@ -221,7 +265,19 @@ fn the_example_is_read_into_the_documented_values() {
     );
     let listen = "127.0.0.1:9464".parse().unwrap();
     assert_eq!(config.http, Some(Http { listen }));
+    assert_eq!(config.admin, Admin::default());
     assert_eq!(config.cache.expiry_margin, Duration::from_secs(60));
+    assert_eq!(config.cache.runway_warning, Duration::from_secs(600));
+    assert_eq!(
+        config.audit,
+        AuditSettings {
+            file: None,
+            stdout: false,
+            max_file_size: 100 * 1024 * 1024,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
+            on_failure: OnFailure::Refuse,
+        }
+    );
     assert_eq!(config.telemetry.log_level, tracing::Level::INFO);
     assert_eq!(config.telemetry.log_format, LogFormat::Auto);
     assert_eq!(config.ext_authz.trusted_proxies, []);
@@ -436,6 +492,19 @@ fn http_can_be_turned_off() {
 }
 
 #[test]
+fn administrators_are_patterns_and_the_state_file_is_beside_the_configuration() {
+    let site = Site::new();
+    let admin = "[admin]\nallow = [\"spiffe://td/ns/ops/**\", \"ops.example\"]\nstate_file = \"state.json\"\n";
+    let config = site.destination(&[DESTINATION, admin].concat()).unwrap();
+    let allow: Vec<_> = config.admin.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["spiffe://td/ns/ops/**", "ops.example"]);
+    let path = site.0.path().join("state.json");
+    assert_eq!(config.admin.state_file, Some(path));
+    let nobody = [DESTINATION, "[admin]\nallow = []\n"].concat();
+    assert_eq!(site.destination(&nobody).unwrap().admin, Admin::default());
+}
+
+#[test]
 fn mistakes_of_syntax_and_type() {
     assert_mistakes(include_str!("mistaken/syntax.txt"));
 }
@@ -443,6 +512,30 @@ fn mistakes_of_syntax_and_type() {
 #[test]
 fn mistakes_in_the_sections_of_the_broker() {
     assert_mistakes(include_str!("mistaken/broker.txt"));
+}
+
+#[test]
+fn mistakes_in_what_is_recorded() {
+    assert_mistakes(include_str!("mistaken/audit.txt"));
+}
+
+#[test]
+fn an_audit_file_need_not_be_there_and_its_growth_is_no_change() {
+    let site = Site::new();
+    let text = [
+        SERVER,
+        CREDENTIALS,
+        DESTINATION,
+        "[audit]\nfile = \"audit.jsonl\"\n",
+    ]
+    .concat();
+    let file = site.0.path().join("broker.toml");
+    fs::write(&file, &text).unwrap();
+    let reading = Reading::of(&file);
+    let audit = reading.config.unwrap().audit;
+    assert_eq!(audit.file, Some(site.0.path().join("audit.jsonl")));
+    fs::write(site.0.path().join("audit.jsonl"), "a record").unwrap();
+    assert_eq!(reading.files.again(), reading.files);
 }
 
 #[test]
@@ -481,6 +574,43 @@ fn start_refused_without_policy() {
 #[test]
 fn all_mistakes_of_a_file_are_reported_at_once() {
     assert_mistakes(include_str!("mistaken/many.txt"));
+}
+
+#[test]
+fn every_kind_of_reference_can_be_in_one_configuration() {
+    let site = Site::new();
+    let applications = ["file:shop", "sealed:depot", "env:SHOP"].map(|reference| {
+        let name = reference.replace(':', "-");
+        format!("[[destination.application]]\nname = \"{name}\"\ncredential = \"{reference}\"\n")
+    });
+    let text = [
+        SERVER,
+        "[credentials]\ndirectory = \"credentials\"\nsealed = \"credentials.age\"\nidentity = \"broker.key\"\n",
+        "[[destination]]\nid = \"d\"\nupstream = \"occtoo\"\n",
+        &applications.concat(),
+        "[[destination.grant]]\ncallers = [\"spiffe://td/a\"]\napplication = \"sealed-depot\"\n",
+    ]
+    .concat();
+    let config = site.read(&text).unwrap();
+    let names: Vec<_> = protected(&config.destinations[0])
+        .applications
+        .iter()
+        .map(|application| {
+            let current = &application.credential.current;
+            (current.name.credential.as_str(), current.client_id.as_str())
+        })
+        .collect();
+    let expected = [
+        ("file:shop", "shop-id"),
+        ("sealed:depot", "depot-id"),
+        ("env:SHOP", "shop-id"),
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn mistakes_in_sealed_credentials() {
+    assert_mistakes(include_str!("mistaken/sealed.txt"));
 }
 
 #[test]

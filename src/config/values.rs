@@ -14,6 +14,13 @@ use crate::{
 
 type Value<'a> = DeValue<'a>;
 
+pub(super) const KIB: u64 = 1024;
+pub(super) const MIB: u64 = 1024 * KIB;
+pub(super) const GIB: u64 = 1024 * MIB;
+
+/// The units of sizes, the largest first.
+const SIZE_UNITS: [(&str, u64); 3] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB)];
+
 pub(super) fn text<'a>(value: &'a Value<'a>) -> Result<&'a str, String> {
     value.as_str().ok_or_else(|| not("a text", value))
 }
@@ -82,6 +89,26 @@ pub(super) fn duration(
     }
 }
 
+/// A size within bounds, with a unit, in bytes.
+pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&Value<'_>) -> Result<u64, String> {
+    move |value| {
+        let text = value
+            .as_str()
+            .ok_or_else(|| not("a size in quotes, such as \"100MiB\"", value))?;
+        let size = parse_size(text).ok_or_else(|| {
+            let text = quoted(text);
+            format!(
+                "cannot be {text}: write a whole number and KiB, MiB or GiB, such as \"100MiB\""
+            )
+        })?;
+        if !range.contains(&size) {
+            let (least, most) = (shown_size(*range.start()), shown_size(*range.end()));
+            return Err(format!("must be from {least} to {most}"));
+        }
+        Ok(size)
+    }
+}
+
 /// An address and a port.
 pub(super) fn address(value: &Value<'_>) -> Result<SocketAddr, String> {
     text(value)?.parse().map_err(|_| {
@@ -137,6 +164,26 @@ fn parse_duration(text: &str) -> Option<Duration> {
     SpanParser::new().parse_unsigned_duration(text).ok()
 }
 
+fn parse_size(text: &str) -> Option<u64> {
+    SIZE_UNITS.iter().find_map(|(unit, bytes)| {
+        let digits = text.strip_suffix(unit)?.trim_end();
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain
+            .then(|| digits.parse::<u64>().ok())??
+            .checked_mul(*bytes)
+    })
+}
+
+fn shown_size(size: u64) -> String {
+    let unit = SIZE_UNITS
+        .iter()
+        .find(|(_, bytes)| size.is_multiple_of(*bytes));
+    unit.map_or_else(
+        || size.to_string(),
+        |(unit, bytes)| format!("{}{unit}", size / bytes),
+    )
+}
+
 fn shown(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |d| format!("{d:#}"))
@@ -178,5 +225,34 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_need_a_unit_of_powers_of_two() {
+        for (text, bytes) in [
+            ("1KiB", 1024),
+            ("100MiB", 104_857_600),
+            ("2 GiB", 2_147_483_648),
+            ("0KiB", 0),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "1",
+            "KiB",
+            "1kib",
+            "1MB",
+            "-1MiB",
+            "+1MiB",
+            "1.5GiB",
+            "1 M",
+            "99999999999GiB",
+            "99999999999999999999KiB",
+        ] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+        assert_eq!(shown_size(16 * KIB), "16KiB");
+        assert_eq!(shown_size(1024 * GIB), "1024GiB");
     }
 }

@@ -1,5 +1,6 @@
 //! Why a credential could not be read.
 
+use super::sealed::SealedProblem;
 use crate::small_file::FileError;
 
 /// Why a credential could not be read: where, and what to do. It never repeats what is
@@ -26,6 +27,9 @@ pub enum Problem {
     /// The file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The sealed store, or its key, cannot be used.
+    #[error(transparent)]
+    Sealed(#[from] SealedProblem),
     /// The part is there and holds nothing.
     #[error("is empty: write the value into it")]
     Empty,

@@ -4,8 +4,10 @@ mod environment;
 mod error;
 mod generation;
 mod mounted;
+mod offered;
 mod parts;
 mod reference;
+pub mod sealed;
 
 use std::{fmt, sync::Arc};
 
@@ -14,6 +16,7 @@ use crate::{destination::Generation, secret::Secret, token::SecretName};
 pub use environment::Environment;
 pub use error::{CredentialError, Problem};
 pub use mounted::Mounted;
+pub use offered::Offered;
 pub use reference::{CredentialRef, InvalidReference};
 
 /// A place where credentials are kept.

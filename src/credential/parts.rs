@@ -31,6 +31,13 @@ pub(super) struct Part {
 
 impl Parts {
     pub(super) fn assemble(self) -> Result<Credential, CredentialError> {
+        let reference = self.reference.clone();
+        let (client_id, proof) = self.split()?;
+        Ok(Credential::new(&reference, client_id, proof))
+    }
+
+    /// The client id, and what proves that the broker is that client.
+    pub(super) fn split(self) -> Result<(String, Proof), CredentialError> {
         let client_id = self.client_id.line()?;
         let proof = match (self.client_secret, self.private_key, self.key_id) {
             (Some(secret), None, None) => Proof::ClientSecret(secret.line()?),
@@ -47,8 +54,7 @@ impl Parts {
             }
             (None, None, _) => return Err(self.no_proof),
         };
-        let client_id = client_id.expose().to_owned();
-        Ok(Credential::new(&self.reference, client_id, proof))
+        Ok((client_id.expose().to_owned(), proof))
     }
 }
 

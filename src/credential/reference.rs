@@ -7,11 +7,13 @@ use crate::identity::is_path_segment;
 /// The longest name of a credential, in bytes.
 const MAX_NAME: usize = 128;
 
-/// Where a credential is kept: `file:NAME` or `env:NAME`.
+/// Where a credential is kept: `file:NAME`, `sealed:NAME` or `env:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialRef {
     /// The folder of that name below the credentials directory.
     File(String),
+    /// The credential of that name in the sealed store.
+    Sealed(String),
     /// The environment variables whose names begin with that name.
     Environment(String),
 }
@@ -20,7 +22,7 @@ pub enum CredentialRef {
 /// written a secret where the reference belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be \"file:NAME\" with a folder name of A-Z a-z 0-9 . _ -, or \"env:NAME\" with the beginning of variable names of A-Z 0-9 _"
+    "must be \"file:NAME\" or \"sealed:NAME\" with a name of A-Z a-z 0-9 . _ -, or \"env:NAME\" with the beginning of variable names of A-Z 0-9 _"
 )]
 pub struct InvalidReference;
 
@@ -32,6 +34,7 @@ impl CredentialRef {
     pub fn parse(text: &str) -> Result<Self, InvalidReference> {
         match text.split_once(':') {
             Some(("file", name)) if is_folder_name(name) => Ok(Self::File(name.to_owned())),
+            Some(("sealed", name)) if is_folder_name(name) => Ok(Self::Sealed(name.to_owned())),
             Some(("env", name)) if is_variable_prefix(name) => {
                 Ok(Self::Environment(name.to_owned()))
             }
@@ -44,6 +47,7 @@ impl fmt::Display for CredentialRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(name) => write!(f, "file:{name}"),
+            Self::Sealed(name) => write!(f, "sealed:{name}"),
             Self::Environment(name) => write!(f, "env:{name}"),
         }
     }
@@ -77,6 +81,10 @@ mod tests {
                 CredentialRef::File("shop-2.b_C".to_owned()),
             ),
             (
+                "sealed:shop-2.b_C",
+                CredentialRef::Sealed("shop-2.b_C".to_owned()),
+            ),
+            (
                 "env:SHOP_2",
                 CredentialRef::Environment("SHOP_2".to_owned()),
             ),
@@ -96,6 +104,9 @@ mod tests {
             "file:a\\b",
             "file:a b",
             "file:a\0",
+            "sealed:",
+            "sealed:..",
+            "sealed:a/b",
             "env:",
             "env:shop",
             "env:A-B",

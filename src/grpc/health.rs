@@ -1,5 +1,4 @@
-//! `grpc.health.v1.Health`: for each service that hands out tokens, and for the whole,
-//! whose name is empty.
+//! `grpc.health.v1.Health`: for each service, and for the whole, whose name is empty.
 //!
 //! The library's own service keeps its watchers for ever, so that one of them would hold
 //! up every stop until the drain deadline. Here they are told, and let go.
@@ -19,10 +18,9 @@ use tonic_health::pb::{
     health_server::Health,
 };
 
-use crate::api::v1::token_broker_server::SERVICE_NAME as TOKENS;
-
-/// The services that can be asked about. All of them can do what the broker can do.
-const KNOWN: [&str; 4] = ["", TOKENS, EXT_AUTHZ, SDS];
+use crate::api::{
+    admin::v1::admin_server::SERVICE_NAME as ADMIN, v1::token_broker_server::SERVICE_NAME as TOKENS,
+};
 
 /// What the broker can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +44,16 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if !is_known(&request) {
-            return Err(Status::not_found("there is no such service"));
-        }
-        Ok(Response::new(response(status(*self.0.borrow()))))
+        let service = Service::of(&request);
+        let service = service.ok_or_else(|| Status::not_found("there is no such service"))?;
+        Ok(Response::new(response(service.status(*self.0.borrow()))))
     }
 
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let known = is_known(&request);
+        let service = Service::of(&request);
         let mut readiness = self.0.clone();
         // The first look counts as a change.
         readiness.mark_changed();
@@ -65,11 +62,8 @@ impl Health for HealthService {
             loop {
                 readiness.changed().await.ok()?;
                 let now = *readiness.borrow_and_update();
-                let status = if known {
-                    status(now)
-                } else {
-                    ServingStatus::ServiceUnknown
-                };
+                let status =
+                    service.map_or(ServingStatus::ServiceUnknown, |service| service.status(now));
                 let last = now == Readiness::Stopping;
                 if told != Some(status) || last {
                     let watcher = (!last).then_some((readiness, Some(status)));
@@ -81,14 +75,31 @@ impl Health for HealthService {
     }
 }
 
-fn is_known(request: &Request<HealthCheckRequest>) -> bool {
-    KNOWN.contains(&request.get_ref().service.as_str())
+/// What can be asked about.
+#[derive(Clone, Copy)]
+enum Service {
+    /// Tokens, and with them the broker as a whole.
+    Tokens,
+    /// Operators, who are answered most of all when there are no tokens.
+    Admin,
 }
 
-fn status(readiness: Readiness) -> ServingStatus {
-    match readiness {
-        Readiness::Ready => ServingStatus::Serving,
-        Readiness::Unready | Readiness::Stopping => ServingStatus::NotServing,
+impl Service {
+    fn of(request: &Request<HealthCheckRequest>) -> Option<Self> {
+        match request.get_ref().service.as_str() {
+            "" | TOKENS | EXT_AUTHZ | SDS => Some(Self::Tokens),
+            ADMIN => Some(Self::Admin),
+            _ => None,
+        }
+    }
+
+    fn status(self, readiness: Readiness) -> ServingStatus {
+        match (self, readiness) {
+            (_, Readiness::Ready) | (Self::Admin, Readiness::Unready) => ServingStatus::Serving,
+            (Self::Tokens, Readiness::Unready) | (_, Readiness::Stopping) => {
+                ServingStatus::NotServing
+            }
+        }
     }
 }
 

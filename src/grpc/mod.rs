@@ -1,6 +1,8 @@
 //! The gRPC door: the one room that knows tonic's `Status`.
 
+mod admin_service;
 mod deadline;
+mod duration;
 mod ext_authz;
 mod health;
 mod refusal;
@@ -28,15 +30,24 @@ use tonic_health::pb::health_server::HealthServer;
 
 pub use self::health::Readiness;
 use self::{
-    ext_authz::ExtAuthz, health::HealthService, refusal::Service, sds::Sds,
+    admin_service::{AdminService, act},
+    ext_authz::ExtAuthz,
+    health::HealthService,
+    refusal::Service,
+    sds::Sds,
     token_service::TokenService,
 };
 use crate::{
     admission::Connected,
-    api::{self, v1::token_broker_server::TokenBrokerServer},
-    broker::{Broker, CallError},
+    api::{
+        self,
+        admin::v1::admin_server::{AdminServer, SERVICE_NAME as ADMIN},
+        v1::token_broker_server::TokenBrokerServer,
+    },
+    broker::{ActError, Broker, CallError, Operator},
     mesh::LiveMesh,
     metrics::Metrics,
+    request_id::RequestId,
 };
 
 /// How the metrics name this door.
@@ -55,6 +66,8 @@ const MAX_SUBSCRIPTION: usize = 128 * 1024;
 pub struct Door {
     /// Who answers.
     pub broker: Arc<Broker>,
+    /// Who answers operators.
+    pub operator: Arc<Operator>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     /// How requests of proxies are read.
@@ -66,13 +79,16 @@ pub struct Door {
 }
 
 impl Door {
-    /// Everything that answers in gRPC: tokens, for callers and for proxies, health and
-    /// reflection, and those who ask for what there is not.
+    /// Everything that answers in gRPC: tokens, for callers and for proxies, operators, health
+    /// and reflection, and those who ask for what there is not.
     ///
     /// # Errors
     /// When the compiled-in descriptors do not parse, which the tests rule out.
     pub fn router(self) -> Result<Router, tonic_reflection::server::Error> {
-        let guard = Guard(Arc::clone(&self.metrics));
+        let guard = Guard {
+            operator: Arc::clone(&self.operator),
+            metrics: Arc::clone(&self.metrics),
+        };
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(api::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -80,6 +96,8 @@ impl Door {
             .max_decoding_message_size(MAX_REQUEST);
         let health =
             HealthServer::new(HealthService(self.readiness)).max_decoding_message_size(MAX_REQUEST);
+        let admin = AdminService::new(self.operator, Arc::clone(&self.metrics));
+        let admin = AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST);
         let ext_authz = ExtAuthz {
             broker: Arc::clone(&self.broker),
             metrics: Arc::clone(&self.metrics),
@@ -98,6 +116,7 @@ impl Door {
         Ok(Routes::new(tokens)
             .add_service(ext_authz)
             .add_service(sds)
+            .add_service(admin)
             .add_service(health)
             .add_service(reflection)
             .into_axum_router()
@@ -107,12 +126,16 @@ impl Door {
 
 /// What guards the door, and where it counts whom it sends away.
 #[derive(Clone)]
-struct Guard(Arc<Metrics>);
+struct Guard {
+    operator: Arc<Operator>,
+    metrics: Arc<Metrics>,
+}
 
 /// Lets no request through from a peer whose certificate names no caller, or beyond the
-/// share of a caller, and ends one whose body never comes. A stream counts as a call until
-/// its reply begins: a watcher lives long, and costs little.
-async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -> Response {
+/// share of a caller, or for operators from somebody else, and ends one whose body never
+/// comes. A stream counts as a call until its reply begins: a watcher lives long, and costs
+/// little.
+async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Next) -> Response {
     if !is_grpc(&request) {
         return StatusCode::NOT_FOUND.into_response();
     }
@@ -134,6 +157,21 @@ async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -
         Ok(call) => call,
         Err(overload) => return guard.refuse(asks, overload.into()),
     };
+    if let Some(method) = admin_method(request.uri().path()) {
+        match guard.operator.administrator(peer.id()) {
+            Ok(administrator) => {
+                request.extensions_mut().insert(administrator);
+            }
+            Err(error) => {
+                if let Some(act) = act(method) {
+                    let id = RequestId::of(request.headers());
+                    let operator = &guard.operator;
+                    operator.attempt(peer.id(), act, id.as_str(), &error).await;
+                }
+                return guard.turn_away(&error);
+            }
+        }
+    }
     let longest = peer.longest_call() + BACKSTOP;
     let answer = timeout(longest, next.run(request)).await;
     drop(call);
@@ -146,9 +184,27 @@ fn is_grpc(request: &HttpRequest) -> bool {
     said.is_some_and(|said| said.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// The method of the operators' service that a path means, if it is one of that.
+fn admin_method(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?
+        .strip_prefix(ADMIN)?
+        .strip_prefix('/')
+}
+
 impl Guard {
     fn refuse(&self, asks: Service, error: CallError) -> Response {
-        self.0.call(asks.door(), "", error.code());
+        self.metrics.call(asks.door(), "", error.code());
         asks.refusal(error)
     }
+
+    fn turn_away(&self, error: &ActError) -> Response {
+        self.metrics.call(DOOR, "", error.code());
+        response(status::act_status(error))
+    }
+}
+
+fn response(status: tonic::Status) -> Response {
+    status
+        .into_http::<tonic::body::Body>()
+        .map(axum::body::Body::new)
 }

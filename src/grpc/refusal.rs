@@ -13,7 +13,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{DOOR, ext_authz, sds, status::status};
+use super::{DOOR, ext_authz, response, sds, status::status};
 use crate::broker::CallError;
 
 /// Which service a call is for, as far as the guard has to know.
@@ -47,9 +47,7 @@ impl Service {
     pub(super) fn refusal(self, error: CallError) -> Response {
         match self {
             Self::ExtAuthz => answer(ext_authz::verdict(Err(error))),
-            Self::Sds | Self::Other => status(error)
-                .into_http::<tonic::body::Body>()
-                .map(axum::body::Body::new),
+            Self::Sds | Self::Other => response(status(error)),
         }
     }
 }

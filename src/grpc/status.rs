@@ -6,16 +6,19 @@
 use std::collections::HashMap;
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt as _};
 
 use crate::{
     api::v1::TokenUnavailable,
-    broker::CallError,
+    broker::{ActError, CallError, Fault},
     slot::{FailureReason, Refusal},
 };
 
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "tokenbroker";
+/// More than this many bytes of mistakes are not told at once: a status travels in a header,
+/// and some clients take no more than eight kilobytes of those.
+const MAX_VIOLATIONS: usize = 4 * 1024;
 
 /// The status that a caller sees.
 pub(super) fn status(error: CallError) -> Status {
@@ -25,6 +28,64 @@ pub(super) fn status(error: CallError) -> Status {
         details.set_retry_info(Some(delay));
     }
     Status::with_error_details(code, message, details)
+}
+
+/// The status that an operator sees.
+pub(super) fn act_status(error: &ActError) -> Status {
+    let (code, message) = match error {
+        ActError::Call(error) => return status(*error),
+        ActError::NotAdministrator => (
+            Code::PermissionDenied,
+            "this caller is no administrator: the broker's operator can name it in [admin] allow",
+        ),
+        ActError::NoSuchDestination => (
+            Code::NotFound,
+            "no destination has this id or name: list them with `token-broker destination list`",
+        ),
+        ActError::NoSuchApplication => (
+            Code::NotFound,
+            "the destination has no such application: list them with `token-broker destination list`",
+        ),
+        ActError::InvalidCaller => (
+            Code::InvalidArgument,
+            "caller must be a SPIFFE ID of a workload or a lower-case DNS name",
+        ),
+        ActError::InvalidIdleFor => (
+            Code::InvalidArgument,
+            "idle_for must be zero or a positive duration",
+        ),
+        ActError::ReloadRefused(_) => (
+            Code::FailedPrecondition,
+            "what was read has mistakes, and what was in force stays: mend them and reload again",
+        ),
+    };
+    let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, HashMap::new());
+    if let ActError::ReloadRefused(faults) = error {
+        details.set_precondition_failure(violations(faults));
+    }
+    Status::with_error_details(code, message, details)
+}
+
+/// The mistakes as far as there is room for them, and how many more there are.
+fn violations(faults: &[Fault]) -> Vec<PreconditionViolation> {
+    let mut room = MAX_VIOLATIONS;
+    let fits = |fault: &&Fault| {
+        let size = fault.place.len() + fault.message.len();
+        let fits = room.checked_sub(size);
+        room = fits.unwrap_or(0);
+        fits.is_some()
+    };
+    let mut violations: Vec<_> = faults
+        .iter()
+        .take_while(fits)
+        .map(|fault| PreconditionViolation::new("MISTAKE", &*fault.place, &*fault.message))
+        .collect();
+    let more = faults.len() - violations.len();
+    if more > 0 {
+        let message = format!("{more} more: `token-broker config check` tells them all");
+        violations.push(PreconditionViolation::new("MISTAKE", "", message));
+    }
+    violations
 }
 
 /// The same, said in-band to a watcher.
@@ -88,6 +149,10 @@ pub(super) fn code_and_message(error: CallError) -> (Code, &'static str) {
                 "the destination's token endpoint gave no usable token: try again after the retry delay",
             ),
         },
+        CallError::AuditUnavailable { .. } => (
+            Code::Unavailable,
+            "the broker cannot record who gets a token, so it hands out none: try again after the retry delay",
+        ),
         CallError::Overloaded { .. } => (
             Code::ResourceExhausted,
             "the broker has too many calls under way: try again after the retry delay",
@@ -190,6 +255,14 @@ mod tests {
                 failed(FailureReason::Malformed),
                 Code::Unavailable,
                 "UPSTREAM_MALFORMED",
+                true,
+            ),
+            (
+                CallError::AuditUnavailable {
+                    retry_in: Duration::ZERO,
+                },
+                Code::Unavailable,
+                "AUDIT_UNAVAILABLE",
                 true,
             ),
             (

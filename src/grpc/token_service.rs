@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::{
     DOOR, deadline,
+    duration::span,
     status::{status, unavailable},
 };
 use crate::{
@@ -22,10 +23,11 @@ use crate::{
         ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
         token_broker_server::TokenBroker, watch_token_response::Event,
     },
-    broker::{Broker, CallError, Granted},
+    broker::{Asker, Broker, CallError, Granted},
     clock::Instant,
     destination::DestinationId,
     metrics::Metrics,
+    request_id::RequestId,
     slot::Report,
     token::{Token, TokenId},
 };
@@ -48,17 +50,29 @@ impl TokenService {
     }
 
     /// Parses what every call begins with, and asks the policy.
-    fn authorise<T>(&self, request: &Request<T>, destination: &str) -> Result<Granted, CallError> {
-        let peer = peer(request)?;
+    fn authorise<T>(
+        &self,
+        request: &Request<T>,
+        request_id: &RequestId,
+        destination: &str,
+    ) -> Result<(Asker, Granted), CallError> {
+        let caller = peer(request)?.id();
         let destination =
             DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
-        self.broker.authorise(peer.id(), &destination)
+        let granted = self.broker.authorise(caller, &destination)?;
+        let asker = Asker {
+            caller: caller.clone(),
+            door: DOOR,
+            request_id: request_id.clone(),
+        };
+        Ok((asker, granted))
     }
 
     /// Counts and logs an answered call, and turns its error into a status.
     fn answer<T, R>(
         &self,
         request: &Request<T>,
+        request_id: &RequestId,
         granted: Option<&Granted>,
         result: Result<R, CallError>,
     ) -> Result<Response<R>, Status> {
@@ -67,7 +81,7 @@ impl TokenService {
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         self.metrics.call(DOOR, destination, outcome);
         let caller = peer(request).map_or("", |peer| peer.id().as_str());
-        debug!(caller, destination, outcome, "answered");
+        debug!(caller, destination, outcome, %request_id, "answered");
         result.map(Response::new).map_err(status)
     }
 }
@@ -81,42 +95,44 @@ impl TokenBroker for TokenService {
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
         let body = request.get_ref();
-        let granted = match self.authorise(&request, &body.destination_id) {
-            Ok(granted) => granted,
-            Err(error) => return self.answer(&request, None, Err(error)),
+        let id = RequestId::of(request.metadata().as_ref());
+        let (asker, granted) = match self.authorise(&request, &id, &body.destination_id) {
+            Ok(authorised) => authorised,
+            Err(error) => return self.answer(&request, &id, None, Err(error)),
         };
         let result = match validity(body.min_validity.as_ref()) {
             Ok(min_validity) => {
                 let longest = peer(&request).map_or(Duration::ZERO, Connected::longest_call);
                 let deadline = deadline::of(request.metadata(), longest);
                 let deadline = Some(Instant::now() + deadline);
-                until(deadline, self.broker.token(&granted, min_validity)).await
+                until(deadline, self.broker.token(&asker, &granted, min_validity)).await
             }
             Err(error) => Err(error),
         };
         let reply = result.map(|token| reply(&token));
-        self.answer(&request, Some(&granted), reply)
+        self.answer(&request, &id, Some(&granted), reply)
     }
 
     async fn watch_token(
         &self,
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
-        let authorised = self
-            .authorise(&request, &request.get_ref().destination_id)
-            .and_then(|granted| Ok((peer(&request)?.id(), granted)));
-        let (caller, granted) = match authorised {
+        let body = request.get_ref();
+        let id = RequestId::of(request.metadata().as_ref());
+        let (asker, granted) = match self.authorise(&request, &id, &body.destination_id) {
             Ok(authorised) => authorised,
-            Err(error) => return self.answer(&request, None, Err(error)),
+            Err(error) => return self.answer(&request, &id, None, Err(error)),
         };
-        let watch = self.broker.watch(caller, &granted);
         // A stream may last, so only the caller's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let watch = self.broker.watch(asker, &granted);
         let events = stream::unfold(Some(watch), move |watch| async move {
             let mut watch = watch?;
             let event = match until(deadline, watch.next()).await {
                 Ok(token) => Event::Token(reply(&token)),
-                Err(error @ CallError::Refused(_)) => Event::Unavailable(unavailable(error)),
+                Err(error @ (CallError::Refused(_) | CallError::AuditUnavailable { .. })) => {
+                    Event::Unavailable(unavailable(error))
+                }
                 // Not granted any more, or too late: the end.
                 Err(error) => return Some((Err(status(error)), None)),
             };
@@ -125,7 +141,7 @@ impl TokenBroker for TokenService {
         let stream = events
             .take_until(self.stop.clone().cancelled_owned())
             .boxed();
-        self.answer(&request, Some(&granted), Ok(stream))
+        self.answer(&request, &id, Some(&granted), Ok(stream))
     }
 
     async fn report_rejected(
@@ -133,9 +149,10 @@ impl TokenBroker for TokenService {
         request: Request<ReportRejectedRequest>,
     ) -> Result<Response<ReportRejectedResponse>, Status> {
         let body = request.get_ref();
-        let granted = match self.authorise(&request, &body.destination_id) {
-            Ok(granted) => granted,
-            Err(error) => return self.answer(&request, None, Err(error)),
+        let id = RequestId::of(request.metadata().as_ref());
+        let (_, granted) = match self.authorise(&request, &id, &body.destination_id) {
+            Ok(authorised) => authorised,
+            Err(error) => return self.answer(&request, &id, None, Err(error)),
         };
         // A text that names no token cannot name the current one.
         let report = TokenId::parse(&body.token_id).map_or(Report::AlreadyReplaced, |id| {
@@ -150,7 +167,7 @@ impl TokenBroker for TokenService {
         let reply = ReportRejectedResponse {
             outcome: outcome.into(),
         };
-        self.answer(&request, Some(&granted), Ok(reply))
+        self.answer(&request, &id, Some(&granted), Ok(reply))
     }
 }
 
@@ -176,15 +193,8 @@ pub(super) async fn until<T>(
     }
 }
 
-/// A duration as protobuf defines it. Prost's own conversion panics on some that are not.
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
-    let Some(wanted) = wanted else {
-        return Ok(Duration::ZERO);
-    };
-    match (u64::try_from(wanted.seconds), u32::try_from(wanted.nanos)) {
-        (Ok(seconds), Ok(nanos @ 0..=999_999_999)) => Ok(Duration::new(seconds, nanos)),
-        _ => Err(CallError::InvalidMinValidity),
-    }
+    span(wanted).ok_or(CallError::InvalidMinValidity)
 }
 
 fn reply(token: &Token) -> GetTokenResponse {

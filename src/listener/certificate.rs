@@ -25,9 +25,19 @@ pub(super) fn caller(leaf: &CertificateDer<'_>) -> Result<CallerId, IdentityErro
     }
 }
 
+/// The first and the last second in which a certificate is good, in Unix time.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let certificate = read(certificate)?;
+    let validity = certificate.validity();
+    Some((
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    ))
+}
+
 /// The last second in which a certificate is good, in Unix time.
 pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
-    Some(read(certificate)?.validity().not_after.timestamp())
+    validity(certificate).map(|(_, last)| last)
 }
 
 /// Whose certificate this is, as its subject says.
@@ -49,10 +59,13 @@ pub(super) fn has_issued(
     }
 }
 
-/// The last second in which a revocation list is good, in Unix time.
-pub(super) fn next_update(list: &CertificateRevocationListDer<'_>) -> Option<i64> {
+/// The first and the last second in which a revocation list is good, in Unix time.
+pub(super) fn currency(list: &CertificateRevocationListDer<'_>) -> Option<(i64, i64)> {
     let (_, list) = CertificateRevocationList::from_der(list).ok()?;
-    Some(list.next_update()?.timestamp())
+    Some((
+        list.last_update().timestamp(),
+        list.next_update()?.timestamp(),
+    ))
 }
 
 fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {

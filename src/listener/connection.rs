@@ -254,11 +254,7 @@ fn identify(
 ) -> Result<CallerId, IdentityError> {
     let leaf = chain.first().ok_or(IdentityError::Unreadable)?;
     let caller = certificate::caller(leaf)?;
-    let domains = &limits.trust_domains;
-    let is_known = domains.is_empty()
-        || caller
-            .trust_domain()
-            .is_none_or(|domain| domains.iter().any(|known| known == domain));
+    let is_known = caller.is_known_to(&limits.trust_domains);
     is_known.then_some(caller).ok_or(IdentityError::TrustDomain)
 }
 

@@ -39,7 +39,9 @@ pub struct Expiry {
     pub which: &'static str,
     /// The file.
     pub file: PathBuf,
-    /// The last second in which all of it is good, in Unix time.
+    /// The first second in which whatever runs out first was good, in Unix time.
+    pub first: i64,
+    /// The last second in which all of it is good.
     pub last: i64,
 }
 
@@ -156,22 +158,24 @@ impl Expiry {
         file: &Path,
         certificates: &[CertificateDer<'_>],
     ) -> Option<Self> {
-        Self::first(which, file, certificates.iter().map(certificate::not_after))
+        Self::first(which, file, certificates.iter().map(certificate::validity))
     }
 
     fn of_lists(file: &Path, lists: &[CertificateRevocationListDer<'_>]) -> Option<Self> {
-        Self::first("crl", file, lists.iter().map(certificate::next_update))
+        Self::first("crl", file, lists.iter().map(certificate::currency))
     }
 
     fn first(
         which: &'static str,
         file: &Path,
-        lasts: impl Iterator<Item = Option<i64>>,
+        spans: impl Iterator<Item = Option<(i64, i64)>>,
     ) -> Option<Self> {
+        let (first, last) = spans.flatten().min_by_key(|(_, last)| *last)?;
         Some(Self {
             which,
             file: file.to_owned(),
-            last: lasts.flatten().min()?,
+            first,
+            last,
         })
     }
 }

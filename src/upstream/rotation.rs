@@ -3,6 +3,8 @@
 //! A next secret mints first, as a canary: if the endpoint rejects it, the current one mints
 //! in the same flight and goes on, so nobody notices. Once the next one has minted it is
 //! promoted; the current one is kept, and takes over again should its successor be rejected.
+//! Whichever is asked with first, the other one is asked with when that is rejected, so that
+//! there is a token as long as either works.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -93,7 +95,7 @@ impl Rotation {
     /// the first is rejected. Says which secret minted it.
     ///
     /// # Errors
-    /// [`FetchError`], of the first try.
+    /// [`FetchError::Rejected`] when all secrets are rejected; of the last try otherwise.
     pub async fn mint(&self) -> Result<(Minted, Arc<SecretName>), FetchError> {
         let (first, second) = self.order(Instant::now());
         let rejection = match first.source.mint().await {
@@ -107,8 +109,12 @@ impl Rotation {
         let Some(second) = second else {
             return Err(rejection);
         };
-        // Whatever the second one meets, the rejection is what an operator must know.
-        let minted = second.source.mint().await.map_err(|_| rejection)?;
+        let minted = second.source.mint().await.map_err(|error| match error {
+            FetchError::Rejected { .. } => rejection,
+            // It may be a good secret at an endpoint that is out of order: it is tried again
+            // soon, or when the endpoint says so.
+            error => error,
+        })?;
         self.minted_with(second);
         Ok((minted, Arc::clone(&second.secret)))
     }
@@ -119,7 +125,7 @@ impl Rotation {
             return (&self.current, None);
         };
         match *self.state() {
-            Trial::RolledBack { again_at } if now < again_at => (&self.current, None),
+            Trial::RolledBack { again_at } if now < again_at => (&self.current, Some(next)),
             _ => (next, Some(&self.current)),
         }
     }
@@ -159,3 +165,6 @@ impl Rotation {
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

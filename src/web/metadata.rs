@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    oauth2, peer,
+    Visitor, oauth2,
     refusal::{Refusal, json},
 };
 use crate::broker::CallError;
@@ -31,7 +31,7 @@ struct Metadata {
 }
 
 pub(super) async fn metadata(request: Request) -> Response {
-    let Some(peer) = peer(&request) else {
+    let Some(peer) = Visitor::of(&request).peer else {
         return Refusal::from(CallError::CallerUnidentified).into_oauth2();
     };
     let _call = match peer.call() {

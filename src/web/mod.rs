@@ -19,10 +19,11 @@ use tracing::debug;
 use self::refusal::{Fault, Refusal};
 use crate::{
     admission::Connected,
-    broker::{Broker, CallError},
+    broker::{Asker, Broker, CallError},
     clock::Instant,
     destination::DestinationId,
     metrics::Metrics,
+    request_id::RequestId,
     token::Token,
 };
 
@@ -50,20 +51,29 @@ impl Door {
     async fn token(
         &self,
         name: &'static str,
-        peer: Option<Arc<Connected>>,
+        visitor: Visitor,
         wanted: impl Future<Output = Result<DestinationId, Refusal>>,
     ) -> Result<Arc<Token>, Refusal> {
         // Counted as a connection, for nothing that it asks is a call.
+        let Visitor { peer, request_id } = visitor;
         let peer = peer.ok_or(CallError::CallerUnidentified)?;
+        let asker = Asker {
+            caller: peer.id().clone(),
+            door: name,
+            request_id,
+        };
         let mut granted = None;
-        let result = self.ask(&peer, wanted, &mut granted).await;
+        let result = self.ask(&peer, &asker, wanted, &mut granted).await;
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.as_ref().map_or("", DestinationId::as_str);
         let outcome = result.as_ref().map_or_else(Refusal::code, |_| "ok");
         self.metrics.call(name, destination, outcome);
         debug!(
-            caller = peer.id().as_str(),
-            destination, outcome, "answered"
+            caller = asker.caller.as_str(),
+            destination,
+            outcome,
+            request_id = asker.request_id.as_str(),
+            "answered"
         );
         result
     }
@@ -71,6 +81,7 @@ impl Door {
     async fn ask(
         &self,
         peer: &Connected,
+        asker: &Asker,
         wanted: impl Future<Output = Result<DestinationId, Refusal>>,
         named: &mut Option<DestinationId>,
     ) -> Result<Arc<Token>, Refusal> {
@@ -79,15 +90,26 @@ impl Door {
         let wanted = timeout_at(deadline, wanted)
             .await
             .unwrap_or(Err(Fault::TooSlow.into()))?;
-        let granted = self.broker.authorise(peer.id(), &wanted)?;
+        let granted = self.broker.authorise(&asker.caller, &wanted)?;
         *named = Some(granted.destination.clone());
-        let token = self.broker.token(&granted, Duration::ZERO);
+        let token = self.broker.token(asker, &granted, Duration::ZERO);
         let token = timeout_at(deadline, token).await;
         Ok(token.unwrap_or(Err(CallError::DeadlineExceeded))?)
     }
 }
 
-/// Who calls, by the verified certificate of the connection and by nothing else.
-fn peer(request: &Request) -> Option<Arc<Connected>> {
-    request.extensions().get::<Arc<Connected>>().cloned()
+/// Who calls, by the verified certificate of the connection and by nothing else, and how
+/// they name the call.
+struct Visitor {
+    peer: Option<Arc<Connected>>,
+    request_id: RequestId,
+}
+
+impl Visitor {
+    fn of(request: &Request) -> Self {
+        Self {
+            peer: request.extensions().get::<Arc<Connected>>().cloned(),
+            request_id: RequestId::of(request.headers()),
+        }
+    }
 }

@@ -10,7 +10,7 @@ use axum::{
 use zeroize::Zeroizing;
 
 use super::{
-    Door, body, form, peer,
+    Door, Visitor, body, form,
     refusal::{Fault, Refusal},
     reply,
 };
@@ -27,8 +27,8 @@ const RESOURCE: &str = "urn:tokenbroker:";
 const MOST_PARAMETERS: usize = 32;
 
 pub(super) async fn token(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let peer = peer(&request);
-    match door.token(DOOR, peer, wanted(request)).await {
+    let visitor = Visitor::of(&request);
+    match door.token(DOOR, visitor, wanted(request)).await {
         Ok(token) => reply::oauth2(&token),
         Err(refusal) => refusal.into_oauth2(),
     }

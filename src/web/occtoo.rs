@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Door, body, peer, refusal::Refusal, reply};
+use super::{Door, Visitor, body, refusal::Refusal, reply};
 use crate::{broker::CallError, destination::DestinationId};
 
 pub(super) const PATH: &str = "/destinations/{destination_id}/token";
@@ -19,8 +19,11 @@ pub(super) async fn token(
     destination: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    let peer = peer(&request);
-    match door.token(DOOR, peer, wanted(destination, request)).await {
+    let visitor = Visitor::of(&request);
+    match door
+        .token(DOOR, visitor, wanted(destination, request))
+        .await
+    {
         Ok(token) => reply::occtoo(&token),
         Err(refusal) => refusal.into_occtoo(),
     }

@@ -203,6 +203,11 @@ impl Refusal {
                     "the destination's token endpoint gave no usable token: try again later",
                 ),
             },
+            CallError::AuditUnavailable { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "the broker cannot record who gets a token, so it hands out none: try again later",
+            ),
             CallError::Overloaded { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "temporarily_unavailable",
@@ -377,6 +382,10 @@ mod tests {
             (
                 failed(FailureReason::Malformed),
                 (503, 503, unavailable, Some(3)),
+            ),
+            (
+                CallError::AuditUnavailable { retry_in },
+                (503, 503, unavailable, Some(1)),
             ),
             (
                 CallError::Overloaded { retry_in },

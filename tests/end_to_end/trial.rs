@@ -1,13 +1,25 @@
 //! A whole broker over real sockets and real mutual TLS, with an upstream that can be
 //! told what to do.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, ops::Deref, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+};
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 use token_broker::{
     api::v1::{GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient},
     app::App,
     cli::dev::{Authority, Signed},
+    credential::{
+        Credential, CredentialRef, Proof,
+        sealed::{Keys, Store},
+    },
+    secret::Secret,
     upstream::standin::{Standin, StandinSettings},
 };
 use tonic::{
@@ -46,6 +58,10 @@ pub(crate) struct Setup {
     pub(crate) server: &'static str,
     /// Lines for `[[upstream]]`.
     pub(crate) upstream: &'static str,
+    /// Lines for `[audit]`.
+    pub(crate) audit: &'static str,
+    /// Whether the credentials are in a sealed store, and not in folders.
+    pub(crate) sealed: bool,
     /// Files beside the configuration, or instead of the ordinary ones.
     pub(crate) files: Vec<(&'static str, String)>,
 }
@@ -152,6 +168,9 @@ impl Site {
             fs::write(credential.join("client_secret"), client_secret(name)).unwrap();
         }
         fs::create_dir_all(folder.path().join("credentials")).unwrap();
+        if setup.sealed {
+            seal(folder.path(), &names);
+        }
         let config = configuration(&setup, &names, &upstream.base_url());
         trial_file("broker.toml", &config);
         for (name, content) in &setup.files {
@@ -167,6 +186,24 @@ impl Site {
     /// The configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("broker.toml")
+    }
+}
+
+/// Writes the key `broker.key`, and a store for it with the credentials of these destinations.
+fn seal(folder: &Path, names: &[String]) {
+    let key = Keys::draw(Timestamp::now());
+    let identity = folder.join("broker.key");
+    fs::write(&identity, key.file.expose()).unwrap();
+    let keys = Keys::read(&identity).unwrap();
+    let store = Store::new(folder.join("credentials.age"), keys, false);
+    store.create().unwrap();
+    for name in names {
+        let proof = Proof::ClientSecret(Secret::new(client_secret(name)));
+        let reference = CredentialRef::Sealed(name.clone());
+        let credential = Credential::new(&reference, client_id(name), proof);
+        store
+            .change(|contents| contents.set(name, &credential, Timestamp::now()))
+            .unwrap();
     }
 }
 
@@ -210,6 +247,9 @@ pub(crate) fn reason(status: &Status) -> String {
     info.reason.clone()
 }
 
+const MOUNTED: &str = r#"directory = "credentials""#;
+const SEALED: &str = "sealed = \"credentials.age\"\nidentity = \"broker.key\"";
+
 fn configuration(setup: &Setup, names: &[String], upstream: &str) -> String {
     let mut config = format!(
         r#"
@@ -222,7 +262,9 @@ client_ca = "ca.pem"
 [http]
 listen = "127.0.0.1:0"
 [credentials]
-directory = "credentials"
+{places}
+[audit]
+{audit}
 [[upstream]]
 name = "occtoo"
 endpoint = "{upstream}"
@@ -237,7 +279,9 @@ unprotected = true
 callers = ["{CART}"]
 "#,
         server = setup.server,
+        places = if setup.sealed { SEALED } else { MOUNTED },
         settings = setup.upstream,
+        audit = setup.audit,
     );
     for name in names {
         write!(
@@ -250,11 +294,12 @@ upstream = "occtoo"
 {lines}
 [[destination.application]]
 name = "shop"
-credential = "file:{name}"
+credential = "{scheme}:{name}"
 [[destination.grant]]
 callers = ["spiffe://corp.example/ns/shop/sa/*", "cart.corp.example"]
 "#,
-            lines = setup.destination
+            lines = setup.destination,
+            scheme = if setup.sealed { "sealed" } else { "file" },
         )
         .unwrap();
     }

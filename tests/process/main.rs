@@ -12,6 +12,7 @@
 #[path = "../front_door/attacker.rs"]
 #[expect(dead_code, reason = "shared with the front door's tests")]
 mod attacker;
+mod audit;
 mod broker;
 mod descriptors;
 #[path = "../front_door/disguise.rs"]
@@ -20,6 +21,7 @@ mod disguise;
 mod gate;
 mod idle_connections;
 mod latency;
+mod operating;
 mod privacy;
 mod readiness;
 mod reload;
@@ -27,6 +29,9 @@ mod silent_peers;
 mod site;
 mod stop;
 mod succession;
+#[path = "../audit/trail.rs"]
+#[expect(dead_code, reason = "shared with the tests of the audit trail")]
+mod trail;
 #[path = "../end_to_end/trial.rs"]
 #[expect(
     dead_code,

@@ -1,5 +1,5 @@
 //! Canary secrets and tokens, and everything that the process could say of them: every
-//! event of every crate at TRACE, errors, metrics, `Debug`. It is a program of its own,
+//! event of every crate at TRACE, errors, metrics, records, `Debug`. It is a program of its own,
 //! because there is one place in a process that logs go to.
 
 #![allow(
@@ -55,7 +55,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     exchange::{Exchange, oauth2, occtoo, post},
-    trial::{CART, STRANGER, Trial, ask, client_secret},
+    trial::{CART, STRANGER, Setup, Trial, ask, client_secret},
 };
 
 /// Everything that was said.
@@ -188,7 +188,12 @@ async fn secrets_appear_in_no_output() {
     log::set_max_level(log::LevelFilter::Trace);
 
     let mut canaries = vec![client_secret("d0"), client_secret("d1")];
-    let trial = Trial::with(3).await;
+    let trial = Trial::start(Setup {
+        destinations: 3,
+        audit: "file = \"audit.jsonl\"\nstall_timeout = \"30s\"",
+        ..Setup::default()
+    })
+    .await;
     let mut client = trial.client(CART).await;
 
     // A token that is minted and served, and what a program may print of it.
@@ -275,7 +280,11 @@ async fn secrets_appear_in_no_output() {
         said.add(&minted);
         canaries.push(minted.access_token.expose().to_owned());
     }
-    trial.app.stop().await;
+    let (app, site) = trial.into_parts();
+    app.stop().await;
+    let records = std::fs::read_to_string(site.folder.path().join("audit.jsonl")).unwrap();
+    assert_eq!(records.matches("\"kind\":\"token\"").count(), 1);
+    said.bytes().extend(records.as_bytes());
 
     let said = said.text();
     // It must have been listening: to this crate, to HTTP/2 and to TLS.

@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     admission::{Admission, Connected, Shares},
-    policy::{CallerPattern, Grants},
+    policy::CallerPattern,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ struct Crowd {
 impl Crowd {
     fn new(lifetime: Duration) -> Self {
         let source = Arc::new(Counted::default());
-        let mut catalogue = Catalogue::new(Edition::default());
+        let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
         let names: Vec<_> = (0..DESTINATIONS)
             .map(|n| DestinationId::parse(&format!("d{n}")).unwrap())
             .collect();
@@ -62,17 +62,14 @@ impl Crowd {
                 ..sample(id.as_str())
             });
             let callers = CallerPattern::parse(CALLER).unwrap();
-            let listing = Listing {
-                id: id.clone(),
-                grants: Grants::new([(callers, Some(Arc::clone(&registration)))]),
-            };
-            catalogue.add(listing, None, [registration]);
+            let listing = Listing::sample(registration, callers);
+            catalogue.add(listing);
         }
-        let (cache, schedule) = Cache::new(Arc::new(Metrics::new()));
+        let (cache, schedule) = Cache::new(Arc::new(Metrics::new()), Arc::new(Audit::off()));
         let stop = CancellationToken::new();
         tokio::spawn(schedule.run(stop.clone()));
         Self {
-            broker: Arc::new(Broker::new(catalogue, cache)),
+            broker: Arc::new(Broker::new(catalogue, cache, Arc::new(Audit::off()))),
             source,
             names,
             _schedule: stop.drop_guard(),
@@ -85,12 +82,12 @@ impl Crowd {
 
     fn watch(&self, destination: &DestinationId) -> Watch {
         let granted = self.granted(destination);
-        self.broker.watch(&caller(), &granted)
+        self.broker.watch(asker(), &granted)
     }
 
     async fn token(&self, destination: &DestinationId) -> TokenId {
         let granted = self.granted(destination);
-        let token = self.broker.token(&granted, Duration::ZERO).await;
+        let token = self.broker.token(&asker(), &granted, Duration::ZERO).await;
         token.unwrap().id
     }
 
@@ -107,6 +104,14 @@ impl Crowd {
 
 fn caller() -> CallerId {
     CallerId::from_spiffe(CALLER).unwrap()
+}
+
+fn asker() -> Asker {
+    Asker {
+        caller: caller(),
+        door: "grpc",
+        request_id: RequestId::fresh(),
+    }
 }
 
 fn connected() -> Connected {

@@ -128,8 +128,17 @@ client_ca = "ca.pem"
 [http]
 listen = "127.0.0.1:0"
 
+# Whoever may look at everything and stop it.
+[admin]
+allow = ["{CALLER}"]
+state_file = "state.json"
+
 [credentials]
 directory = "credentials"
+
+# Who was given which token: token-broker audit verify --open audit.jsonl
+[audit]
+file = "audit.jsonl"
 
 # The embedded token endpoint, which speaks plain HTTP on this machine.
 [[upstream]]

@@ -228,6 +228,7 @@ fn print_next_steps(folder: &Folder) {
     let broker =
         std::env::current_exe().map_or_else(|_| "token-broker".to_owned(), |path| typed(&path));
     let env = folder::quoted(&folder.path("env").display().to_string());
+    let audit = folder::quoted(&folder.path("audit.jsonl").display().to_string());
     println!("Type next, in another terminal:\n");
     println!("  . {env}");
     for (command, comment) in [
@@ -243,6 +244,14 @@ fn print_next_steps(folder: &Folder) {
         (
             format!("token get {}", WRONG_SECRET.name),
             "refused: an operator must act",
+        ),
+        (
+            "destination list".to_owned(),
+            "what the broker holds, for its operators",
+        ),
+        (
+            format!("audit verify --open {audit}"),
+            "that who got which token is on record",
         ),
         ("health".to_owned(), "for container probes"),
     ] {

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, CheckResponse, authorization_server::Authorization,
 };
 use tonic::{Request, Response, Status};
-use tracing::debug;
+use tracing::{debug, field::display};
 
 pub(super) use self::verdict::verdict;
 use super::{
@@ -17,12 +17,12 @@ use super::{
     token_service::{peer, until},
 };
 use crate::{
-    broker::{Broker, CallError, Granted},
+    broker::{Asker, Broker, CallError, Granted},
     clock::Instant,
     destination::DestinationId,
-    identity::CallerId,
     mesh::{LiveMesh, Mesh},
     metrics::Metrics,
+    request_id::RequestId,
     token::Token,
 };
 
@@ -43,7 +43,7 @@ impl ExtAuthz {
     fn authorise(
         &self,
         request: &Request<CheckRequest>,
-    ) -> (Option<CallerId>, Result<Granted, CallError>) {
+    ) -> (Option<Asker>, Result<Granted, CallError>) {
         let mesh = self.mesh.load();
         let attributes = request.get_ref().attributes.as_ref();
         let source = attributes.and_then(|attributes| attributes.source.as_ref());
@@ -59,18 +59,24 @@ impl ExtAuthz {
                 destination(&mesh, attributes)
             })
             .and_then(|destination| self.broker.authorise(&caller, &destination));
-        (Some(caller), granted)
+        let asker = Asker {
+            caller,
+            door: DOOR,
+            request_id: request_id(attributes),
+        };
+        (Some(asker), granted)
     }
 
     /// A token within the deadline of the call.
     async fn token<T>(
         &self,
         request: &Request<T>,
+        asker: &Asker,
         granted: &Granted,
     ) -> Result<Arc<Token>, CallError> {
         let longest = peer(request)?.longest_call();
         let deadline = Instant::now() + deadline::of(request.metadata(), longest);
-        let token = self.broker.token(granted, Duration::ZERO);
+        let token = self.broker.token(asker, granted, Duration::ZERO);
         until(Some(deadline), token).await
     }
 }
@@ -81,10 +87,11 @@ impl Authorization for ExtAuthz {
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        let (caller, granted) = self.authorise(&request);
-        let result = match &granted {
-            Ok(granted) => self.token(&request, granted).await,
-            Err(error) => Err(*error),
+        let (asker, granted) = self.authorise(&request);
+        let result = match (&asker, &granted) {
+            (Some(asker), Ok(granted)) => self.token(&request, asker, granted).await,
+            (None, Ok(_)) => Err(CallError::CallerUnidentified),
+            (_, Err(error)) => Err(*error),
         };
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted
@@ -92,12 +99,27 @@ impl Authorization for ExtAuthz {
             .map_or("", |granted| granted.destination.as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         self.metrics.call(DOOR, destination, outcome);
-        let caller = caller.as_ref().map_or("", CallerId::as_str);
-        debug!(caller, destination, outcome, door = DOOR, "answered");
+        let caller = asker.as_ref().map_or("", |asker| asker.caller.as_str());
+        let request_id = asker.as_ref().map(|asker| display(&asker.request_id));
+        debug!(
+            caller,
+            destination,
+            outcome,
+            door = DOOR,
+            request_id,
+            "answered"
+        );
         Ok(Response::new(verdict(
             result.as_deref().map_err(|error| *error),
         )))
     }
+}
+
+/// The name that the proxy, or its client, gave the request.
+fn request_id(attributes: Option<&AttributeContext>) -> RequestId {
+    let http = attributes.and_then(|attributes| attributes.request.as_ref()?.http.as_ref());
+    let given = http.and_then(|http| http.headers.get("x-request-id"));
+    RequestId::given(given.map(String::as_str))
 }
 
 /// What the route of the proxy says, or else where the request itself goes.

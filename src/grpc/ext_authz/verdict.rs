@@ -32,7 +32,8 @@ pub(in crate::grpc) fn verdict(result: Result<&Token, CallError>) -> CheckRespon
         Err(CallError::NotGranted) => StatusCode::Forbidden,
         Err(CallError::CallerRate { .. }) => StatusCode::TooManyRequests,
         Err(
-            CallError::Overloaded { .. }
+            CallError::AuditUnavailable { .. }
+            | CallError::Overloaded { .. }
             | CallError::Refused(
                 Refusal::Quarantined | Refusal::ValidityUnattainable | Refusal::Failed { .. },
             ),
@@ -138,6 +139,7 @@ mod tests {
             (CallError::CallerUnidentified, 401, None),
             (CallError::NotGranted, 403, None),
             (CallError::CallerRate { retry_in }, 429, Some("2")),
+            (CallError::AuditUnavailable { retry_in }, 503, Some("2")),
             (CallError::Overloaded { retry_in }, 503, Some("2")),
             (CallError::Refused(Refusal::Quarantined), 503, None),
             (CallError::Refused(Refusal::ValidityUnattainable), 503, None),

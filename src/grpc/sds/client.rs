@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     admission::{Connected, Stream},
-    broker::CallError,
+    broker::{Asker, CallError},
     clock::Instant,
     grpc::status::status,
 };
@@ -23,6 +23,7 @@ use crate::{
 /// The other end of a stream.
 pub(super) struct Client {
     sds: Sds,
+    asker: Asker,
     connected: Arc<Connected>,
     /// Its place among the streams of its caller.
     _place: Stream,
@@ -51,11 +52,13 @@ impl Client {
     /// [`CallError::Overloaded`] when its caller has too many streams.
     pub(super) fn new(
         sds: Sds,
+        asker: Asker,
         connected: Arc<Connected>,
         deadline: Option<Instant>,
     ) -> Result<Self, CallError> {
         Ok(Self {
             sds,
+            asker,
             _place: connected.stream()?,
             connected,
             subscriptions: Subscriptions::default(),
@@ -140,7 +143,7 @@ impl Client {
     }
 
     fn subscribe(&mut self, name: String) -> Result<(), CallError> {
-        let watch = self.sds.watch(self.connected.id(), &name)?;
+        let watch = self.sds.watch(&self.asker, &name)?;
         self.subscriptions.add(name, watch);
         Ok(())
     }

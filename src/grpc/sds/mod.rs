@@ -37,11 +37,12 @@ use super::{
 };
 use crate::{
     admission::Connected,
-    broker::{Broker, CallError, Granted, Watch},
+    broker::{Asker, Broker, CallError, Granted, Watch},
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
     metrics::Metrics,
+    request_id::RequestId,
     slot::Refusal,
     token::Token,
 };
@@ -67,24 +68,42 @@ impl Sds {
     }
 
     /// One token, for a proxy that polls.
-    async fn token(&self, granted: &Granted, deadline: Instant) -> Result<Arc<Token>, CallError> {
-        until(Some(deadline), self.broker.token(granted, Duration::ZERO)).await
+    async fn token(
+        &self,
+        asker: &Asker,
+        granted: &Granted,
+        deadline: Instant,
+    ) -> Result<Arc<Token>, CallError> {
+        let token = self.broker.token(asker, granted, Duration::ZERO);
+        until(Some(deadline), token).await
     }
 
     /// A name's token and its successors, for a caller that may have them.
-    fn watch(&self, caller: &CallerId, name: &str) -> Result<Watch, CallError> {
-        let granted = self.authorise(caller, name);
-        self.count(caller, granted.as_ref().ok(), granted.as_ref().err());
-        Ok(self.broker.watch(caller, &granted?))
+    fn watch(&self, asker: &Asker, name: &str) -> Result<Watch, CallError> {
+        let granted = self.authorise(&asker.caller, name);
+        self.count(asker, granted.as_ref().ok(), granted.as_ref().err());
+        Ok(self.broker.watch(asker.clone(), &granted?))
     }
 
     /// Counts and logs what became of one name.
-    fn count(&self, caller: &CallerId, granted: Option<&Granted>, error: Option<&CallError>) {
+    fn count(&self, asker: &Asker, granted: Option<&Granted>, error: Option<&CallError>) {
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.map_or("", |granted| granted.destination.as_str());
         let outcome = error.map_or("ok", CallError::code);
         self.metrics.call(DOOR, destination, outcome);
-        debug!(%caller, destination, outcome, door = DOOR, "answered");
+        let Asker {
+            caller, request_id, ..
+        } = asker;
+        debug!(%caller, destination, outcome, door = DOOR, %request_id, "answered");
+    }
+}
+
+/// Who asks, in a request or for the length of a stream.
+fn asker<T>(request: &Request<T>, peer: &Connected) -> Asker {
+    Asker {
+        caller: peer.id().clone(),
+        door: DOOR,
+        request_id: RequestId::of(request.metadata().as_ref()),
     }
 }
 
@@ -163,6 +182,7 @@ impl SecretDiscoveryService for Sds {
     ) -> Result<Response<DiscoveryResponse>, Status> {
         let peer = peer(&request).map_err(status)?;
         let deadline = Instant::now() + deadline::of(request.metadata(), peer.longest_call());
+        let asker = asker(&request, peer);
         let body = request.get_ref();
         check_type(&body.type_url)?;
         let names: BTreeSet<_> = body.resource_names.iter().collect();
@@ -171,10 +191,10 @@ impl SecretDiscoveryService for Sds {
         for name in names {
             let granted = self.authorise(peer.id(), name);
             let token = match &granted {
-                Ok(granted) => self.token(granted, deadline).await,
+                Ok(granted) => self.token(&asker, granted, deadline).await,
                 Err(error) => Err(*error),
             };
-            self.count(peer.id(), granted.as_ref().ok(), token.as_ref().err());
+            self.count(&asker, granted.as_ref().ok(), token.as_ref().err());
             secrets.push((name.clone(), token.map_err(status)?));
         }
         let nonce = version(&secrets);
@@ -189,7 +209,8 @@ impl Sds {
         let connected = connected.ok_or_else(|| status(CallError::CallerUnidentified))?;
         // A stream may last, so only the client's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
-        let client = Client::new(self.clone(), connected, deadline).map_err(|error| {
+        let asker = asker(&request, &connected);
+        let client = Client::new(self.clone(), asker, connected, deadline).map_err(|error| {
             self.metrics.call(DOOR, "", error.code());
             status(error)
         })?;

@@ -13,10 +13,11 @@ use tonic_prost::ProstCodec;
 use super::*;
 use crate::{
     admission::{Admission, Shares},
+    audit::Audit,
     broker::{Catalogue, Listing},
     cache::{Cache, Edition, Host, Registration},
     destination::TokenKey,
-    policy::{CallerPattern, Grants},
+    policy::CallerPattern,
     secret::Secret,
     token::{LifetimeRule, Minted},
     upstream::{FetchError, Rotation, TokenSource},
@@ -56,20 +57,13 @@ fn registration() -> Registration {
 
 /// A service with the one destination `d`.
 fn sds() -> Sds {
-    let registration = Arc::new(registration());
-    let listing = Listing {
-        id: registration.key.destination.clone(),
-        grants: Grants::new([(
-            CallerPattern::parse(CALLER).unwrap(),
-            Some(Arc::clone(&registration)),
-        )]),
-    };
-    let mut catalogue = Catalogue::new(Edition::default());
-    catalogue.add(listing, None, [registration]);
+    let callers = CallerPattern::parse(CALLER).unwrap();
+    let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
+    catalogue.add(Listing::sample(Arc::new(registration()), callers));
     let metrics = Arc::new(Metrics::new());
-    let (cache, _schedule) = Cache::new(Arc::clone(&metrics));
+    let (cache, _schedule) = Cache::new(Arc::clone(&metrics), Arc::new(Audit::off()));
     Sds {
-        broker: Arc::new(Broker::new(catalogue, cache)),
+        broker: Arc::new(Broker::new(catalogue, cache, Arc::new(Audit::off()))),
         metrics,
         stop: CancellationToken::new(),
     }

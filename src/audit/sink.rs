@@ -1,0 +1,110 @@
+//! One sink: a queue, and the thread that empties it.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
+use tracing::warn;
+
+use super::{
+    queue::{Job, Queue, Records, Ticket},
+    writer::Writer,
+};
+
+/// One sink. Its thread ends when it is closed or dropped, but nobody waits for one that
+/// is stuck in a system call.
+pub(super) struct Sink {
+    name: &'static str,
+    queue: Arc<Queue>,
+    thread: Mutex<Option<Thread>>,
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Says that the thread is at its end.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Sink {
+    /// Starts the thread, which begins with opening what it writes to.
+    pub(super) fn start(name: &'static str, writer: Writer, queue: Queue) -> io::Result<Self> {
+        let queue = Arc::new(queue);
+        let (end, ended) = oneshot::channel();
+        let jobs = Arc::clone(&queue);
+        let handle = thread::Builder::new()
+            .name(format!("audit-{name}"))
+            .spawn(move || {
+                write(&jobs, writer);
+                drop(end);
+            })?;
+        Ok(Self {
+            name,
+            queue,
+            thread: Mutex::new(Some(Thread { handle, ended })),
+        })
+    }
+
+    /// Queues a record, unless the sink fails.
+    pub(super) fn offer(&self, body: &str) -> Option<Ticket> {
+        self.queue.offer(body)
+    }
+
+    /// Whether it takes records, as far as anybody can know.
+    pub(super) fn accepts(&self) -> bool {
+        self.queue.accepts()
+    }
+
+    /// Begins a new file, if it is one.
+    pub(super) fn rotate(&self) {
+        self.queue.rotate();
+    }
+
+    /// Writes what is queued and ends in order, if that is done in time.
+    pub(super) async fn close(&self, within: Duration) {
+        self.queue.close();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Thread { handle, ended }) = thread else {
+            return;
+        };
+        if timeout(within, ended).await.is_err() {
+            warn!(
+                sink = self.name,
+                "the audit sink is stuck, and was not closed in order"
+            );
+            return;
+        }
+        // It is at its end. A panic has been reported where it happened.
+        let _ = handle.join();
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Does one job after the other until the sink is closed.
+fn write(queue: &Queue, mut writer: Writer) {
+    // The queue knows that this is under way.
+    let opened = writer.write(0, &Records::default());
+    queue.done(opened, 0, 0);
+    loop {
+        match queue.next() {
+            Job::Write { missed, records } => {
+                let written = writer.write(missed, &records);
+                queue.done(written, missed, records.len());
+            }
+            Job::Rotate => queue.rotated(writer.rotate()),
+            Job::Close { missed } => return writer.close(missed),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Who asks, as far as the records name it.
+
+use crate::{identity::CallerId, request_id::RequestId};
+
+/// Who asks for tokens, through which door, and in which request.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// The caller that its certificate names.
+    pub caller: CallerId,
+    /// How the metrics name the door.
+    pub door: &'static str,
+    /// Names the request.
+    pub request_id: RequestId,
+}

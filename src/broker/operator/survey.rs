@@ -1,0 +1,157 @@
+//! The state of every destination.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{Operator, Warning};
+use crate::{
+    broker::Listing,
+    cache::{Condition, Registration, Standing},
+    clock::{Instant, Moment},
+    destination::{ApplicationName, DestinationId, TokenKey},
+    identity::CallerId,
+    slot::FailureReason,
+    token::SecretName,
+    upstream::Trial,
+    usage::{Ledger, Quarantine, Stamp},
+};
+
+/// The state of one destination under one application.
+pub struct Survey {
+    /// The configured id.
+    pub id: DestinationId,
+    /// The configured name.
+    pub name: Option<DestinationId>,
+    /// What a caller would meet.
+    pub state: State,
+    /// When somebody asked last.
+    pub last_used: Option<SystemTime>,
+}
+
+/// What a caller of a destination would meet.
+pub enum State {
+    /// The destination is public.
+    Unprotected,
+    /// It wants a token.
+    Protected(Box<Protected>),
+}
+
+/// The state of what wants a token.
+pub struct Protected {
+    /// The application.
+    pub application: ApplicationName,
+    /// What there is for callers.
+    pub condition: Condition,
+    /// When the token at hand expires.
+    pub expires_at: Option<SystemTime>,
+    /// When the next flight is due.
+    pub due_at: Option<SystemTime>,
+    /// How long until the first caller would fail if the upstream were gone.
+    pub runway: Duration,
+    /// When a token was minted last.
+    pub last_success: Option<SystemTime>,
+    /// Why and when minting failed last.
+    pub last_failure: Option<(FailureReason, SystemTime)>,
+    /// What the next flight mints with.
+    pub secret: Arc<SecretName>,
+    /// How the next secret has done so far, if there is one.
+    pub trial: Option<Trial>,
+    /// Who was served since the start.
+    pub callers: Vec<CallerId>,
+    /// What is wrong, or about to be.
+    pub warnings: Vec<Warning>,
+    /// Who stopped it, if somebody did.
+    pub quarantine: Option<Quarantine>,
+}
+
+impl Operator {
+    /// The state of every destination under every application, in file order; and the
+    /// warnings that are of none of them.
+    pub fn survey(&self) -> (Vec<Survey>, Vec<Warning>) {
+        self.look();
+        let standings = self.broker.cache().standings();
+        let catalogue = self.broker.catalogue.load();
+        let mut surveys = Vec::new();
+        for listing in catalogue.listings() {
+            let survey = |state, last_used| Survey {
+                id: listing.id.clone(),
+                name: listing.name.clone(),
+                state,
+                last_used,
+            };
+            if listing.registrations.is_empty() {
+                surveys.push(survey(State::Unprotected, used(listing, None)));
+            }
+            for registration in &listing.registrations {
+                let standing = standings.get(&registration.key);
+                let last_used = standing.and_then(|standing| standing.last_used);
+                let last_used = last_used.map(|last| last.wall);
+                let last_used = last_used.max(used(listing, Some(registration)));
+                let state = self.protected(registration, &standings, catalogue.ledger());
+                surveys.push(survey(State::Protected(Box::new(state)), last_used));
+            }
+        }
+        (surveys, self.warnings_of("", ""))
+    }
+
+    fn protected(
+        &self,
+        registration: &Registration,
+        standings: &HashMap<Arc<TokenKey>, Standing>,
+        ledger: &Ledger,
+    ) -> Protected {
+        let TokenKey {
+            destination,
+            application,
+            ..
+        } = &*registration.key;
+        let now = Moment::now();
+        let standing = standings.get(&registration.key);
+        let quarantine = self.quarantines().find(destination, application).cloned();
+        let condition = match standing {
+            Some(standing) => standing.condition,
+            None if quarantine.is_some() => Condition::Quarantined,
+            None => Condition::Cold,
+        };
+        let token = standing.and_then(|standing| standing.token.as_ref());
+        let due = standing.and_then(|standing| standing.due);
+        let last_success = standing.and_then(|standing| standing.last_success);
+        let last_failure = standing.and_then(|standing| standing.last_failure);
+        Protected {
+            application: application.clone(),
+            condition,
+            expires_at: token.map(|token| token.expires_at().wall),
+            due_at: due.map(|due| wall(due, now)),
+            runway: standing.map_or(Duration::ZERO, |standing| standing.runway),
+            last_success: last_success.map(|moment| moment.wall),
+            last_failure: last_failure.map(|(reason, moment)| (reason, moment.wall)),
+            secret: Arc::clone(registration.rotation.minting(now.instant)),
+            trial: registration.rotation.trial(),
+            callers: ledger.callers(destination.as_str(), application.as_str()),
+            warnings: self.warnings_of(destination.as_str(), application.as_str()),
+            quarantine,
+        }
+    }
+}
+
+/// When a grant that leads to this registration was used last.
+fn used(listing: &Listing, registration: Option<&Arc<Registration>>) -> Option<SystemTime> {
+    let openings = listing.grants.as_slice().iter();
+    let openings = openings.map(|grant| &grant.application);
+    let leads = openings.filter(|opening| match (&opening.registration, registration) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    });
+    let used = leads.filter_map(|opening| opening.used.last_used()).max();
+    used.map(Stamp::wall)
+}
+
+/// A moment of the monotonic clock as the wall clock would show it.
+fn wall(moment: Instant, now: Moment) -> SystemTime {
+    let left = moment.saturating_duration_since(now.instant);
+    let passed = now.instant.saturating_duration_since(moment);
+    now.wall + left - passed
+}

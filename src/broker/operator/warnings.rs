@@ -1,0 +1,403 @@
+//! What an operator should see to before it is felt.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tracing::{info, warn};
+
+use super::{Operator, explain::shown};
+use crate::{
+    cache::{Condition, Registration, Standing},
+    clock::Instant,
+    metrics::Metrics,
+    slot::FailureReason,
+    upstream::Trial,
+};
+
+/// A runway is short at most when this part of the token's life is left.
+const SHARE_OF_LIFE: u32 = 4;
+
+/// Something that an operator should see to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is.
+    pub trouble: Trouble,
+    /// What it means here.
+    pub message: String,
+    /// Since when it is so.
+    pub since: SystemTime,
+}
+
+/// The kinds of warnings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// The token endpoint rejects a credential.
+    CredentialRejected,
+    /// A next secret was rejected, and the current one went on.
+    RotationRolledBack,
+    /// Minting fails, and callers will soon notice.
+    RunwayShort,
+    /// The server's certificate runs out.
+    ServerExpires,
+    /// An authority of clients runs out.
+    ClientCaExpires,
+    /// A revocation list runs out.
+    CrlExpires,
+}
+
+/// A destination and an application; both empty for the broker as a whole.
+type Subject = (String, String);
+
+/// Everything that is warned of, as it was at the last look.
+#[derive(Default)]
+pub(super) struct Warnings {
+    current: BTreeMap<(Subject, Trouble), Warning>,
+    /// What of the listener's runs out.
+    expiring: BTreeMap<Trouble, String>,
+    /// For which the metrics show a runway.
+    runways: BTreeSet<Subject>,
+}
+
+impl Trouble {
+    /// The word for it in logs, metrics and answers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::CredentialRejected => "credential_rejected",
+            Self::RotationRolledBack => "rotation_rolled_back",
+            Self::RunwayShort => "runway_short",
+            Self::ServerExpires => "server_expires",
+            Self::ClientCaExpires => "client_ca_expires",
+            Self::CrlExpires => "crl_expires",
+        }
+    }
+}
+
+impl Operator {
+    /// Looks at everything, and says what has become wrong and what has not been any more
+    /// since the last look.
+    pub fn look(&self) {
+        let runway_warning = self.rules.load().runway_warning;
+        let now = Instant::now();
+        // Held from here, so that of two looks the later one has the last word.
+        let mut warnings = self.warnings();
+        let standings = self.broker.cache().standings();
+        let catalogue = self.broker.catalogue.load();
+        let mut found = BTreeMap::new();
+        let mut runways = BTreeMap::new();
+        for (trouble, message) in &warnings.expiring {
+            let nobody = Subject::default();
+            found.insert((nobody, *trouble), message.clone());
+        }
+        for registration in catalogue.registrations() {
+            let standing = standings.get(&registration.key);
+            let key = &registration.key;
+            let subject = (key.destination.to_string(), key.application.to_string());
+            if let Some(standing) = standing {
+                runways.insert(subject.clone(), standing.runway);
+            }
+            for (trouble, message) in troubles(registration, standing, runway_warning, now) {
+                found.insert((subject.clone(), trouble), message);
+            }
+        }
+        warnings.show_runways(runways, &self.metrics);
+        warnings.take_in(found, &self.metrics);
+    }
+
+    /// What of the listener's is about to run out, until the next call.
+    pub fn expiring(&self, expiring: impl IntoIterator<Item = (Trouble, String)>) {
+        self.warnings().expiring = expiring.into_iter().collect();
+    }
+
+    pub(super) fn warnings_of(&self, destination: &str, application: &str) -> Vec<Warning> {
+        let subject = (destination.to_owned(), application.to_owned());
+        let warnings = self.warnings();
+        // The first of all kinds, so that none of the subject's is before it.
+        let from = (subject.clone(), Trouble::CredentialRejected);
+        let after = warnings.current.range(from..);
+        let of_subject = after.take_while(|((of, _), _)| *of == subject);
+        of_subject.map(|(_, warning)| warning.clone()).collect()
+    }
+
+    fn warnings(&self) -> MutexGuard<'_, Warnings> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Warnings {
+    fn take_in(&mut self, found: BTreeMap<(Subject, Trouble), String>, metrics: &Metrics) {
+        self.current.retain(|name, _| {
+            let goes_on = found.contains_key(name);
+            if !goes_on {
+                let ((destination, application), trouble) = name;
+                let warning = trouble.label();
+                info!(destination, application, warning, "this warning is over");
+                metrics.warn(destination, application, warning, false);
+            }
+            goes_on
+        });
+        for (name, message) in found {
+            if let Some(known) = self.current.get_mut(&name) {
+                known.message = message;
+                continue;
+            }
+            let ((destination, application), trouble) = &name;
+            let warning = trouble.label();
+            warn!(destination, application, warning, "{message}");
+            metrics.warn(destination, application, warning, true);
+            let warning = Warning {
+                trouble: *trouble,
+                message,
+                since: SystemTime::now(),
+            };
+            self.current.insert(name, warning);
+        }
+    }
+
+    fn show_runways(&mut self, runways: BTreeMap<Subject, Duration>, metrics: &Metrics) {
+        for (destination, application) in &self.runways {
+            if !runways.contains_key(&(destination.clone(), application.clone())) {
+                metrics.runway(destination, application, None);
+            }
+        }
+        for ((destination, application), runway) in &runways {
+            metrics.runway(destination, application, Some(*runway));
+        }
+        self.runways = runways.into_keys().collect();
+    }
+}
+
+/// What is wrong with one registration.
+fn troubles(
+    registration: &Registration,
+    standing: Option<&Standing>,
+    runway_warning: Duration,
+    now: Instant,
+) -> Vec<(Trouble, String)> {
+    let mut troubles = Vec::new();
+    let secret = registration.rotation.minting(now);
+    if let Some(Trial::RolledBack { .. }) = registration.rotation.trial() {
+        let message = format!(
+            "the next secret of {} was rejected, and the current one goes on minting",
+            secret.credential
+        );
+        troubles.push((Trouble::RotationRolledBack, message));
+    }
+    let failing = standing.filter(|standing| {
+        matches!(
+            standing.condition,
+            Condition::Failing | Condition::RefreshFailing
+        )
+    });
+    let Some(standing) = failing else {
+        return troubles;
+    };
+    if let Some((FailureReason::CredentialRejected, _)) = standing.last_failure {
+        let message = format!("the token endpoint rejects {}", secret.credential);
+        troubles.push((Trouble::CredentialRejected, message));
+    }
+    let life = standing.token.as_ref().map(|token| token.lifetime);
+    let life = life.unwrap_or(registration.lifetimes.default);
+    if standing.runway < runway_warning.min(life / SHARE_OF_LIFE) {
+        let message = if standing.runway.is_zero() {
+            "minting fails, and there is no token for callers".to_owned()
+        } else {
+            let left = shown(standing.runway);
+            format!("minting fails, and callers will notice in {left}")
+        };
+        troubles.push((Trouble::RunwayShort, message));
+    }
+    troubles
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::{BoxFuture, FutureExt as _};
+
+    use super::*;
+    use crate::{
+        cache::{Edition, Host},
+        clock::Moment,
+        destination::TokenKey,
+        secret::Secret,
+        token::{LifetimeRule, Minted, SecretName, Token, TokenId},
+        upstream::{FetchError, Minter, Rotation, TokenSource},
+    };
+
+    struct Nobody;
+
+    impl TokenSource for Nobody {
+        fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+            std::future::pending().boxed()
+        }
+    }
+
+    fn registration(trial: Option<Trial>) -> Registration {
+        let minter = || Minter {
+            source: Arc::new(Nobody),
+            secret: SecretName::sample(),
+        };
+        let next = trial.map(|_| minter());
+        let rotation = Rotation::new(minter(), next, trial.unwrap_or_default());
+        Registration {
+            edition: Edition::default(),
+            key: Arc::new(TokenKey::sample("d")),
+            rotation: Arc::new(rotation),
+            host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
+            lifetimes: LifetimeRule {
+                default: Duration::from_secs(3600),
+                max: Duration::from_secs(86_400),
+            },
+            expiry_margin: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+            warm: false,
+        }
+    }
+
+    fn standing(condition: Condition, runway: u64, reason: Option<FailureReason>) -> Standing {
+        let token = Token {
+            key: Arc::new(TokenKey::sample("d")),
+            access_token: Arc::new(Secret::new("token".to_owned())),
+            id: TokenId::random(),
+            requested_at: Moment::now(),
+            lifetime: Duration::from_secs(1000),
+            secret: SecretName::sample(),
+        };
+        Standing {
+            condition,
+            token: (runway > 0).then(|| Arc::new(token)),
+            due: None,
+            runway: Duration::from_secs(runway),
+            last_success: None,
+            last_failure: reason.map(|reason| (reason, Moment::now())),
+            last_used: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_told_and_nothing_else_is() {
+        use Condition::{Cold, Failing, Fresh, Pending, Quarantined, RefreshFailing};
+        use FailureReason::{CredentialRejected as Rejected, Throttled};
+        use Trouble::{CredentialRejected, RotationRolledBack, RunwayShort};
+        let rolled_back = Some(Trial::RolledBack {
+            again_at: Instant::now(),
+        });
+        let minute = Duration::from_secs(60);
+        for (trial, standing, warning, expected) in [
+            (None, None, minute, &[][..]),
+            (rolled_back, None, minute, &[RotationRolledBack]),
+            (Some(Trial::Pending), None, minute, &[]),
+            (Some(Trial::Promoted), None, minute, &[]),
+            // Nobody refreshes what nobody uses: that its token ends is no trouble.
+            (None, Some(standing(Fresh, 1, Some(Rejected))), minute, &[]),
+            (None, Some(standing(Cold, 0, Some(Rejected))), minute, &[]),
+            (None, Some(standing(Pending, 0, None)), minute, &[]),
+            (
+                None,
+                Some(standing(Quarantined, 0, Some(Rejected))),
+                minute,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 60, Some(Throttled))),
+                minute,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 59, Some(Throttled))),
+                minute,
+                &[RunwayShort],
+            ),
+            // A quarter of its life.
+            (
+                None,
+                Some(standing(RefreshFailing, 250, Some(Throttled))),
+                minute * 60,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 249, Some(Throttled))),
+                minute * 60,
+                &[RunwayShort],
+            ),
+            (
+                None,
+                Some(standing(Failing, 0, Some(Throttled))),
+                Duration::ZERO,
+                &[],
+            ),
+            (
+                None,
+                Some(standing(RefreshFailing, 600, Some(Rejected))),
+                minute,
+                &[CredentialRejected],
+            ),
+            (
+                rolled_back,
+                Some(standing(Failing, 0, Some(Rejected))),
+                minute,
+                &[RotationRolledBack, CredentialRejected, RunwayShort],
+            ),
+        ] {
+            let registration = registration(trial);
+            let found = troubles(&registration, standing.as_ref(), warning, Instant::now());
+            let found: Vec<_> = found.into_iter().map(|(trouble, _)| trouble).collect();
+            assert_eq!(found, expected, "{trial:?} {standing:?}");
+        }
+    }
+
+    #[test]
+    fn a_warning_has_one_beginning_and_its_series_ends_with_it() {
+        let (mut warnings, metrics) = (Warnings::default(), Metrics::new());
+        let name = (("d".to_owned(), "app".to_owned()), Trouble::RunwayShort);
+        let series =
+            r#"token_broker_warnings{destination="d",application="app",warning="runway_short"} 1"#;
+        let mut since = None;
+        for (message, lasts) in [
+            (Some("5m"), true),
+            (Some("4m"), true),
+            (None, false),
+            (None, false),
+        ] {
+            let found = message.map(|message| (name.clone(), message.to_owned()));
+            warnings.take_in(found.into_iter().collect(), &metrics);
+            assert_eq!(metrics.exposition().unwrap().contains(series), lasts);
+            let known = warnings.current.get(&name);
+            assert_eq!(known.map(|warning| warning.message.as_str()), message);
+            if let Some(known) = known {
+                assert_eq!(*since.get_or_insert(known.since), known.since);
+            }
+        }
+    }
+
+    #[test]
+    fn a_runway_is_shown_for_as_long_as_there_is_one() {
+        let (mut warnings, metrics) = (Warnings::default(), Metrics::new());
+        let subject = |name: &str| (name.to_owned(), "app".to_owned());
+        let shown = || {
+            let exposition = metrics.exposition().unwrap();
+            let lines = exposition
+                .lines()
+                .filter(|line| line.starts_with("token_broker_runway_seconds{"));
+            let mut lines: Vec<_> = lines
+                .map(|line| line.replace("token_broker_runway_seconds", ""))
+                .collect();
+            lines.sort();
+            lines
+        };
+        let runway = |name, seconds| (subject(name), Duration::from_secs(seconds));
+        warnings.show_runways([runway("a", 5), runway("b", 7)].into(), &metrics);
+        let [a, b] =
+            ["a", "b"].map(|name| format!("{{destination=\"{name}\",application=\"app\"}}"));
+        assert_eq!(shown(), [format!("{a} 5"), format!("{b} 7")]);
+        warnings.show_runways([runway("b", 0)].into(), &metrics);
+        assert_eq!(shown(), [format!("{b} 0")]);
+    }
+}

@@ -1,0 +1,139 @@
+//! `destination refresh`, `quarantine` and `release`.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use crate::{
+    api::admin::v1::{QuarantineRequest, RefreshRequest, Refreshed, ReleaseRequest},
+    cli::{
+        connection::ConnectionArgs,
+        operator::{Desk, OperatorError, moment},
+    },
+};
+
+/// Which destination, and which of its applications.
+#[derive(Debug, Args)]
+struct TargetArgs {
+    /// The id, or the configured name, of the destination
+    destination: String,
+    /// One of its applications; all of them without
+    #[arg(long, value_name = "NAME")]
+    application: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RefreshArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct QuarantineArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Why, for whoever finds it stopped
+    #[arg(long, value_name = "TEXT")]
+    comment: String,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+pub(super) async fn refresh(args: RefreshArgs) -> Result<ExitCode, OperatorError> {
+    let request = RefreshRequest {
+        destination_id: args.target.destination,
+        application: args.target.application.unwrap_or_default(),
+    };
+    let mut desk = Desk::open(args.connection).await?;
+    let answer = desk
+        .call(request, async |client, request| {
+            client.refresh(request).await
+        })
+        .await?;
+    let mut failed = false;
+    for Refreshed {
+        application,
+        token_id,
+        expires_at,
+        reason,
+    } in answer.refreshed
+    {
+        if reason.is_empty() {
+            let until = moment(expires_at.as_ref());
+            let until = until.map_or_else(String::new, |at| format!(", expires {at}"));
+            writeln!(io::stdout(), "{application}: token {token_id}{until}")?;
+        } else {
+            failed = true;
+            eprintln!("{application}: {reason}");
+        }
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+pub(super) async fn quarantine(args: QuarantineArgs) -> Result<ExitCode, OperatorError> {
+    let TargetArgs {
+        destination,
+        application,
+    } = args.target;
+    let request = QuarantineRequest {
+        destination_id: destination.clone(),
+        comment: args.comment,
+        application: application.unwrap_or_default(),
+    };
+    let mut desk = Desk::open(args.connection).await?;
+    let answer = desk
+        .call(request, async |client, request| {
+            client.quarantine(request).await
+        })
+        .await?;
+    say("stopped", &destination, &answer.applications)?;
+    if !answer.kept {
+        eprintln!("a restart ends this: there is no [admin] state_file, or it cannot be written");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn release(args: ReleaseArgs) -> Result<ExitCode, OperatorError> {
+    let TargetArgs {
+        destination,
+        application,
+    } = args.target;
+    let request = ReleaseRequest {
+        destination_id: destination.clone(),
+        application: application.unwrap_or_default(),
+    };
+    let mut desk = Desk::open(args.connection).await?;
+    let answer = desk
+        .call(request, async |client, request| {
+            client.release(request).await
+        })
+        .await?;
+    if answer.applications.is_empty() {
+        writeln!(io::stdout(), "nothing of {destination} was stopped")?;
+    } else {
+        say("released", &destination, &answer.applications)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(what: &str, destination: &str, applications: &[String]) -> io::Result<()> {
+    let applications = applications.join(", ");
+    writeln!(io::stdout(), "{what}: {destination} ({applications})")
+}

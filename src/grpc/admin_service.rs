@@ -1,0 +1,340 @@
+//! `tokenbroker.admin.v1.Admin`: translates what operators ask and are answered.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tonic::{Request, Response, Status};
+use tracing::debug;
+
+use super::{
+    DOOR, deadline,
+    duration::{proto, span},
+    status::act_status,
+};
+use crate::{
+    admission::Connected,
+    api::admin::v1::{self as api, admin_server::Admin},
+    broker::{ActError, Administrator, Asked, Idle, Operator, Protected, State, Survey, Warning},
+    cache::Condition,
+    clock::Instant,
+    metrics::Metrics,
+    request_id::RequestId,
+    upstream::Trial,
+    usage::Quarantine,
+};
+
+/// The methods that change something, by the last part of their path.
+const ACTS: [(&str, &str); 4] = [
+    ("Refresh", "refresh"),
+    ("Quarantine", "quarantine"),
+    ("Release", "release"),
+    ("Reload", "reload"),
+];
+
+/// Answers operators over gRPC.
+pub(super) struct AdminService {
+    operator: Arc<Operator>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a method is called as in records, if it changes something.
+pub(super) fn act(method: &str) -> Option<&'static str> {
+    let mut acts = ACTS.iter();
+    acts.find(|(name, _)| *name == method).map(|(_, act)| *act)
+}
+
+/// Everything of a request but its message.
+struct Call {
+    administrator: Administrator,
+    request_id: RequestId,
+    deadline: Instant,
+}
+
+impl Call {
+    fn of<T>(request: &Request<T>) -> Result<Self, ActError> {
+        let extensions = request.extensions();
+        // Whoever is none was sent away at the door.
+        let administrator = extensions.get::<Administrator>();
+        let administrator = administrator.ok_or(ActError::NotAdministrator)?.clone();
+        let longest = extensions.get::<Arc<Connected>>();
+        let longest = longest.map_or(Duration::ZERO, |peer| peer.longest_call());
+        let metadata = request.metadata();
+        Ok(Self {
+            administrator,
+            request_id: RequestId::of(metadata.as_ref()),
+            deadline: Instant::now() + deadline::of(metadata, longest),
+        })
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            administrator: &self.administrator,
+            request_id: self.request_id.as_str(),
+            deadline: self.deadline,
+        }
+    }
+}
+
+impl AdminService {
+    pub(super) fn new(operator: Arc<Operator>, metrics: Arc<Metrics>) -> Self {
+        Self { operator, metrics }
+    }
+
+    /// Does what a request asks for, counts it, and turns its error into a status.
+    async fn answer<T, R>(
+        &self,
+        request: Request<T>,
+        work: impl AsyncFnOnce(&Call, T) -> Result<R, ActError>,
+    ) -> Result<Response<R>, Status> {
+        let result = match Call::of(&request) {
+            Ok(call) => work(&call, request.into_inner()).await,
+            Err(error) => Err(error),
+        };
+        let outcome = result.as_ref().map_or_else(ActError::code, |_| "ok");
+        self.metrics.call(DOOR, "", outcome);
+        debug!(outcome, "answered an operator");
+        result
+            .map(Response::new)
+            .map_err(|error| act_status(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn list_destinations(
+        &self,
+        request: Request<api::ListDestinationsRequest>,
+    ) -> Result<Response<api::ListDestinationsResponse>, Status> {
+        self.answer(request, async |_, _| {
+            let (surveys, warnings) = self.operator.survey();
+            Ok(api::ListDestinationsResponse {
+                destinations: surveys.into_iter().map(destination).collect(),
+                warnings: warnings.into_iter().map(warning).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn explain(
+        &self,
+        request: Request<api::ExplainRequest>,
+    ) -> Result<Response<api::ExplainResponse>, Status> {
+        self.answer(request, async |_, asked| {
+            let explanation = self
+                .operator
+                .explain(&asked.caller, &asked.destination_id)?;
+            let application = explanation.application.map(|name| name.to_string());
+            Ok(api::ExplainResponse {
+                granted: explanation.granted,
+                rule: explanation.rule,
+                application: application.unwrap_or_default(),
+                cache_decision: explanation.decision,
+            })
+        })
+        .await
+    }
+
+    async fn refresh(
+        &self,
+        request: Request<api::RefreshRequest>,
+    ) -> Result<Response<api::RefreshResponse>, Status> {
+        self.answer(request, async |call, asked| {
+            let refreshed = self
+                .operator
+                .refresh(&call.asked(), &asked.destination_id, &asked.application)
+                .await?;
+            let refreshed = refreshed.into_iter().map(|one| {
+                let application = one.application.to_string();
+                match one.result {
+                    Ok(token) => api::Refreshed {
+                        application,
+                        token_id: token.id.to_string(),
+                        expires_at: Some(token.expires_at().wall.into()),
+                        reason: String::new(),
+                    },
+                    Err(error) => api::Refreshed {
+                        application,
+                        reason: error.code().to_owned(),
+                        ..api::Refreshed::default()
+                    },
+                }
+            });
+            Ok(api::RefreshResponse {
+                refreshed: refreshed.collect(),
+            })
+        })
+        .await
+    }
+
+    async fn quarantine(
+        &self,
+        request: Request<api::QuarantineRequest>,
+    ) -> Result<Response<api::QuarantineResponse>, Status> {
+        self.answer(request, async |call, asked| {
+            let api::QuarantineRequest {
+                destination_id,
+                comment,
+                application,
+            } = asked;
+            let applied = self
+                .operator
+                .quarantine(&call.asked(), &destination_id, &application, &comment)
+                .await?;
+            Ok(api::QuarantineResponse {
+                applications: texts(&applied.applications),
+                kept: applied.kept,
+            })
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        request: Request<api::ReleaseRequest>,
+    ) -> Result<Response<api::ReleaseResponse>, Status> {
+        self.answer(request, async |call, asked| {
+            let applied = self
+                .operator
+                .release(&call.asked(), &asked.destination_id, &asked.application)
+                .await?;
+            Ok(api::ReleaseResponse {
+                applications: texts(&applied.applications),
+                kept: applied.kept,
+            })
+        })
+        .await
+    }
+
+    async fn reload(
+        &self,
+        request: Request<api::ReloadRequest>,
+    ) -> Result<Response<api::ReloadResponse>, Status> {
+        self.answer(request, async |call, _| {
+            let changes = self.operator.reload(&call.asked()).await?;
+            Ok(api::ReloadResponse { changes })
+        })
+        .await
+    }
+
+    async fn unused_grants(
+        &self,
+        request: Request<api::UnusedGrantsRequest>,
+    ) -> Result<Response<api::UnusedGrantsResponse>, Status> {
+        self.answer(request, async |_, asked| {
+            let idle_for = span(asked.idle_for.as_ref()).ok_or(ActError::InvalidIdleFor)?;
+            let unused = self.operator.unused(idle_for).into_iter().map(|unused| {
+                let seen = api::UnusedGrant {
+                    last_used_at: unused.last_used.map(|stamp| stamp.wall().into()),
+                    known_since: Some(unused.known_since.wall().into()),
+                    ..api::UnusedGrant::default()
+                };
+                match unused.what {
+                    Idle::Grant(name) => api::UnusedGrant {
+                        destination_id: name.destination,
+                        caller_pattern: name.callers,
+                        application: name.application.unwrap_or_default(),
+                        ..seen
+                    },
+                    Idle::Credential(credential) => api::UnusedGrant { credential, ..seen },
+                }
+            });
+            Ok(api::UnusedGrantsResponse {
+                grants: unused.collect(),
+            })
+        })
+        .await
+    }
+}
+
+fn destination(survey: Survey) -> api::Destination {
+    let base = api::Destination {
+        id: survey.id.to_string(),
+        name: survey.name.map(|name| name.to_string()).unwrap_or_default(),
+        last_used_at: at(survey.last_used),
+        state: api::DestinationState::Unprotected.into(),
+        rotation: api::RotationState::None.into(),
+        ..api::Destination::default()
+    };
+    let protected = match survey.state {
+        State::Unprotected => return base,
+        State::Protected(protected) => *protected,
+    };
+    let Protected {
+        application,
+        condition,
+        expires_at,
+        due_at,
+        runway,
+        last_success,
+        last_failure,
+        secret,
+        trial,
+        callers,
+        warnings,
+        quarantine,
+    } = protected;
+    let reason = last_failure.map(|(reason, _)| reason.code().to_owned());
+    api::Destination {
+        application: application.to_string(),
+        state: state(condition).into(),
+        expires_at: at(expires_at),
+        next_refresh_at: at(due_at),
+        runway: proto(runway),
+        last_success_at: at(last_success),
+        last_failure_at: at(last_failure.map(|(_, at)| at)),
+        last_failure_reason: reason.unwrap_or_default(),
+        callers: texts(&callers),
+        credential: secret.credential.clone(),
+        credential_generation: secret.generation.clone(),
+        rotation: rotation(trial).into(),
+        warnings: warnings.into_iter().map(warning).collect(),
+        quarantine: quarantine.map(note),
+        ..base
+    }
+}
+
+fn state(condition: Condition) -> api::DestinationState {
+    match condition {
+        Condition::Cold => api::DestinationState::Cold,
+        Condition::Pending => api::DestinationState::Pending,
+        Condition::Fresh => api::DestinationState::Fresh,
+        Condition::RefreshFailing => api::DestinationState::RefreshFailing,
+        Condition::Failing => api::DestinationState::Failing,
+        Condition::Quarantined => api::DestinationState::Quarantined,
+    }
+}
+
+fn rotation(trial: Option<Trial>) -> api::RotationState {
+    match trial {
+        None => api::RotationState::None,
+        Some(Trial::Pending) => api::RotationState::Pending,
+        Some(Trial::Promoted) => api::RotationState::Promoted,
+        Some(Trial::RolledBack { .. }) => api::RotationState::RolledBack,
+    }
+}
+
+fn warning(warning: Warning) -> api::Warning {
+    api::Warning {
+        code: warning.trouble.label().to_owned(),
+        message: warning.message,
+        since: Some(warning.since.into()),
+    }
+}
+
+fn note(quarantine: Quarantine) -> api::QuarantineNote {
+    api::QuarantineNote {
+        since: Some(quarantine.since.wall().into()),
+        administrator: quarantine.administrator,
+        comment: quarantine.comment,
+    }
+}
+
+fn at(moment: Option<SystemTime>) -> Option<prost_types::Timestamp> {
+    moment.map(Into::into)
+}
+
+fn texts(names: &[impl ToString]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}

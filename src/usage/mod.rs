@@ -1,0 +1,14 @@
+//! What the broker remembers of its own use: when grants and credentials were used last,
+//! who was served, and what is stopped. Usage and stops outlive the process in one file.
+
+mod callers;
+mod ledger;
+mod stamp;
+mod state;
+
+pub use self::{
+    callers::{Callers, MOST_CALLERS},
+    ledger::{GrantName, Ledger, Mark},
+    stamp::Stamp,
+    state::{Quarantine, State, StateError, StateFile},
+};
