@@ -237,53 +237,25 @@ async fn secrets_appear_in_no_output() {
     let header = "Basic canary-in-header".parse().unwrap();
     request.metadata_mut().insert("authorization", header);
     client.get_token(request).await.unwrap();
-    // The other ways to send a secret: in an Authorization header, and in a form.
-    for client_authentication in [
+    for way in [
         ClientAuthentication::SecretBasic,
         ClientAuthentication::SecretPost,
     ] {
-        let secret = "canary+oauth2/secret=";
-        canaries.push(secret.to_owned());
-        canaries.push("canary%2Boauth2%2Fsecret%3D".to_owned());
-        // `client:canary…` as it stands in a Basic header.
-        canaries.push("Y2xpZW50OmNhbmFyeSUyQm9hdXRoMiUyRnNlY3JldCUzRA".to_owned());
-        trial.upstream.register("oauth2", "client", secret);
-        let credential = Credential::new(
-            &CredentialRef::Environment("OAUTH2".to_owned()),
-            "client".to_owned(),
-            Proof::ClientSecret(Secret::new(secret.to_owned())),
-        );
-        said.add(&credential);
-        let http = HttpClient::new(&HttpSettings {
-            plain_http: true,
-            addresses: AddressRule {
-                loopback: true,
-                private: false,
-            },
-            ..HttpSettings::default()
-        });
-        let protocol = Protocol::OAuth2(OAuth2Settings {
-            client_authentication,
-            ..OAuth2Settings::default()
-        });
-        let endpoint = Endpoint::parse(&trial.upstream.oauth2_url()).unwrap();
-        let id = DestinationId::parse("oauth2").unwrap();
-        let source = source(
-            &protocol,
-            &http.unwrap(),
-            &endpoint,
-            &id,
-            Arc::new(credential),
-        )
-        .unwrap();
-        let minted = source.mint().await.unwrap();
-        said.add(&minted);
-        canaries.push(minted.access_token.expose().to_owned());
+        canaries.extend(mint_by(way, &trial, &said).await);
     }
     let (app, site) = trial.into_parts();
     app.stop().await;
     let records = std::fs::read_to_string(site.folder.path().join("audit.jsonl")).unwrap();
-    assert_eq!(records.matches("\"kind\":\"token\"").count(), 1);
+    for (door, hand_outs) in [
+        ("grpc", 2),
+        ("ext_authz", 1),
+        ("sds", 1),
+        ("oauth2", 2),
+        ("occtoo", 2),
+    ] {
+        let recorded = records.matches(&format!("\"door\":\"{door}\"")).count();
+        assert_eq!(recorded, hand_outs, "{door}");
+    }
     said.bytes().extend(records.as_bytes());
 
     let said = said.text();
@@ -296,6 +268,54 @@ async fn secrets_appear_in_no_output() {
             assert!(!line.contains(&canary), "{canary} appears in: {line}");
         }
     }
+}
+
+/// Mints with a secret in an Authorization header, or in a form; returns what nobody may
+/// hear of.
+async fn mint_by(
+    client_authentication: ClientAuthentication,
+    trial: &Trial,
+    said: &Said,
+) -> Vec<String> {
+    let secret = "canary+oauth2/secret=";
+    trial.upstream.register("oauth2", "client", secret);
+    let credential = Credential::new(
+        &CredentialRef::Environment("OAUTH2".to_owned()),
+        "client".to_owned(),
+        Proof::ClientSecret(Secret::new(secret.to_owned())),
+    );
+    said.add(&credential);
+    let http = HttpClient::new(&HttpSettings {
+        plain_http: true,
+        addresses: AddressRule {
+            loopback: true,
+            private: false,
+        },
+        ..HttpSettings::default()
+    });
+    let protocol = Protocol::OAuth2(OAuth2Settings {
+        client_authentication,
+        ..OAuth2Settings::default()
+    });
+    let endpoint = Endpoint::parse(&trial.upstream.oauth2_url()).unwrap();
+    let id = DestinationId::parse("oauth2").unwrap();
+    let source = source(
+        &protocol,
+        &http.unwrap(),
+        &endpoint,
+        &id,
+        Arc::new(credential),
+    )
+    .unwrap();
+    let minted = source.mint().await.unwrap();
+    said.add(&minted);
+    vec![
+        secret.to_owned(),
+        "canary%2Boauth2%2Fsecret%3D".to_owned(),
+        // `client:canary…` as it stands in a Basic header.
+        "Y2xpZW50OmNhbmFyeSUyQm9hdXRoMiUyRnNlY3JldCUzRA".to_owned(),
+        minted.access_token.expose().to_owned(),
+    ]
 }
 
 /// Has a request authorized and a secret sent; returns what nobody may hear of.
