@@ -44,7 +44,7 @@ use self::{
 
 const CASES: &str = include_str!("interop/clients/cases.txt");
 /// The destinations of the cases, in the order of the site's.
-const DESTINATIONS: [&str; 8] = [
+const DESTINATIONS: [&str; 9] = [
     "steady",
     "rejected",
     "down",
@@ -53,44 +53,55 @@ const DESTINATIONS: [&str; 8] = [
     "brief",
     "reported",
     "throttled",
+    "stopped",
 ];
+const OPERATOR: &str = "spiffe://corp.example/ns/ops/sa/operator";
 /// Not how fast a program must be, but when one that hangs is given up, in seconds.
 const GIVE_UP: &str = "120";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python: tests/interop/run"]
 async fn python_gets_what_every_client_gets() {
-    let mut program = python();
-    program.arg(root().join("tests/interop/clients/python/check.py"));
-    check(program).await;
+    check(|| {
+        let mut program = python();
+        program.arg(root().join("tests/interop/clients/python/check.py"));
+        program
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Node: tests/interop/run"]
 async fn node_gets_what_every_client_gets() {
-    let mut program = limited("node");
-    program.arg(root().join("tests/interop/clients/node/check.mjs"));
-    check(program).await;
+    check(|| {
+        let mut program = limited("node");
+        program.arg(root().join("tests/interop/clients/node/check.mjs"));
+        program
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Go: tests/interop/run"]
 async fn go_gets_what_every_client_gets() {
-    check(limited(built("go/check"))).await;
+    check(|| limited(built("go/check"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java: tests/interop/run"]
 async fn java_gets_what_every_client_gets() {
-    let mut program = java();
-    program.arg("Check");
-    check(program).await;
+    check(|| {
+        let mut program = java();
+        program.arg("Check");
+        program
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs C++: tests/interop/run"]
 async fn cpp_gets_what_every_client_gets() {
-    check(limited(built("cpp/check"))).await;
+    check(|| limited(built("cpp/check"))).await;
 }
 
 #[test]
@@ -144,20 +155,30 @@ fn the_rust_example_retries_a_rejected_token() {
     run_example(limited(examples.join("rust")));
 }
 
+/// The case for which the broker must be one that can record nothing.
+const UNRECORDED: &str = "unrecorded";
+
 /// Lets a program make the calls of all cases, and compares what it got.
-async fn check(mut program: Command) {
-    let site = site().await;
-    let app = App::start(&site.config()).await.unwrap();
-    let lines: Vec<_> = CASES
+async fn check(program: impl Fn() -> Command) {
+    let lines = CASES
         .lines()
         .filter(|line| !line.starts_with('#'))
-        .map(|line| line.split_once('|').expect("a case has an answer"))
-        .collect();
+        .map(|line| line.split_once('|').expect("a case has an answer"));
+    let (unrecorded, others) = lines.partition(|(call, _)| call.starts_with(UNRECORDED));
+    check_cases(program(), others, "").await;
+    check_cases(program(), unrecorded, "file = \"/dev/full\"").await;
+}
+
+async fn check_cases(mut program: Command, lines: Vec<(&str, &str)>, audit: &'static str) {
+    assert!(!lines.is_empty());
+    let site = site(audit).await;
+    let app = App::start(&site.config()).await.unwrap();
+    let endpoint = format!("https://{}", app.address());
+    if audit.is_empty() {
+        quarantine(&site, endpoint.clone(), "stopped").await;
+    }
     program
-        .env(
-            "TOKEN_BROKER_ENDPOINT",
-            format!("https://{}", app.address()),
-        )
+        .env("TOKEN_BROKER_ENDPOINT", endpoint)
         .env("INTEROP_FOLDER", site.folder.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
@@ -196,14 +217,35 @@ async fn check(mut program: Command) {
     assert!(ended.status.success(), "{}", ended.status);
 }
 
+/// Has an administrator stop a destination.
+async fn quarantine(site: &Site, endpoint: String, destination: &'static str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+    let file = |name| site.folder.path().join(name);
+    command
+        .args([
+            "destination",
+            "quarantine",
+            destination,
+            "--comment",
+            "test",
+        ])
+        .env("TOKEN_BROKER_ENDPOINT", endpoint)
+        .env("TOKEN_BROKER_CA", file("ca.pem"))
+        .env("TOKEN_BROKER_CERT", file("operator.pem"))
+        .env("TOKEN_BROKER_KEY", file("operator.key"));
+    let ended = tokio::task::spawn_blocking(move || command.status());
+    assert!(ended.await.unwrap().unwrap().success());
+}
+
 /// A broker that refuses for every reason that can be provoked from without.
-async fn site() -> Site {
+async fn site(audit: &'static str) -> Site {
     let site = Site::new(Setup {
         destinations: DESTINATIONS.len(),
         server: "request_timeout = \"1500ms\"\ndrain_timeout = \"200ms\"\n\
                  max_calls = 10\nmax_calls_per_second = 50",
         // A silent upstream stays silent: no call of it fails before its caller has had enough.
         upstream: "timeout = \"60s\"",
+        audit,
         ..Setup::default()
     })
     .await;
@@ -226,6 +268,7 @@ async fn site() -> Site {
         };
         site.upstream.behave_for(&id, Some(behaviour));
     }
+    config += &format!("[admin]\nallow = [\"{OPERATOR}\"]\n");
     fs::write(site.config(), config).unwrap();
 
     let uri = |id: &str| SanType::URI(id.try_into().unwrap());
@@ -233,6 +276,7 @@ async fn site() -> Site {
         ("cart", vec![uri(CART)]),
         ("stranger", vec![uri(STRANGER)]),
         ("nameless", vec![uri(CART), uri(STRANGER)]),
+        ("operator", vec![uri(OPERATOR)]),
         ("hasty", vec![uri("spiffe://corp.example/ns/shop/sa/hasty")]),
         ("crowd", vec![uri("spiffe://corp.example/ns/shop/sa/crowd")]),
     ] {

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, fmt::Write as _};
+use std::collections::HashMap;
 
 use envoy_types::pb::envoy::{
     config::core::v3::header_value_option::HeaderAppendAction,
@@ -9,18 +9,16 @@ use envoy_types::pb::envoy::{
         check_response::HttpResponse,
     },
 };
-use futures_util::{StreamExt as _, stream};
-use rcgen::SanType;
-use token_broker::{api::v1::token_broker_client::TokenBrokerClient, upstream::standin::Behaviour};
+use token_broker::upstream::standin::Behaviour;
 use tonic::transport::Channel;
 
-use crate::trial::{CART, STRANGER, Setup, Site, Trial, ask, client_id, client_secret, reason};
+use crate::trial::{CART, STRANGER, Setup, Site, Trial, ask, reason};
 
 /// A proxy whose word about its callers is taken.
-const GATEWAY: &str = "spiffe://corp.example/ns/mesh/sa/gateway";
+pub(crate) const GATEWAY: &str = "spiffe://corp.example/ns/mesh/sa/gateway";
 
 /// A question about a request that the route of the proxy sends to this destination.
-fn routed(destination: &str, principal: &str) -> CheckRequest {
+pub(crate) fn routed(destination: &str, principal: &str) -> CheckRequest {
     let id = ("destination_id".to_owned(), destination.to_owned());
     question(HashMap::from([id]), "ignored.example", "/", principal)
 }
@@ -61,7 +59,7 @@ fn question(
 
 /// What the proxy does with the request.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// It goes on, with this header instead of any other.
     Authorized(String),
     /// It goes on as it is.
@@ -101,16 +99,19 @@ fn verdict(response: CheckResponse) -> Verdict {
     }
 }
 
-fn denied(status: i32, reason: &str) -> Verdict {
+pub(crate) fn denied(status: i32, reason: &str) -> Verdict {
     Verdict::Denied(status, reason.to_owned(), false)
 }
 
-async fn proxy(trial: &Trial, caller: &str) -> AuthorizationClient<Channel> {
+pub(crate) async fn proxy(trial: &Trial, caller: &str) -> AuthorizationClient<Channel> {
     let signed = trial.authority.client(caller).unwrap();
     AuthorizationClient::new(trial.connect(&signed).await.unwrap())
 }
 
-async fn check(client: &mut AuthorizationClient<Channel>, question: CheckRequest) -> Verdict {
+pub(crate) async fn check(
+    client: &mut AuthorizationClient<Channel>,
+    question: CheckRequest,
+) -> Verdict {
     verdict(client.check(question).await.unwrap().into_inner())
 }
 
@@ -122,7 +123,7 @@ async fn bearer(trial: &Trial, destination: &str) -> Verdict {
 }
 
 /// A broker with a changed configuration.
-async fn with(setup: Setup, change: impl FnOnce(String) -> String) -> Trial {
+pub(crate) async fn with(setup: Setup, change: impl FnOnce(String) -> String) -> Trial {
     let site = Site::new(setup).await;
     let config = std::fs::read_to_string(site.config()).unwrap();
     std::fs::write(site.config(), change(config)).unwrap();
@@ -333,125 +334,4 @@ async fn a_request_with_large_headers_is_read() {
         check(&mut cart, large).await,
         Verdict::Authorized(_)
     ));
-}
-
-/// Callers and destinations, with grants that are drawn at random.
-struct Field {
-    trial: Trial,
-    callers: Vec<String>,
-    destinations: Vec<String>,
-}
-
-impl Field {
-    async fn new() -> Self {
-        let callers: Vec<_> = (0..20)
-            .map(|n| match n % 4 {
-                0 => format!("caller{n}.corp.example"),
-                _ => format!("spiffe://corp.example/ns/n{}/sa/s{n}", n % 3),
-            })
-            .collect();
-        let mut destinations = vec!["missing".to_owned()];
-        let setup = Setup {
-            destinations: 1,
-            ..Setup::default()
-        };
-        let trial = with(setup, |mut config| {
-            for n in 0..40 {
-                let name = format!("r{n}");
-                let kind = match rand::random_range(0..5) {
-                    0 => "unprotected = true".to_owned(),
-                    _ => "[[destination.application]]\nname = \"shop\"\ncredential = \"file:d0\""
-                        .to_owned(),
-                };
-                let granted: Vec<_> = callers
-                    .iter()
-                    .filter(|_| rand::random_range(0..4) == 0)
-                    .cloned()
-                    .chain((rand::random_range(0..3) == 0).then(|| {
-                        format!("spiffe://corp.example/ns/n{}/**", rand::random_range(0..3))
-                    }))
-                    .chain(["nobody.example".to_owned()])
-                    .collect();
-                write!(
-                    config,
-                    "[[destination]]\nid = \"{name}\"\nupstream = \"occtoo\"\n{kind}\n[[destination.grant]]\ncallers = {granted:?}\n"
-                )
-                .unwrap();
-                destinations.push(name);
-            }
-            write!(
-                config,
-                "[ext_authz]\ntrusted_proxies = [\"{GATEWAY}\"]\n"
-            )
-            .unwrap();
-            config
-        })
-        .await;
-        for name in &destinations {
-            let (id, secret) = (client_id("d0"), client_secret("d0"));
-            trial.upstream.register(name, &id, &secret);
-        }
-        Self {
-            trial,
-            callers,
-            destinations,
-        }
-    }
-}
-
-/// What `GetToken` says, in the words of the proxy.
-async fn expected(client: &mut TokenBrokerClient<Channel>, destination: &str) -> Verdict {
-    match ask(client, destination).await {
-        Ok(token) => Verdict::Authorized(format!("Bearer {}", token.access_token)),
-        Err(status) => match reason(&status).as_str() {
-            "NOT_GRANTED" => denied(403, "NOT_GRANTED"),
-            "DESTINATION_UNPROTECTED" => Verdict::Unchanged,
-            other => panic!("{other}"),
-        },
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_decisions_are_those_of_get_token() {
-    const PAIRS: usize = 10_000;
-    let field = Field::new().await;
-    let gateway = proxy(&field.trial, GATEWAY).await;
-    let mut clients = Vec::new();
-    for caller in &field.callers {
-        let signed = if caller.contains("://") {
-            field.trial.authority.client(caller)
-        } else {
-            let name = SanType::DnsName(caller.as_str().try_into().unwrap());
-            field.trial.authority.client_with(vec![name])
-        };
-        let channel = field.trial.connect(&signed.unwrap()).await.unwrap();
-        clients.push((
-            TokenBrokerClient::new(channel.clone()),
-            AuthorizationClient::new(channel),
-        ));
-    }
-    let pairs = (0..PAIRS).map(|_| {
-        let caller = rand::random_range(0..field.callers.len());
-        let destination = rand::random_range(0..field.destinations.len());
-        let (mut tokens, mut own) = clients[caller].clone();
-        let mut gateway = gateway.clone();
-        let (caller, destination) = (&field.callers[caller], &field.destinations[destination]);
-        async move {
-            let expected = expected(&mut tokens, destination).await;
-            let by_itself = check(&mut own, routed(destination, "")).await;
-            assert_eq!(by_itself, expected, "{caller} {destination}");
-            let through = check(&mut gateway, routed(destination, caller)).await;
-            assert_eq!(through, expected, "{caller} {destination}");
-            matches!(expected, Verdict::Authorized(_))
-        }
-    });
-    let authorized = stream::iter(pairs)
-        .buffer_unordered(32)
-        .filter(|authorized| std::future::ready(*authorized))
-        .count()
-        .await;
-    assert!(
-        (PAIRS / 10..PAIRS * 9 / 10).contains(&authorized),
-        "{authorized} of {PAIRS} pairs were granted"
-    );
 }

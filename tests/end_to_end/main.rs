@@ -7,6 +7,7 @@
     reason = "a panic in a test is its report"
 )]
 
+mod decisions;
 #[path = "../front_door/disguise.rs"]
 mod disguise;
 mod doors;

@@ -54,7 +54,7 @@ impl<Q: Debug, A: Debug> Conversation<Q, A> {
     }
 }
 
-async fn client(trial: &Trial, caller: &str) -> SecretDiscoveryServiceClient<Channel> {
+pub(crate) async fn client(trial: &Trial, caller: &str) -> SecretDiscoveryServiceClient<Channel> {
     let signed = trial.authority.client(caller).unwrap();
     SecretDiscoveryServiceClient::new(trial.connect(&signed).await.unwrap())
 }
@@ -82,7 +82,7 @@ async fn delta(
     }
 }
 
-fn wanting(names: &[&str]) -> DiscoveryRequest {
+pub(crate) fn wanting(names: &[&str]) -> DiscoveryRequest {
     DiscoveryRequest {
         resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
         type_url: TYPE_URL.to_owned(),
@@ -109,7 +109,7 @@ fn changing(subscribe: &[&str], unsubscribe: &[&str]) -> DeltaDiscoveryRequest {
 }
 
 /// The name and the text of a secret.
-fn opened(resource: &Any) -> (String, String) {
+pub(crate) fn opened(resource: &Any) -> (String, String) {
     assert_eq!(resource.type_url, TYPE_URL);
     let secret = Secret::decode(resource.value.as_slice()).unwrap();
     let Some(secret::Type::GenericSecret(generic)) = secret.r#type else {

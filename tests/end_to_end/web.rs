@@ -1,8 +1,8 @@
 //! Tokens without gRPC.
 
-use std::{convert::Infallible, fmt::Write as _, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures_util::{StreamExt as _, stream};
 use http::Request;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::{
@@ -14,16 +14,14 @@ use oauth2::{
     ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope,
     TokenResponse as _, TokenUrl, basic::BasicClient,
 };
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rcgen::SanType;
 use reqwest::{Certificate, Identity};
 use token_broker::upstream::standin::{Behaviour, Fault};
-use tokio::time::Instant;
 
 use crate::{
     disguise::{Disguise, Papers},
     exchange::{Answer, Exchange, oauth2, occtoo, post},
-    trial::{CART, STRANGER, Setup, Trial, ask, client_id, client_secret, reason},
+    trial::{CART, STRANGER, Setup, Trial, ask, client_id, client_secret},
 };
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
@@ -31,10 +29,10 @@ const GRANT: &str = "grant_type=client_credentials";
 const ISSUER: &str = "/.well-known/oauth-authorization-server";
 
 /// A connection in HTTP/2 that takes the same requests as one in HTTP/1.1.
-struct Http2(http2::SendRequest<Full<Bytes>>);
+pub(crate) struct Http2(http2::SendRequest<Full<Bytes>>);
 
 impl Http2 {
-    async fn of(trial: &Trial, caller: &str) -> Self {
+    pub(crate) async fn of(trial: &Trial, caller: &str) -> Self {
         let stream = Disguise::of(trial, caller).handshake().await.unwrap();
         let stream = TokioIo::new(stream);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
@@ -45,7 +43,7 @@ impl Http2 {
         Self(sender)
     }
 
-    async fn ask(&mut self, request: &str) -> Answer {
+    pub(crate) async fn ask(&mut self, request: &str) -> Answer {
         let (head, body) = request.split_once("\r\n\r\n").unwrap();
         let mut lines = head.lines();
         let mut first = lines.next().unwrap().split(' ');
@@ -85,7 +83,7 @@ async fn heard(response: http::Response<Incoming>) -> Answer {
 }
 
 /// The token of a successful answer, of which every byte is as it must be.
-fn token(trial: &Trial, answer: &Answer) -> String {
+pub(crate) fn token(trial: &Trial, answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{}", answer.reason());
     let (token, left, expected) = if answer.body.contains("access_token") {
         let token = answer.says("access_token").as_str().unwrap().to_owned();
@@ -650,104 +648,6 @@ async fn a_stock_client_is_given_an_address_a_certificate_and_an_audience() {
         panic!("{refused}");
     };
     assert_eq!(refused.error().as_ref(), "invalid_target");
-}
-
-/// Many destinations, each granted to some callers that the seed chooses.
-fn many_grants(random: &mut StdRng, destinations: usize, callers: &[String]) -> String {
-    let mut config = String::new();
-    for n in 0..destinations {
-        let protected = n % 4 != 0;
-        write!(
-            config,
-            "[[destination]]\nid = \"r{n}\"\nname = \"name-of-r{n}\"\nupstream = \"occtoo\"\n"
-        )
-        .unwrap();
-        if protected {
-            config += "[[destination.application]]\nname = \"shop\"\ncredential = \"file:d0\"\n";
-        } else {
-            config += "unprotected = true\n";
-        }
-        let some = |random: &mut StdRng| match random.random_range(0..4) {
-            0 => "spiffe://corp.example/ns/even/sa/*".to_owned(),
-            1 => "spiffe://corp.example/ns/odd/**".to_owned(),
-            _ => callers[random.random_range(0..callers.len())].clone(),
-        };
-        let granted = [some(random), some(random)];
-        writeln!(config, "[[destination.grant]]\ncallers = {granted:?}").unwrap();
-    }
-    config
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_door_decides_alike_for_ten_thousand_random_pairs() {
-    const DESTINATIONS: usize = 20;
-    const CALLERS: usize = 20;
-    const PAIRS: usize = 10_000;
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|n| {
-            let namespace = if n % 2 == 0 { "even" } else { "odd" };
-            format!("spiffe://corp.example/ns/{namespace}/sa/c{n}")
-        })
-        .collect();
-    let seed = rand::random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let upstream: &'static str = many_grants(&mut random, DESTINATIONS, &callers).leak();
-    let trial = Trial::start(Setup {
-        destinations: 1,
-        upstream,
-        ..Setup::default()
-    })
-    .await;
-    for n in 0..DESTINATIONS {
-        let id = format!("r{n}");
-        trial
-            .upstream
-            .register(&id, &client_id("d0"), &client_secret("d0"));
-    }
-    let trial = &trial;
-    let started = Instant::now();
-    let asked = callers.iter().map(|caller| {
-        let mut random = StdRng::seed_from_u64(random.random());
-        async move {
-            let mut grpc = trial.client(caller).await;
-            let mut http1 = Exchange::of(trial, caller).await;
-            let mut http2 = Http2::of(trial, caller).await;
-            let mut granted = 0;
-            for _ in 0..PAIRS / CALLERS {
-                let n = random.random_range(0..DESTINATIONS + 2);
-                let name = if random.random() { "" } else { "name-of-" };
-                let destination = format!("{name}r{n}");
-                let reply = ask(&mut grpc, &destination).await;
-                let expected = reply.map(|reply| reply.access_token);
-                let expected = expected.map_err(|status| reason(&status));
-                granted += usize::from(expected.is_ok());
-                let (oauth2, occtoo) = (oauth2(&destination), occtoo(&destination));
-                let (first, second) = if random.random() {
-                    (http1.ask(&oauth2).await, http2.ask(&occtoo).await)
-                } else {
-                    (http2.ask(&oauth2).await, http1.ask(&occtoo).await)
-                };
-                for answer in [first, second] {
-                    let found = if answer.status == 200 {
-                        Ok(token(trial, &answer))
-                    } else {
-                        Err(answer.reason().to_owned())
-                    };
-                    assert!(
-                        found == expected,
-                        "{caller} {destination} {:?}",
-                        found.err()
-                    );
-                }
-            }
-            granted
-        }
-    });
-    let granted: usize = join_all(asked).await.into_iter().sum();
-    println!("{granted} of {PAIRS} granted, in {:?}", started.elapsed());
-    assert!((PAIRS / 20..PAIRS).contains(&granted), "{granted}");
-    assert!(trial.upstream.calls() <= DESTINATIONS as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
