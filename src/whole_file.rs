@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::warn;
+
 /// Who may read a new file: its owner.
 const OWNER_ONLY: u32 = 0o600;
 /// How often a lock that another process holds is tried again.
@@ -115,8 +117,12 @@ impl WholeFile {
         draft.write_all(bytes)?;
         draft.sync_all()?;
         fs::rename(&self.draft, &self.path)?;
-        // The new name is on the disk only when the folder is.
-        self.folder.sync_all()
+        // The new name is on the disk only when the folder is. It is the file's by now, so
+        // this is no failure: some file systems do not know how.
+        if let Err(error) = self.folder.sync_all() {
+            warn!(file = %self.path.display(), %error, "a written file may not survive a power cut");
+        }
+        Ok(())
     }
 }
 

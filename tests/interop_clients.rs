@@ -23,6 +23,7 @@ mod dev;
 mod trial;
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -268,7 +269,7 @@ async fn site(audit: &'static str) -> Site {
         };
         site.upstream.behave_for(&id, Some(behaviour));
     }
-    config += &format!("[admin]\nallow = [\"{OPERATOR}\"]\n");
+    write!(config, "[admin]\nallow = [\"{OPERATOR}\"]\n").unwrap();
     fs::write(site.config(), config).unwrap();
 
     let uri = |id: &str| SanType::URI(id.try_into().unwrap());

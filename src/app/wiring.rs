@@ -12,7 +12,7 @@ use crate::{
     mesh::{Mesh, Routes},
     policy::Grants,
     upstream::{
-        self, Endpoint, HttpClient, Minter, OAuth2Settings, Protocol, Rotation, SetupError, Trial,
+        self, Endpoint, HttpClient, Minter, OAuth2Settings, Protocol, Rotation, SetupError,
     },
     usage::{GrantName, Ledger, Stamp},
 };
@@ -126,14 +126,6 @@ impl Kept {
         });
         Arc::clone(host)
     }
-
-    /// How the next secret of a registration has done so far.
-    fn trial(&self, key: &TokenKey) -> Trial {
-        let rotation = self.rotations.get(key);
-        rotation
-            .and_then(|rotation| rotation.trial())
-            .unwrap_or_default()
-    }
 }
 
 impl<'a> Wiring<'a> {
@@ -162,11 +154,11 @@ impl<'a> Wiring<'a> {
             let CredentialSet { current, next } = &application.credential;
             // A flight asks with both when the first is rejected, and each may take its time.
             let exchanges = if next.is_some() { 2 } else { 1 };
-            let rotation = Rotation::new(
-                minter(current)?,
-                next.as_ref().map(minter).transpose()?,
-                self.last.trial(&key),
-            );
+            let rotation = Rotation::new(minter(current)?, next.as_ref().map(minter).transpose()?);
+            let rotation = match self.last.rotations.get(&key) {
+                Some(last) => rotation.after(last),
+                None => rotation,
+            };
             let rotation = Arc::new(rotation);
             self.kept
                 .rotations

@@ -77,7 +77,7 @@ impl Sink {
         if timeout(within, ended).await.is_err() {
             warn!(
                 sink = self.name,
-                "the audit sink is stuck, and was not closed in order"
+                "the audit sink is stuck: it may not have been closed in order, or not be on the disk yet"
             );
             return;
         }

@@ -79,7 +79,10 @@ impl Entry {
 
     /// The slot of renewed credentials, which begins with the token of the last ones.
     pub(super) fn inheriting(registration: Arc<Registration>, from: &Self, now: Instant) -> Self {
-        let heir = Self::new(registration);
+        let mut heir = Self::new(registration);
+        // It is used as much as the last one was.
+        heir.created_at = from.created_at;
+        heir.last_used = AtomicU64::new(from.last_used.load(Ordering::Relaxed));
         let token = from.state().slot.token().cloned();
         {
             let mut state = heir.state();
@@ -92,10 +95,6 @@ impl Entry {
             if let Some(token) = token {
                 state.slot.inherit(token.inherited_by(&key), now);
             }
-        }
-        let edition = from.state().registration.edition;
-        if from.is_kept_fresh(edition, now) {
-            heir.touch(now);
         }
         heir
     }

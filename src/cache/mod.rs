@@ -39,9 +39,10 @@ use crate::{
 /// More slots than this are never kept. It is a fence, not a tuning knob: slots exist
 /// only for configured keys.
 const MAX_SLOTS: u64 = 100_000;
-/// A slot unused for this long is dropped. No token is trusted for longer, so its token
-/// has expired; and a slot that is kept fresh is used about every half of a token's life.
-const IDLE_OUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// A slot unused for this long is dropped. No token is trusted for half as long, so its token
+/// has expired; a slot that is kept fresh is used about every half of a token's life; and no
+/// connection lasts so long that its watcher could lose its slot.
+const IDLE_OUT: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// An application that is registered for a destination: everything that minting its
 /// tokens takes.
@@ -275,10 +276,16 @@ impl Cache {
         registrations: impl Iterator<Item = &'a Arc<Registration>>,
     ) {
         self.flights.keep_up_to(edition);
+        let now = Instant::now();
         let registrations: HashMap<_, _> = registrations.map(|one| (&*one.key, one)).collect();
         for (key, entry) in &self.slots {
             match registrations.get(&**key) {
-                Some(registration) => entry.state().register(registration),
+                Some(registration) => {
+                    entry.state().register(registration);
+                    // Its note may have come due while it was neither of the last catalogue
+                    // nor of this one.
+                    self.flights.tend(&entry, now);
+                }
                 None => self.slots.invalidate(&*key),
             }
         }

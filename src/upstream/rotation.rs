@@ -27,7 +27,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(300);
 pub struct Rotation {
     current: Minter,
     next: Option<Minter>,
-    trial: Mutex<Trial>,
+    /// Shared with the rotation that goes on after a reload, so that a flight of either tells both.
+    trial: Arc<Mutex<Trial>>,
 }
 
 /// A source of tokens, and the name of the secret that it proves itself with.
@@ -54,12 +55,30 @@ pub enum Trial {
 }
 
 impl Rotation {
-    /// Mints with the one secret, or with the next one as far as the `trial` allows.
-    pub fn new(current: Minter, next: Option<Minter>, trial: Trial) -> Self {
+    /// Mints with the one secret, or with the next one, which is on trial.
+    pub fn new(current: Minter, next: Option<Minter>) -> Self {
         Self {
             current,
             next,
-            trial: Mutex::new(trial),
+            trial: Arc::default(),
+        }
+    }
+
+    /// Goes on with the trial of the last rotation, which was of the same secrets.
+    #[must_use]
+    pub fn after(self, last: &Self) -> Self {
+        Self {
+            trial: Arc::clone(&last.trial),
+            ..self
+        }
+    }
+
+    /// A rotation whose trial has come so far, for tests.
+    #[cfg(test)]
+    pub(crate) fn on_trial(current: Minter, next: Option<Minter>, trial: Trial) -> Self {
+        Self {
+            trial: Arc::new(Mutex::new(trial)),
+            ..Self::new(current, next)
         }
     }
 
@@ -70,7 +89,7 @@ impl Rotation {
             source,
             secret: SecretName::sample(),
         };
-        Arc::new(Self::new(current, None, Trial::default()))
+        Arc::new(Self::new(current, None))
     }
 
     /// How the next secret has done so far, if there is one.

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
-use crate::trial::{CART, STRANGER, Setup, Trial, ask, reason};
+use crate::trial::{CART, STRANGER, Setup, Site, Trial, ask, reason};
 
 const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 /// Nothing comes for so long: nothing will.
@@ -415,4 +415,42 @@ async fn secrets_can_be_polled() {
     let mut stranger = client(&trial, STRANGER).await;
     let refused = stranger.fetch_secrets(wanting(&["d0"])).await;
     assert_eq!(reason(&refused.unwrap_err()), "NOT_GRANTED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_cannot_be_recorded_is_sent_once_it_can() {
+    let site = Site::new(Setup {
+        destinations: 1,
+        audit: "file = \"audit.jsonl\"",
+        ..Setup::default()
+    })
+    .await;
+    let pipe = site.folder.path().join("audit.jsonl");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let trial = Trial::of(site).await;
+    let mut state = stream(&trial, CART).await;
+    state.say(wanting(&["d0"]));
+    let mut changes = delta(&trial, CART).await;
+    changes.say(changing(&["d0"], &[]));
+    // Long enough for the sink to fail, and to have told both.
+    for _ in 0..3 {
+        state.hears_nothing().await;
+        changes.hears_nothing().await;
+    }
+
+    let reader = std::thread::spawn(move || std::fs::read_to_string(pipe).unwrap());
+    let answer = state.hear().await;
+    let change = changes.hear().await;
+    assert_eq!(change.removed_resources, [""; 0]);
+    let secrets = [
+        &answer.resources[0],
+        change.resources[0].resource.as_ref().unwrap(),
+    ];
+    let [(_, one), (_, other)] = secrets.map(opened);
+    assert!(one == other && trial.upstream.minted_for(&one).is_some());
+    let (app, _site) = trial.into_parts();
+    app.stop().await;
+    let records = reader.join().unwrap();
+    assert_eq!(records.matches("\"door\":\"sds\"").count(), 2);
 }

@@ -242,7 +242,7 @@ mod tests {
             secret: SecretName::sample(),
         };
         let next = trial.map(|_| minter());
-        let rotation = Rotation::new(minter(), next, trial.unwrap_or_default());
+        let rotation = Rotation::on_trial(minter(), next, trial.unwrap_or_default());
         Registration {
             edition: Edition::default(),
             key: Arc::new(TokenKey::sample("d")),

@@ -99,6 +99,8 @@ impl Store {
         if sealed.len() as u64 > MAX_STORE {
             return Err(ChangeError::TooLarge);
         }
+        // What cannot be opened again is never put in the place of what can.
+        envelope::open(&sealed, &self.keys).map_err(|_| ChangeError::Unsealed)?;
         file.write(&sealed).map_err(|source| self.unwritten(source))
     }
 

@@ -138,7 +138,10 @@ impl SecretDiscoveryService for Sds {
                         return Some((Ok(answer), Some((client, requests, nonces))));
                     }
                     // The last secret stays until there is another.
-                    Err(CallError::Refused(Refusal::Failed { .. })) => {}
+                    Err(
+                        CallError::Refused(Refusal::Failed { .. })
+                        | CallError::AuditUnavailable { .. },
+                    ) => {}
                     Err(error) => return Some((Err(status(error)), None)),
                 }
             }
@@ -167,6 +170,8 @@ impl SecretDiscoveryService for Sds {
                     Happened::Updated(name, Ok(token)) => {
                         delta(&[(name, token)], Vec::new(), nonces.next())
                     }
+                    // It is sent as soon as it can be recorded.
+                    Happened::Updated(_, Err(CallError::AuditUnavailable { .. })) => continue,
                     Happened::Updated(name, Err(_)) => delta(&[], vec![name], nonces.next()),
                     Happened::Ended(end) => return end.map(|status| (Err(status), None)),
                 };

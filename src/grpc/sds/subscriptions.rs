@@ -51,12 +51,17 @@ impl Subscriptions {
     }
 
     /// Waits for something to tell. A name that is not granted any more is told once, and
-    /// forgotten.
+    /// forgotten; where there is no token for now, or it cannot be recorded, there may be
+    /// one again.
     pub(super) async fn next(&mut self) -> (String, Update) {
         let Some((name, update)) = self.0.next().await else {
             return std::future::pending().await;
         };
-        if !matches!(update, Ok(_) | Err(CallError::Refused(_))) {
+        let goes_on = matches!(
+            update,
+            Ok(_) | Err(CallError::Refused(_) | CallError::AuditUnavailable { .. })
+        );
+        if !goes_on {
             self.0.remove(&name);
         }
         (name, update)

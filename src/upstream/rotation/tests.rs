@@ -78,7 +78,8 @@ impl Bench {
         trial: Trial,
     ) -> Self {
         let (current, next) = (Scripted::new(current), Scripted::new(next));
-        let rotation = Rotation::new(minter(CURRENT, &current), Some(minter(NEXT, &next)), trial);
+        let rotation =
+            Rotation::on_trial(minter(CURRENT, &current), Some(minter(NEXT, &next)), trial);
         Self {
             rotation,
             current,
@@ -122,7 +123,7 @@ fn rolled_back(for_another: Duration) -> Trial {
 #[tokio::test(start_paused = true)]
 async fn without_a_next_secret_a_rejection_is_final() {
     let current = Scripted::new([Err(REJECTED)]);
-    let rotation = Rotation::new(minter(CURRENT, &current), None, Trial::default());
+    let rotation = Rotation::new(minter(CURRENT, &current), None);
     assert_eq!(rotation.mint().await.err(), Some(REJECTED));
     assert_eq!(current.calls(), 1);
     assert_eq!(rotation.trial(), None);
@@ -249,4 +250,17 @@ async fn tokens_of_both_clients_are_tokens_of_the_application() {
     ] {
         assert_eq!(bench.rotation.knows_client(client), known);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_a_reload_overtakes_decides_the_trial_all_the_same() {
+    let last = Bench::new([Ok(())], [Err(REJECTED)]);
+    let after = Bench::new([Ok(())], [Ok(())]);
+    let rotation = after.rotation.after(&last.rotation);
+    assert_eq!(last.mint().await.unwrap(), CURRENT);
+    let again_at = Instant::now() + TRY_AGAIN_AFTER;
+    assert_eq!(rotation.trial(), Some(Trial::RolledBack { again_at }));
+    let (_, secret) = rotation.mint().await.unwrap();
+    assert_eq!(secret.generation, CURRENT);
+    assert_eq!(after.next.calls(), 0, "it is left alone");
 }
