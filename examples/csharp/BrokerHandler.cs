@@ -16,7 +16,8 @@ public sealed class BrokerHandler(Broker broker) : DelegatingHandler
         var token = await broker.TokenAsync(cancelled);
         request.Headers.Authorization = Header(token);
         var response = await base.SendAsync(request, cancelled);
-        if (response.StatusCode != HttpStatusCode.Unauthorized)
+        // A redirect takes the token away: the answer may be that of another host.
+        if (response.StatusCode != HttpStatusCode.Unauthorized || request.Headers.Authorization is null)
         {
             return response;
         }

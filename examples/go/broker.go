@@ -130,6 +130,14 @@ type Transport struct {
 }
 
 func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	// The token is for the host that was asked, and not for one that it redirects to.
+	first := request
+	for first.Response != nil {
+		first = first.Response.Request
+	}
+	if first.URL.Scheme != request.URL.Scheme || first.URL.Host != request.URL.Host {
+		return t.Base.RoundTrip(request)
+	}
 	token, err := t.Broker.Token()
 	if err != nil {
 		return nil, err

@@ -72,6 +72,10 @@ def retry_delay(error):
     return None
 
 
+def authorization(token):
+    return f"{token.token_type} {token.access_token}"
+
+
 class BrokerAuth(AuthBase):
     """For requests: `requests.get(url, auth=BrokerAuth(broker))`."""
 
@@ -80,12 +84,14 @@ class BrokerAuth(AuthBase):
 
     def __call__(self, request):
         token = self._broker.token()
-        request.headers["Authorization"] = f"{token.token_type} {token.access_token}"
+        request.headers["Authorization"] = authorization(token)
         request.register_hook("response", lambda *a, **kw: self._retry(token, *a, **kw))
         return request
 
     def _retry(self, token, response, **kwargs):
-        if response.status_code != 401:
+        # On a redirect to another host requests takes the token away, and it stays away.
+        presented = response.request.headers.get("Authorization")
+        if response.status_code != 401 or presented != authorization(token):
             return response
         successor = self._broker.successor(token)
         if successor is None:
@@ -94,7 +100,7 @@ class BrokerAuth(AuthBase):
         response.content
         response.close()
         request = response.request.copy()
-        request.headers["Authorization"] = f"{successor.token_type} {successor.access_token}"
+        request.headers["Authorization"] = authorization(successor)
         retried = response.connection.send(request, **kwargs)
         retried.history.append(response)
         retried.request = request
@@ -113,4 +119,4 @@ class BrokerAuthPlugin(grpc.AuthMetadataPlugin):
         except grpc.RpcError as error:
             callback((), error)
         else:
-            callback((("authorization", f"{token.token_type} {token.access_token}"),), None)
+            callback((("authorization", authorization(token)),), None)
