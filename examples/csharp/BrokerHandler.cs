@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Http.Headers;
+using Grpc.Core;
 using Tokenbroker.V1;
 
 /// <summary>Presents the broker's tokens, and tries once more after a 401.</summary>
@@ -21,7 +22,21 @@ public sealed class BrokerHandler(Broker broker) : DelegatingHandler
         {
             return response;
         }
-        var successor = await broker.SuccessorAsync(token, cancelled);
+        GetTokenResponse? successor;
+        try
+        {
+            successor = await broker.SuccessorAsync(token, cancelled);
+        }
+        catch (RpcException) when (!cancelled.IsCancellationRequested)
+        {
+            successor = null;
+        }
+        catch
+        {
+            response.Dispose();
+            throw;
+        }
+        // Without a successor the API's own answer has to do.
         if (successor is null)
         {
             return response;

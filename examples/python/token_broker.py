@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import grpc
+import requests
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 from requests.auth import AuthBase
@@ -76,6 +77,17 @@ def authorization(token):
     return f"{token.token_type} {token.access_token}"
 
 
+def rewound(request):
+    """Whether the body can be sent again, which a stream can only from where it began."""
+    if request.body is None or isinstance(request.body, (str, bytes)):
+        return True
+    try:
+        requests.utils.rewind_body(request)
+    except requests.exceptions.UnrewindableBodyError:
+        return False
+    return True
+
+
 class BrokerAuth(AuthBase):
     """For requests: `requests.get(url, auth=BrokerAuth(broker))`."""
 
@@ -93,8 +105,12 @@ class BrokerAuth(AuthBase):
         presented = response.request.headers.get("Authorization")
         if response.status_code != 401 or presented != authorization(token):
             return response
-        successor = self._broker.successor(token)
-        if successor is None:
+        try:
+            successor = self._broker.successor(token)
+        except grpc.RpcError:
+            successor = None
+        # Without a successor, or a body to send again, the API's own answer has to do.
+        if successor is None or not rewound(response.request):
             return response
         # The connection is used again once the first answer is read.
         response.content
