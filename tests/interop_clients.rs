@@ -108,31 +108,37 @@ async fn cpp_gets_what_every_client_gets() {
 #[test]
 #[ignore = "needs Python: tests/interop/run"]
 fn the_python_example_retries_a_rejected_token() {
-    let mut program = python();
-    program.arg(root().join("examples/python/call_api.py"));
-    run_example(program);
+    run_example(|| {
+        let mut program = python();
+        program.arg(root().join("examples/python/call_api.py"));
+        program
+    });
 }
 
 #[test]
 #[ignore = "needs Node: tests/interop/run"]
 fn the_node_example_retries_a_rejected_token() {
-    let mut program = limited("node");
-    program.arg(root().join("examples/node/call-api.mjs"));
-    run_example(program);
+    run_example(|| {
+        let mut program = limited("node");
+        program.arg(root().join("examples/node/call-api.mjs"));
+        program
+    });
 }
 
 #[test]
 #[ignore = "needs Go: tests/interop/run"]
 fn the_go_example_retries_a_rejected_token() {
-    run_example(limited(built("go/call-api")));
+    run_example(|| limited(built("go/call-api")));
 }
 
 #[test]
 #[ignore = "needs Java: tests/interop/run"]
 fn the_java_example_retries_a_rejected_token() {
-    let mut program = java();
-    program.arg("example.CallApi");
-    run_example(program);
+    run_example(|| {
+        let mut program = java();
+        program.arg("example.CallApi");
+        program
+    });
 }
 
 #[test]
@@ -143,9 +149,11 @@ fn the_csharp_example_retries_a_rejected_token() {
         println!("skipped: the C# example needs a .NET SDK, and there is none");
         return;
     }
-    let mut dotnet = limited("dotnet");
-    dotnet.arg(program);
-    run_example(dotnet);
+    run_example(|| {
+        let mut dotnet = limited("dotnet");
+        dotnet.arg(&program);
+        dotnet
+    });
 }
 
 #[test]
@@ -153,7 +161,7 @@ fn the_csharp_example_retries_a_rejected_token() {
 fn the_rust_example_retries_a_rejected_token() {
     let broker = Path::new(env!("CARGO_BIN_EXE_token-broker"));
     let examples = broker.with_file_name("examples");
-    run_example(limited(examples.join("rust")));
+    run_example(|| limited(examples.join("rust")));
 }
 
 /// The case for which the broker must be one that can record nothing.
@@ -289,23 +297,36 @@ async fn site(audit: &'static str) -> Site {
     site
 }
 
-/// Runs an example against `token-broker dev` and an API that rejects the first token.
-fn run_example(mut program: Command) {
+/// Runs an example against `token-broker dev` and an API that rejects the first token, and
+/// again where that API redirects to another host, which is to see no token at all.
+fn run_example(program: impl Fn() -> Command) {
     let dev = Dev::start();
     let api = Api::start();
-    let ended = program
-        .args(["protected", &api.url])
-        .envs(dev.environment.iter().cloned())
-        .output()
-        .expect("tests/interop/run builds the examples");
-    let printed = String::from_utf8_lossy(&ended.stdout);
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{}: {printed}{said}", ended.status);
+    let run = |dev: &Dev, url: &str| {
+        let ended = program()
+            .args(["protected", url])
+            .envs(dev.environment.iter().cloned())
+            .output()
+            .expect("tests/interop/run builds the examples");
+        let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        (ended.status, printed, said)
+    };
+    let (status, printed, said) = run(&dev, &api.url);
+    assert!(status.success(), "{status}: {printed}{said}");
     assert_eq!(printed.trim_end(), "200 three products");
     let presented = api.presented();
     assert_eq!(presented.len(), 2, "one call, and one retry");
     assert_ne!(presented[0], presented[1]);
     assert_eq!(dev.mints(), 2, "one report");
+
+    // A broker that was told of no token yet would have a successor to give away.
+    let (_, printed, said) = run(&Dev::start(), &api.moved);
+    let strayed = api.strayed();
+    // Some clients follow no redirect.
+    let unfollowed = printed.starts_with("302");
+    assert_ne!(unfollowed, !strayed.is_empty(), "{printed}{said}");
+    assert!(strayed.iter().all(String::is_empty), "{strayed:?}");
 }
 
 fn python() -> Command {

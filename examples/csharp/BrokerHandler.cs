@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Http.Headers;
+using Grpc.Core;
 using Tokenbroker.V1;
 
 /// <summary>Presents the broker's tokens, and tries once more after a 401.</summary>
@@ -16,11 +17,26 @@ public sealed class BrokerHandler(Broker broker) : DelegatingHandler
         var token = await broker.TokenAsync(cancelled);
         request.Headers.Authorization = Header(token);
         var response = await base.SendAsync(request, cancelled);
-        if (response.StatusCode != HttpStatusCode.Unauthorized)
+        // A redirect takes the token away: the answer may be that of another host.
+        if (response.StatusCode != HttpStatusCode.Unauthorized || request.Headers.Authorization is null)
         {
             return response;
         }
-        var successor = await broker.SuccessorAsync(token, cancelled);
+        GetTokenResponse? successor;
+        try
+        {
+            successor = await broker.SuccessorAsync(token, cancelled);
+        }
+        catch (RpcException) when (!cancelled.IsCancellationRequested)
+        {
+            successor = null;
+        }
+        catch
+        {
+            response.Dispose();
+            throw;
+        }
+        // Without a successor the API's own answer has to do.
         if (successor is null)
         {
             return response;

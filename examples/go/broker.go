@@ -130,17 +130,25 @@ type Transport struct {
 }
 
 func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	// The token is for the host that was asked, and not for one that it redirects to.
+	first := request
+	for first.Response != nil {
+		first = first.Response.Request
+	}
+	if first.URL.Scheme != request.URL.Scheme || first.URL.Host != request.URL.Host {
+		return t.Base.RoundTrip(request)
+	}
 	token, err := t.Broker.Token()
 	if err != nil {
 		return nil, err
 	}
 	response, err := t.send(request, token)
-	// A body that cannot be had again is not sent again.
-	if err != nil || response.StatusCode != http.StatusUnauthorized || (request.Body != nil && request.GetBody == nil) {
+	if err != nil || response.StatusCode != http.StatusUnauthorized {
 		return response, err
 	}
 	successor, err := t.Broker.Successor(token)
-	if err != nil {
+	// Without a successor, or a body to be had again, the API's own answer has to do.
+	if err != nil || (request.Body != nil && request.GetBody == nil) {
 		return response, nil
 	}
 	response.Body.Close()

@@ -100,8 +100,9 @@ export function brokerFetch(broker) {
     const token = await broker.token();
     const response = await send(token);
     if (response.status !== 401) return response;
-    const successor = await broker.successor(token);
-    if (!successor) return response;
+    const successor = await broker.successor(token).catch(() => undefined);
+    // Without a successor, or with a stream for a body, the API's own answer has to do.
+    if (!successor || options.body?.[Symbol.asyncIterator]) return response;
     await response.body?.cancel();
     return send(successor);
   };

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import grpc
+import requests
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 from requests.auth import AuthBase
@@ -72,6 +73,21 @@ def retry_delay(error):
     return None
 
 
+def authorization(token):
+    return f"{token.token_type} {token.access_token}"
+
+
+def rewound(request):
+    """Whether the body can be sent again, which a stream can only from where it began."""
+    if request.body is None or isinstance(request.body, (str, bytes)):
+        return True
+    try:
+        requests.utils.rewind_body(request)
+    except requests.exceptions.UnrewindableBodyError:
+        return False
+    return True
+
+
 class BrokerAuth(AuthBase):
     """For requests: `requests.get(url, auth=BrokerAuth(broker))`."""
 
@@ -80,21 +96,27 @@ class BrokerAuth(AuthBase):
 
     def __call__(self, request):
         token = self._broker.token()
-        request.headers["Authorization"] = f"{token.token_type} {token.access_token}"
+        request.headers["Authorization"] = authorization(token)
         request.register_hook("response", lambda *a, **kw: self._retry(token, *a, **kw))
         return request
 
     def _retry(self, token, response, **kwargs):
-        if response.status_code != 401:
+        # On a redirect to another host requests takes the token away, and it stays away.
+        presented = response.request.headers.get("Authorization")
+        if response.status_code != 401 or presented != authorization(token):
             return response
-        successor = self._broker.successor(token)
-        if successor is None:
+        try:
+            successor = self._broker.successor(token)
+        except grpc.RpcError:
+            successor = None
+        # Without a successor, or a body to send again, the API's own answer has to do.
+        if successor is None or not rewound(response.request):
             return response
         # The connection is used again once the first answer is read.
         response.content
         response.close()
         request = response.request.copy()
-        request.headers["Authorization"] = f"{successor.token_type} {successor.access_token}"
+        request.headers["Authorization"] = authorization(successor)
         retried = response.connection.send(request, **kwargs)
         retried.history.append(response)
         retried.request = request
@@ -113,4 +135,4 @@ class BrokerAuthPlugin(grpc.AuthMetadataPlugin):
         except grpc.RpcError as error:
             callback((), error)
         else:
-            callback((("authorization", f"{token.token_type} {token.access_token}"),), None)
+            callback((("authorization", authorization(token)),), None)

@@ -1,6 +1,6 @@
 //! Calls an API with a token of the broker: `cargo run --example rust -- DESTINATION URL`
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use token_broker::{
     api::v1::ReportOutcome,
@@ -22,14 +22,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let token = tokens.token().await?;
     let mut response = call(&http, url, &token).await?;
     if response.status() == reqwest::StatusCode::UNAUTHORIZED
-        && tokens.report_rejected(&token.id).await? != ReportOutcome::IgnoredRate
+        && let Some(successor) = successor(&tokens, &token.id).await
     {
-        let successor = tokens.successor(&token.id).await?;
         response = call(&http, url, &successor).await?;
     }
     let response = response.error_for_status()?;
     println!("{} {}", response.status().as_u16(), response.text().await?);
     Ok(())
+}
+
+/// None also without the broker: then the API's own answer has to do.
+async fn successor(tokens: &Tokens, rejected: &str) -> Option<Arc<BearerToken>> {
+    let outcome = tokens.report_rejected(rejected).await.ok()?;
+    if outcome == ReportOutcome::IgnoredRate {
+        return None;
+    }
+    tokens.successor(rejected).await.ok()
 }
 
 async fn call(

@@ -70,8 +70,11 @@ struct Reported {
     token_id: String,
     /// When it was reported.
     at: Instant,
-    outcome: Arc<OnceCell<ReportOutcome>>,
+    outcome: Outcome,
 }
+
+/// What everybody gets who makes the same report.
+type Outcome = Arc<OnceCell<Result<ReportOutcome, Refusal>>>;
 
 /// What to do for a caller.
 #[derive(Debug)]
@@ -129,37 +132,42 @@ impl Tokens {
     }
 
     /// Reports that the destination answered this token with 401. Of each token the broker
-    /// is told once in 30 seconds, and everybody who reports it gets the same answer.
+    /// is told once in 30 seconds, and everybody who reports it gets the same answer, within
+    /// ten seconds.
     ///
     /// # Errors
-    /// The [`Refusal`] of the broker, or whatever kept its answer away. Then it may be
-    /// reported again.
+    /// The [`Refusal`] of the broker, or whatever kept its answer away. Everybody who waited
+    /// gets it, too, and then the token may be reported again.
     pub async fn report_rejected(&self, token_id: &str) -> Result<ReportOutcome, Refusal> {
         let current = self.latest.borrow().token.clone();
         if current.is_some_and(|current| current.id != token_id) {
             return Ok(ReportOutcome::AlreadyReplaced);
         }
-        let outcome = self.report_of(token_id);
-        let report = || self.wire.report(&self.destination, token_id);
-        outcome.get_or_try_init(report).await.copied()
+        let (outcome, deadline) = self.report_of(token_id);
+        // Should the one who makes the call be dropped, the next makes it in the time left.
+        let report = || async {
+            let answer = timeout_at(deadline, self.wire.report(&self.destination, token_id)).await;
+            answer.unwrap_or_else(|_| Err(Refusal::too_late()))
+        };
+        outcome.get_or_init(report).await.clone()
     }
 
-    /// What is said to a report of this token, or will be.
-    fn report_of(&self, token_id: &str) -> Arc<OnceCell<ReportOutcome>> {
+    /// What is said to a report of this token, or will be, and by when.
+    fn report_of(&self, token_id: &str) -> (Outcome, Instant) {
         let now = Instant::now();
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         match &*reported {
-            Some(last) if last.token_id == token_id && now < last.at + REPORT_WINDOW => {
-                Arc::clone(&last.outcome)
+            Some(last) if last.token_id == token_id && now < last.counts_until() => {
+                (Arc::clone(&last.outcome), last.at + PATIENCE)
             }
             _ => {
-                let outcome = Arc::default();
+                let outcome = Outcome::default();
                 *reported = Some(Reported {
                     token_id: token_id.to_owned(),
                     at: now,
                     outcome: Arc::clone(&outcome),
                 });
-                outcome
+                (outcome, now + PATIENCE)
             }
         }
     }
@@ -182,6 +190,17 @@ impl Tokens {
             if let Ok(Err(_)) = timeout_at(deadline, latest.changed()).await {
                 return Err(Refusal::unavailable("the watch has ended"));
             }
+        }
+    }
+}
+
+impl Reported {
+    /// Until when nobody reports the token anew.
+    fn counts_until(&self) -> Instant {
+        match self.outcome.get() {
+            Some(Ok(_)) => self.at + REPORT_WINDOW,
+            Some(Err(_)) => self.at,
+            None => self.at + PATIENCE,
         }
     }
 }

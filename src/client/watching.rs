@@ -23,6 +23,9 @@ const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(300);
 /// When the connection is lost, or the broker refuses, it connects anew: with the
 /// certificates as they are then, after a back-off with jitter, and not before the retry
 /// delay that the broker named.
+///
+/// A token's life is counted from when its event is read, so read at once: one that waited
+/// unread seems to live longer than it does.
 pub struct Watching {
     wire: Arc<dyn Wire>,
     destination: String,

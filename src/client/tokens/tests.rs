@@ -30,6 +30,8 @@ struct Staged {
     begun: Mutex<Vec<Instant>>,
     reports: AtomicUsize,
     deaf: bool,
+    /// Reports are never answered.
+    silent: bool,
 }
 
 impl Wire for Staged {
@@ -52,8 +54,12 @@ impl Wire for Staged {
         } else {
             Ok(ReportOutcome::Refreshing)
         };
+        let silent = self.silent;
         async move {
             sleep(SECOND).await;
+            if silent {
+                std::future::pending::<()>().await;
+            }
             answer
         }
         .boxed()
@@ -264,6 +270,44 @@ async fn a_report_that_did_not_arrive_may_be_made_again() {
         assert_eq!(refusal.reason, "UNAVAILABLE");
     }
     assert_eq!(wire.reports.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_report_to_a_silent_broker_give_up_together_after_one_call() {
+    let (wire, [broker]) = Broker::stage();
+    broker.token("a", 100);
+    let (tokens, wire) = start(Staged {
+        silent: true,
+        ..wire
+    });
+    assert_eq!(id(&tokens).await.unwrap(), "a");
+    let began = Instant::now();
+    let reports = (0..100).map(|_| tokens.report_rejected("a"));
+    let late = async {
+        sleep(9 * SECOND).await;
+        tokens.report_rejected("a").await
+    };
+    let (refusals, late) = tokio::join!(futures_util::future::join_all(reports), late);
+    for refusal in refusals.into_iter().chain([late]) {
+        assert_eq!(refusal.unwrap_err().reason, "DEADLINE_EXCEEDED");
+    }
+    assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+    assert_eq!(wire.reports.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_whose_caller_is_gone_is_made_by_the_next() {
+    let (wire, [broker]) = Broker::stage();
+    broker.token("a", 100);
+    let (tokens, wire) = start(wire);
+    assert_eq!(id(&tokens).await.unwrap(), "a");
+    for wait in [Duration::ZERO, PATIENCE] {
+        assert!(tokens.report_rejected("a").now_or_never().is_none());
+        advance(wait).await;
+    }
+    let outcome = tokens.report_rejected("a").await.unwrap();
+    assert_eq!(outcome, ReportOutcome::Refreshing);
+    assert_eq!(wire.reports.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]

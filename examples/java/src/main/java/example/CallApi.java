@@ -1,11 +1,13 @@
 package example;
 
+import io.grpc.StatusRuntimeException;
 import java.io.IOException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.util.Optional;
 import tokenbroker.v1.TokenBrokerOuterClass.GetTokenResponse;
 
 /** Calls an API with a token of the broker: {@code CallApi DESTINATION URL}. */
@@ -18,7 +20,7 @@ public final class CallApi {
       var token = broker.token();
       var response = call(url, token);
       if (response.statusCode() == 401) {
-        var successor = broker.successor(token);
+        var successor = successor(broker, token);
         if (successor.isPresent()) {
           response = call(url, successor.get());
         }
@@ -27,6 +29,15 @@ public final class CallApi {
       if (response.statusCode() >= 400) {
         System.exit(1);
       }
+    }
+  }
+
+  /** Empty also without the broker: then the API's own answer has to do. */
+  private static Optional<GetTokenResponse> successor(Broker broker, GetTokenResponse rejected) {
+    try {
+      return broker.successor(rejected);
+    } catch (StatusRuntimeException unavailable) {
+      return Optional.empty();
     }
   }
 
