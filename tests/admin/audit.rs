@@ -32,7 +32,7 @@ fn acts(desk: &Desk) -> Vec<(String, String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_act_is_on_record_before_it_is_answered_refused_or_not() {
-    let desk = recorded_in("file = \"audit.jsonl\"").await;
+    let desk = recorded_in("file = \"audit.jsonl\"\nstall_timeout = \"30s\"").await;
     let ops = desk.ops().await;
     let mut expected = Vec::new();
     let mut expect = |what: &str, outcomes: &[&str]| {
