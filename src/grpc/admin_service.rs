@@ -201,6 +201,7 @@ impl Admin for AdminService {
                 .await?;
             Ok(api::ReleaseResponse {
                 applications: texts(&applied.applications),
+                all: applied.all,
                 kept: applied.kept,
             })
         })

@@ -235,8 +235,9 @@ impl Operator {
     }
 }
 
-/// How a destination and an application are shown together.
-fn names(registration: &Registration) -> (DestinationId, ApplicationName) {
-    let key = &registration.key;
-    (key.destination.clone(), key.application.clone())
+impl Target {
+    fn applications(&self) -> impl Iterator<Item = ApplicationName> {
+        let registrations = self.registrations.iter();
+        registrations.map(|registration| registration.key.application.clone())
+    }
 }
