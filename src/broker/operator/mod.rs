@@ -5,6 +5,7 @@
 //! but [`Operator::administrator`] makes.
 
 mod act;
+mod attempts;
 mod error;
 mod explain;
 mod quarantine;
@@ -38,7 +39,7 @@ pub use self::{
     unused::{Idle, Unused},
     warnings::{Trouble, Warning},
 };
-use self::{quarantine::Quarantines, warnings::Warnings};
+use self::{attempts::Attempts, quarantine::Quarantines, warnings::Warnings};
 use super::{Broker, CallError, Listing};
 use crate::{
     cache::Registration,
@@ -55,6 +56,7 @@ pub struct Operator {
     rules: ArcSwap<Rules>,
     quarantines: Mutex<Quarantines>,
     warnings: Mutex<Warnings>,
+    attempts: Mutex<Attempts>,
     state_file: Option<StateFile>,
     /// Whether the state file could not be written the last time.
     unwritten: AtomicBool,
@@ -127,6 +129,7 @@ impl Operator {
             rules: ArcSwap::from_pointee(rules),
             quarantines: Mutex::new(quarantines),
             warnings: Mutex::default(),
+            attempts: Mutex::default(),
             state_file,
             unwritten: AtomicBool::new(false),
             reloads,
@@ -226,6 +229,10 @@ impl Operator {
             listing: Arc::clone(listing),
             registrations,
         })
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn quarantines(&self) -> MutexGuard<'_, Quarantines> {
