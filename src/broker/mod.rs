@@ -26,8 +26,8 @@ pub use self::{
     catalogue::{Catalogue, Listing, Opening},
     error::CallError,
     operator::{
-        ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Operator, Protected,
-        Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning,
+        ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Kept, Operator,
+        Protected, Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning,
     },
     watch::Watch,
 };

@@ -301,8 +301,11 @@ async fn without_a_state_file_it_works_and_says_that_a_restart_ends_it() {
     };
     let admin = "allow = [\"spiffe://corp.example/ns/ops/**\"]";
     let desk = Desk::start(setup, admin, "").await;
-    let stopped = desk.ops().await.quarantine("d0", "").await.unwrap();
-    assert!(!stopped.kept);
+    let ops = desk.ops().await;
+    assert!(!ops.quarantine("d0", "").await.unwrap().kept);
+    let released = ops.release("d0", "").await.unwrap();
+    assert!(released.kept, "a restart stops nothing");
+    ops.quarantine("d0", "").await.unwrap();
     let mut cart = desk.cart().await;
     assert_eq!(refused(&mut cart, "d0").await, "DESTINATION_QUARANTINED");
     let desk = desk.restart().await;

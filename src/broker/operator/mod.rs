@@ -33,7 +33,7 @@ pub use self::{
     act::Asked,
     error::{ActError, Fault},
     explain::Explanation,
-    quarantine::Applied,
+    quarantine::{Applied, Kept},
     refresh::Refreshed,
     survey::{Protected, State, Survey},
     unused::{Idle, Unused},
@@ -201,10 +201,14 @@ impl Operator {
     }
 
     /// Writes down an act at once, and says whether a restart will know of it.
-    async fn keep(self: &Arc<Self>) -> bool {
+    async fn keep(self: &Arc<Self>) -> Kept {
         let operator = Arc::clone(self);
         let written = spawn_blocking(move || operator.write_state()).await;
-        matches!(written, Ok(Ok(true)))
+        match written {
+            Ok(Ok(true)) => Kept::Yes,
+            Ok(Ok(false)) => Kept::NoStateFile,
+            Ok(Err(_)) | Err(_) => Kept::Unwritten,
+        }
     }
 
     /// What is meant by the texts of a request; no application means all of them.

@@ -20,7 +20,18 @@ pub struct Applied {
     /// Whether that was all of them, those to come included.
     pub all: bool,
     /// Whether a restart will know of it.
-    pub kept: bool,
+    pub kept: Kept,
+}
+
+/// Whether a restart will know of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is in the state file.
+    Yes,
+    /// No state file is configured, so a restart knows of nothing.
+    NoStateFile,
+    /// The state file could not be written, and says what it said before.
+    Unwritten,
 }
 
 /// Everything that operators stopped, also at destinations that are not configured now.

@@ -132,6 +132,11 @@ pub(super) async fn release(args: ReleaseArgs) -> Result<ExitCode, OperatorError
     } else {
         say("released", &destination, &answer.applications)?;
     }
+    if !answer.kept {
+        eprintln!(
+            "the state file cannot be written: what it says is stopped, a restart stops again"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
