@@ -26,8 +26,8 @@ pub use self::{
     catalogue::{Catalogue, Listing, Opening},
     error::CallError,
     operator::{
-        ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Operator, Protected,
-        Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning,
+        ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Kept, Operator,
+        Protected, Refreshed, Reload, Rules, State, Survey, Trouble, Unused, Warning,
     },
     watch::Watch,
 };
@@ -35,12 +35,15 @@ use crate::{
     audit::{Audit, AuditUnavailable, Event, Found, HandOut},
     cache::{Cache, Condition, Edition, Missing, Registration},
     clock::Instant,
-    destination::DestinationId,
+    destination::{DestinationId, TokenKey},
     identity::CallerId,
     slot::{FailureReason, Refusal, Report},
     token::{Token, TokenId},
     usage::Stamp,
 };
+
+/// A token that waited so long for its record is looked at more closely.
+const LONG_WAIT: Duration = Duration::from_millis(10);
 
 /// Answers callers with tokens.
 pub struct Broker {
@@ -140,7 +143,11 @@ impl Broker {
             }
         };
         let token = hand_out(registration, Ok(token))?;
+        let since = Instant::now();
         self.record(asker, &token, found).await?;
+        if !self.may_still_leave(&token, since, min_validity) {
+            return Box::pin(self.token(asker, granted, min_validity)).await;
+        }
         granted.opening.served.note(&asker.caller);
         Ok(token)
     }
@@ -189,6 +196,20 @@ impl Broker {
     /// The audit trail, for what does not go through here.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// Whether a token is as good as it was before it waited for its record, since then.
+    fn may_still_leave(&self, token: &Token, since: Instant, min_validity: Duration) -> bool {
+        let now = Instant::now();
+        let TokenKey {
+            destination,
+            application,
+            ..
+        } = &*token.key;
+        // The ordinary wait is short, and takes no lock.
+        let stopped = now.saturating_duration_since(since) > LONG_WAIT
+            && self.cache.is_quarantined(destination, application);
+        !stopped && token.suffices(now, min_validity)
     }
 
     /// Records that a token is about to leave.

@@ -9,7 +9,6 @@ use crate::{
     audit::{OnFailure, Settings},
     cache::{Host, Schedule},
     clock::Moment,
-    destination::TokenKey,
     metrics::Metrics,
     policy::CallerPattern,
     request_id::RequestId,
@@ -129,10 +128,16 @@ async fn recorded(file: &str, on_failure: OnFailure) -> (Arc<Broker>, Arc<Audit>
 }
 
 async fn broker_with(settings: Settings) -> (Arc<Broker>, Arc<Audit>, Schedule) {
+    broker_of(registration("one", Edition::default(), true), settings).await
+}
+
+async fn broker_of(
+    one: Arc<Registration>,
+    settings: Settings,
+) -> (Arc<Broker>, Arc<Audit>, Schedule) {
     let metrics = Arc::new(Metrics::new());
     let audit = Arc::new(Audit::start(&settings, &metrics).unwrap());
     let (cache, schedule) = Cache::new(metrics, Arc::clone(&audit));
-    let one = registration("one", Edition::default(), true);
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
     let pattern = CallerPattern::parse("spiffe://td/**").unwrap();
     catalogue.add(Listing::sample(one, pattern));
@@ -236,4 +241,73 @@ async fn a_watcher_gets_its_token_once_it_can_be_recorded() {
     let handed_out: Vec<_> = handed_out.collect();
     assert_eq!(handed_out.len(), 1, "{records}");
     assert!(handed_out[0].contains(&token.id.to_string()));
+}
+
+/// A pipe that nobody reads yet, and a broker whose records wait for that, with tokens that
+/// live so long.
+async fn stalled(life: Duration) -> (tempfile::TempDir, Arc<Broker>, Schedule) {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let settings = Settings {
+        file: Some(pipe),
+        stdout: false,
+        max_file_size: 1024 * 1024,
+        stall_timeout: Duration::from_secs(30),
+        on_failure: OnFailure::Refuse,
+    };
+    let one = Registration {
+        lifetimes: LifetimeRule {
+            default: life,
+            max: life,
+        },
+        expiry_margin: Duration::ZERO,
+        ..sample("one")
+    };
+    let (broker, _, schedule) = broker_of(Arc::new(one), settings).await;
+    (folder, broker, schedule)
+}
+
+/// Reads the records from now on, for as long as there are any.
+fn read(folder: &tempfile::TempDir) {
+    let pipe = folder.path().join("pipe");
+    std::thread::spawn(move || std::fs::read(pipe));
+}
+
+#[tokio::test]
+async fn a_token_that_died_while_it_waited_for_its_record_does_not_leave() {
+    let life = Duration::from_secs(2);
+    let (folder, broker, _schedule) = stalled(life).await;
+    let asker = asker("r-1");
+    let granted = granted(&broker, &asker);
+    let first = broker.cache().survey(&granted.registration).unwrap();
+    let first = first.token.unwrap();
+    let mut watch = broker.watch(asker.clone(), &granted);
+    let mut asking = std::pin::pin!(broker.token(&asker, &granted, life / 2));
+    let mut watching = std::pin::pin!(watch.next());
+    assert!((&mut asking).now_or_never().is_none());
+    assert!((&mut watching).now_or_never().is_none());
+    tokio::time::sleep(life).await;
+    read(&folder);
+    assert_ne!(asking.await.unwrap().id, first.id);
+    assert_ne!(watching.await.unwrap().id, first.id);
+}
+
+#[tokio::test]
+async fn a_quarantine_holds_for_a_token_that_waits_for_its_record() {
+    let (folder, broker, _schedule) = stalled(Duration::from_secs(3600)).await;
+    let asker = asker("r-1");
+    let granted = granted(&broker, &asker);
+    let mut watch = broker.watch(asker.clone(), &granted);
+    let mut asking = std::pin::pin!(broker.token(&asker, &granted, Duration::ZERO));
+    let mut watching = std::pin::pin!(watch.next());
+    assert!((&mut asking).now_or_never().is_none());
+    assert!((&mut watching).now_or_never().is_none());
+    broker.cache().quarantine(&granted.destination, None);
+    tokio::time::sleep(2 * LONG_WAIT).await;
+    read(&folder);
+    for refused in [asking.await, watching.await] {
+        assert_eq!(refused.unwrap_err().code(), "DESTINATION_QUARANTINED");
+    }
 }

@@ -1,6 +1,6 @@
 //! Watching the tokens of a destination, for as long as the caller is granted it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep_until;
 
@@ -63,6 +63,7 @@ impl Watch {
                 }
                 token = news => hand_out(&self.granted.registration, token),
             };
+            let since = Instant::now();
             let recorded = match &token {
                 Ok(token) => self.broker.record(&self.asker, token, Found::Watch).await,
                 // Nothing leaves.
@@ -70,7 +71,10 @@ impl Watch {
             };
             let Err(error) = recorded else {
                 self.unrecorded_until = None;
-                if token.is_ok() {
+                if let Ok(token) = &token {
+                    if !self.broker.may_still_leave(token, since, Duration::ZERO) {
+                        continue;
+                    }
                     let opening = &self.granted.opening;
                     opening.used.touch(Stamp::now());
                     opening.served.note(&self.asker.caller);

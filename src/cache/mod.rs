@@ -74,8 +74,13 @@ pub struct Cache {
     slots: Slots,
     flights: Arc<Flights>,
     /// What an operator stopped, whether or not it has a slot.
-    quarantined: Mutex<HashSet<(DestinationId, ApplicationName)>>,
+    quarantined: Mutex<Quarantined>,
 }
+
+/// What an operator stopped: one application of a destination, or all of them, those to
+/// come included.
+#[derive(Default)]
+struct Quarantined(HashSet<(DestinationId, Option<ApplicationName>)>);
 
 type Slots = moka::sync::Cache<Arc<TokenKey>, Arc<Entry>>;
 
@@ -192,7 +197,14 @@ impl Cache {
                 Answer::Now(result) => return Ok(result.map(|token| (token, found))?),
                 Answer::After(flight) => {
                     found = Found::Miss;
-                    let token = flight.landed().await?;
+                    let outcome = flight.landed().await;
+                    // A quarantine does not find the slot that a reload forgot.
+                    if self.flights.is_outdated(registration)
+                        && self.quarantined().holds(&registration.key)
+                    {
+                        return Err(Refusal::Quarantined.into());
+                    }
+                    let token = outcome?;
                     if token.suffices(Instant::now(), min_validity) {
                         return Ok((token, found));
                     }
@@ -303,22 +315,28 @@ impl Cache {
         }
     }
 
-    /// Stops an application at a destination: its tokens are forgotten, everybody who waits
-    /// or watches is told, and nothing is minted until [`Cache::release`].
-    pub fn quarantine(&self, destination: &DestinationId, application: &ApplicationName) {
-        let name = (destination.clone(), application.clone());
-        self.quarantined().insert(name);
-        for entry in self.slots_of(destination, application) {
+    /// Stops an application at a destination, or all of them and those to come: its tokens
+    /// are forgotten, everybody who waits or watches is told, and nothing is minted until
+    /// [`Cache::release`].
+    pub fn quarantine(&self, destination: &DestinationId, application: Option<&ApplicationName>) {
+        let name = (destination.clone(), application.cloned());
+        self.quarantined().0.insert(name);
+        for (_, entry) in self.slots_of(destination, application) {
             entry.quarantine();
         }
     }
 
-    /// Ends such a stop; the next caller launches a flight.
-    pub fn release(&self, destination: &DestinationId, application: &ApplicationName) {
-        let name = (destination.clone(), application.clone());
-        self.quarantined().remove(&name);
-        for entry in self.slots_of(destination, application) {
-            entry.release();
+    /// Ends the stop of an application at a destination, or every stop there; the next
+    /// caller launches a flight. An application stays stopped while all of them are.
+    pub fn release(&self, destination: &DestinationId, application: Option<&ApplicationName>) {
+        let mut quarantined = self.quarantined();
+        quarantined.0.retain(|(stopped, which)| {
+            stopped != destination || (application.is_some() && which.as_ref() != application)
+        });
+        for (key, entry) in self.slots_of(destination, application) {
+            if !quarantined.holds(&key) {
+                entry.release();
+            }
         }
     }
 
@@ -328,8 +346,7 @@ impl Cache {
         destination: &DestinationId,
         application: &ApplicationName,
     ) -> bool {
-        let name = (destination.clone(), application.clone());
-        self.quarantined().contains(&name)
+        self.quarantined().has(destination, application)
     }
 
     /// What is known of a registration's slot; `None` while nobody has asked. Looking does
@@ -341,13 +358,8 @@ impl Cache {
 
     /// What the cache would do for a caller now. It launches nothing and makes no slot.
     pub fn foresee(&self, registration: &Registration) -> Foresight {
-        let TokenKey {
-            destination,
-            application,
-            ..
-        } = &*registration.key;
         let Some(entry) = self.slots.get(&registration.key) else {
-            return if self.is_quarantined(destination, application) {
+            return if self.quarantined().holds(&registration.key) {
                 Foresight::Refuse(Refusal::Quarantined)
             } else {
                 Foresight::MintAndWait
@@ -400,19 +412,28 @@ impl Cache {
 
     /// The slot of a registration, which is made if there is none.
     fn entry_or(&self, registration: &Registration, make: impl FnOnce() -> Entry) -> Arc<Entry> {
-        let mut is_new = false;
-        let entry = self.slots.get_with_by_ref(&registration.key, || {
-            is_new = true;
-            Arc::new(make())
+        let key = &registration.key;
+        // How a new slot began.
+        let mut begun_stopped = None;
+        let entry = self.slots.get_with_by_ref(key, || {
+            let entry = make();
+            let stopped = self.quarantined().holds(key);
+            if stopped {
+                // Others can find it before the look below.
+                entry.quarantine();
+            }
+            begun_stopped = Some(stopped);
+            Arc::new(entry)
         });
-        // Looked at after it can be found, so that a quarantine either finds it or is seen.
-        let TokenKey {
-            destination,
-            application,
-            ..
-        } = &*registration.key;
-        if is_new && self.is_quarantined(destination, application) {
-            entry.quarantine();
+        if let Some(stopped) = begun_stopped {
+            // Looked at again now that it can be found, so that a quarantine and a release
+            // either find it or are seen.
+            let quarantined = self.quarantined();
+            match (stopped, quarantined.holds(key)) {
+                (false, true) => entry.quarantine(),
+                (true, false) => entry.release(),
+                (true, true) | (false, false) => {}
+            }
         }
         entry
     }
@@ -420,18 +441,33 @@ impl Cache {
     fn slots_of(
         &self,
         destination: &DestinationId,
-        application: &ApplicationName,
-    ) -> impl Iterator<Item = Arc<Entry>> {
-        let slots = self.slots.iter().filter(move |(key, _)| {
-            (&key.destination, &key.application) == (destination, application)
-        });
-        slots.map(|(_, entry)| entry)
+        application: Option<&ApplicationName>,
+    ) -> impl Iterator<Item = (Arc<Arc<TokenKey>>, Arc<Entry>)> {
+        self.slots.iter().filter(move |(key, _)| {
+            key.destination == *destination
+                && application.is_none_or(|application| key.application == *application)
+        })
     }
 
-    fn quarantined(&self) -> MutexGuard<'_, HashSet<(DestinationId, ApplicationName)>> {
+    fn quarantined(&self) -> MutexGuard<'_, Quarantined> {
         self.quarantined
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Quarantined {
+    fn holds(&self, key: &TokenKey) -> bool {
+        self.has(&key.destination, &key.application)
+    }
+
+    fn has(&self, destination: &DestinationId, application: &ApplicationName) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let all = (destination.clone(), None);
+        let one = (destination.clone(), Some(application.clone()));
+        self.0.contains(&all) || self.0.contains(&one)
     }
 }
 

@@ -834,7 +834,7 @@ async fn a_quarantine_is_told_to_all_and_ends_with_its_release() {
     assert_eq!(source.calls(), 2);
 
     let before = Instant::now();
-    cache.quarantine(destination, application);
+    cache.quarantine(destination, Some(application));
     assert_eq!(waiting.await.unwrap().unwrap_err(), Refusal::Quarantined);
     assert_eq!(watch.next().await.unwrap_err(), Refusal::Quarantined);
     let refused = cache.token(&registration, Duration::ZERO).await;
@@ -855,7 +855,7 @@ async fn a_quarantine_is_told_to_all_and_ends_with_its_release() {
     let next = tokio::spawn(async move { watch.next().await });
     tokio::time::sleep(secs(1)).await;
     assert!(!next.is_finished(), "the watcher knows already");
-    cache.release(destination, application);
+    cache.release(destination, Some(application));
     let brought = next.await.unwrap().unwrap();
     let token = cache.token(&registration, Duration::ZERO).await.unwrap();
     assert_eq!(token.id, brought.id);
@@ -871,7 +871,7 @@ async fn a_quarantine_holds_for_slots_that_come_later() {
         application,
         ..
     } = &*registration.key;
-    cache.quarantine(destination, application);
+    cache.quarantine(destination, Some(application));
     let foreseen = Foresight::Refuse(Refusal::Quarantined);
     assert_eq!(cache.foresee(&registration), foreseen);
     let refused = cache.token(&registration, Duration::ZERO).await;
@@ -883,8 +883,63 @@ async fn a_quarantine_holds_for_slots_that_come_later() {
     let refused = cache.token(&renewed, Duration::ZERO).await;
     assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
     assert_eq!(source.calls(), 0);
-    cache.release(destination, application);
+    cache.release(destination, Some(application));
     cache.token(&renewed, Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stops_a_destination_stops_every_application_that_comes() {
+    let source = steady();
+    let (cache, _guard, shop) = one(&source);
+    let application = ApplicationName::parse("depot").unwrap();
+    let key = TokenKey {
+        application: application.clone(),
+        ..(*shop.key).clone()
+    };
+    let depot = Arc::new(Registration {
+        key: Arc::new(key),
+        rotation: Rotation::of(Arc::clone(&source) as Arc<dyn TokenSource>),
+        host: Arc::clone(&shop.host),
+        warm: true,
+        ..*shop
+    });
+    let destination = &shop.key.destination;
+    cache.quarantine(destination, None);
+    cache.adopt(shop.edition, [&shop, &depot].into_iter());
+    cache.warm(&depot);
+    for registration in [&shop, &depot] {
+        let refused = cache.token(registration, Duration::ZERO).await;
+        assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
+    }
+    // Not even by its own name, while all of them are stopped.
+    cache.quarantine(destination, Some(&application));
+    cache.release(destination, Some(&application));
+    let refused = cache.token(&depot, Duration::ZERO).await;
+    assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
+    assert_eq!(source.calls(), 0);
+    cache.quarantine(destination, Some(&application));
+    cache.release(destination, None);
+    for registration in [&shop, &depot] {
+        cache.token(registration, Duration::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_reaches_whoever_waits_where_a_reload_came_between() {
+    for fails in [false, true] {
+        let source = Scripted::new(move |_| async move {
+            tokio::time::sleep(HALF_A_SECOND).await;
+            if fails { unavailable() } else { token_of(HOUR) }
+        });
+        let (cache, _guard, registration) = one(&source);
+        let waiting = ask(&cache, &registration);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(source.calls(), 1);
+        cache.adopt(registration.edition.next(), [].into_iter());
+        cache.quarantine(&registration.key.destination, None);
+        assert_eq!(waiting.await.unwrap().unwrap_err(), Refusal::Quarantined);
+        assert_eq!(source.calls(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

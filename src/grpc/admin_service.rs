@@ -16,7 +16,9 @@ use super::{
 use crate::{
     admission::Connected,
     api::admin::v1::{self as api, admin_server::Admin},
-    broker::{ActError, Administrator, Asked, Idle, Operator, Protected, State, Survey, Warning},
+    broker::{
+        ActError, Administrator, Asked, Idle, Kept, Operator, Protected, State, Survey, Warning,
+    },
     cache::Condition,
     clock::Instant,
     metrics::Metrics,
@@ -184,7 +186,7 @@ impl Admin for AdminService {
                 .await?;
             Ok(api::QuarantineResponse {
                 applications: texts(&applied.applications),
-                kept: applied.kept,
+                kept: applied.kept == Kept::Yes,
             })
         })
         .await
@@ -201,7 +203,9 @@ impl Admin for AdminService {
                 .await?;
             Ok(api::ReleaseResponse {
                 applications: texts(&applied.applications),
-                kept: applied.kept,
+                all: applied.all,
+                // A restart without a state file stops nothing.
+                kept: applied.kept != Kept::Unwritten,
             })
         })
         .await

@@ -46,6 +46,10 @@ pub(super) fn act_status(error: &ActError) -> Status {
             Code::NotFound,
             "the destination has no such application: list them with `token-broker destination list`",
         ),
+        ActError::StoppedAsOne => (
+            Code::FailedPrecondition,
+            "the destination is stopped with all its applications: release it without naming one, and then stop by name what is to stay stopped",
+        ),
         ActError::InvalidCaller => (
             Code::InvalidArgument,
             "caller must be a SPIFFE ID of a workload or a lower-case DNS name",

@@ -36,13 +36,13 @@ pub struct State {
     pub quarantines: Vec<Quarantine>,
 }
 
-/// An application at a destination that an operator stopped.
+/// What an operator stopped at a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantine {
     /// The id of the destination.
     pub destination: DestinationId,
-    /// The application.
-    pub application: ApplicationName,
+    /// The application; all of them, those to come included, if `None`.
+    pub application: Option<ApplicationName>,
     /// Since when.
     pub since: Stamp,
     /// Who did it.
@@ -110,7 +110,9 @@ struct Header {
 #[serde(deny_unknown_fields)]
 struct WrittenQuarantine {
     destination: String,
-    application: String,
+    /// Not written where all of them are stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    application: Option<String>,
     since: Stamp,
     administrator: String,
     comment: String,
@@ -260,7 +262,7 @@ impl From<Quarantine> for WrittenQuarantine {
     fn from(quarantine: Quarantine) -> Self {
         Self {
             destination: quarantine.destination.to_string(),
-            application: quarantine.application.to_string(),
+            application: quarantine.application.map(|name| name.to_string()),
             since: quarantine.since,
             administrator: quarantine.administrator,
             comment: quarantine.comment,
@@ -272,9 +274,10 @@ impl TryFrom<WrittenQuarantine> for Quarantine {
     type Error = InvalidName;
 
     fn try_from(written: WrittenQuarantine) -> Result<Self, InvalidName> {
+        let application = written.application.as_deref();
         Ok(Self {
             destination: DestinationId::parse(&written.destination)?,
-            application: ApplicationName::parse(&written.application)?,
+            application: application.map(ApplicationName::parse).transpose()?,
             since: written.since,
             administrator: written.administrator,
             comment: written.comment,
@@ -291,7 +294,7 @@ mod tests {
     fn quarantine() -> Quarantine {
         Quarantine {
             destination: DestinationId::parse("d").unwrap(),
-            application: ApplicationName::parse("shop").unwrap(),
+            application: Some(ApplicationName::parse("shop").unwrap()),
             since: Stamp(7),
             administrator: "spiffe://td/ops".to_owned(),
             comment: "leaked: \"ä\"\n".to_owned(),
@@ -333,6 +336,14 @@ mod tests {
         assert!(!path.exists());
         file.write(|| (ledger(), Vec::new())).unwrap();
         assert_eq!(fs::read(&path).unwrap(), encode(&ledger(), Vec::new()));
+        let whole = Quarantine {
+            application: None,
+            ..quarantine()
+        };
+        file.write(|| (ledger(), vec![whole.clone(), quarantine()]))
+            .unwrap();
+        let (_, state) = StateFile::open(&path).unwrap();
+        assert_eq!(state.quarantines, [whole, quarantine()]);
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! What of an operator's acts is on record.
 
+use std::{
+    fs::{self, File},
+    process::Command,
+    time::Duration,
+};
+
 use serde_json::Value;
+use token_broker::{app::App, upstream::standin::Behaviour};
+use tokio::task::spawn_blocking;
 
 use crate::{
-    desk::{ADMIN, Desk, OPS},
-    trial::{CART, Setup, ask, reason},
+    desk::{ADMIN, Desk, OPS, until},
+    trial::{CART, Setup, Site, ask, reason},
 };
 
 async fn recorded_in(audit: &'static str) -> Desk {
@@ -32,7 +40,7 @@ fn acts(desk: &Desk) -> Vec<(String, String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_act_is_on_record_before_it_is_answered_refused_or_not() {
-    let desk = recorded_in("file = \"audit.jsonl\"").await;
+    let desk = recorded_in("file = \"audit.jsonl\"\nstall_timeout = \"30s\"").await;
     let ops = desk.ops().await;
     let mut expected = Vec::new();
     let mut expect = |what: &str, outcomes: &[&str]| {
@@ -63,10 +71,41 @@ async fn every_act_is_on_record_before_it_is_answered_refused_or_not() {
     let channel = desk.connect(CART).await;
     let cart =
         crate::desk::Ops(token_broker::api::admin::v1::admin_client::AdminClient::new(channel));
-    cart.quarantine("d0", "").await.unwrap_err();
+    // The first of a minute stands for all of them.
+    for _ in 0..10 {
+        cart.quarantine("d0", "").await.unwrap_err();
+    }
+    assert_eq!(acts(&desk).len(), expected.len() + 1);
     let last = acts(&desk).pop().unwrap();
     let attempt = [CART, "quarantine - - -", "NOT_ADMINISTRATOR"].map(str::to_owned);
     assert_eq!([last.0, last.1, last.2], attempt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_act_that_was_done_is_answered_so_though_its_outcome_cannot_be_recorded() {
+    let setup = Setup {
+        destinations: 1,
+        audit: "file = \"pipe\"\nstall_timeout = \"30s\"",
+        ..Setup::default()
+    };
+    let site = Site::new(setup).await;
+    let config = fs::read_to_string(site.config()).unwrap();
+    fs::write(site.config(), format!("{config}\n[admin]\n{ADMIN}\n")).unwrap();
+    let pipe = site.folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let app = App::start(&site.config()).await.unwrap();
+    // There is room in it for what is recorded here.
+    let reader = spawn_blocking(|| File::open(pipe).unwrap()).await.unwrap();
+    let desk = Desk { app, site };
+    let slow = Behaviour::delay(Duration::from_secs(2));
+    desk.site.upstream.behave(slow);
+    let ops = desk.ops().await;
+    let refreshing = tokio::spawn(async move { ops.refresh("d0", "").await });
+    until("it is asked for", async || desk.site.upstream.calls() == 1).await;
+    drop(reader);
+    let refreshed = refreshing.await.unwrap().unwrap().refreshed;
+    assert_eq!(refreshed[0].reason, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -202,10 +202,22 @@ async fn refresh_quarantine_and_release_say_what_they_did() {
         .run("destination quarantine name-of-d0 --comment leaked")
         .await;
     assert_eq!(stopped, said(0, "stopped: name-of-d0 (shop)\n", ""));
-    let released = shell.run("destination release d0 --application shop").await;
+    let (code, stdout, stderr) = shell.run("destination release d0 --application shop").await;
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with("STOPPED_AS_ONE: "), "{stderr}");
+    let released = shell.run("destination release d0").await;
     assert_eq!(released, said(0, "released: d0 (shop)\n", ""));
     let again = shell.run("destination release d0").await;
     assert_eq!(again, said(0, "nothing of d0 was stopped\n", ""));
+    shell
+        .run("destination quarantine d0 --comment leaked")
+        .await;
+    // Where the draft belongs there is something that cannot be replaced.
+    fs::create_dir(desk.site.folder.path().join(".state.json.new")).unwrap();
+    let unwritten = shell.run("destination release d0").await;
+    let warning =
+        "the state file cannot be written: what it says is stopped, a restart stops again\n";
+    assert_eq!(unwritten, said(0, "released: d0 (shop)\n", warning));
     let unknown = shell
         .run("destination release d0 --application depot")
         .await;

@@ -48,7 +48,7 @@ async fn whoever_waits_watches_or_asks_is_refused_at_once_until_the_release() {
     let mut watching = watch(&mut cart).await;
     let first = next(&mut watching).await.unwrap();
     // A second flight, which hangs for longer than this test may take.
-    let slow = Behaviour::delay(Duration::from_secs(4));
+    let slow = Behaviour::delay(Duration::from_secs(20));
     desk.site.upstream.behave_for("d0", Some(slow));
     let waiting = {
         let ops = ops.clone();
@@ -118,7 +118,7 @@ async fn a_caller_that_waits_for_its_first_token_is_refused_too() {
     let (ops, mut cart) = (desk.ops().await, desk.cart().await);
     desk.site
         .upstream
-        .behave(Behaviour::delay(Duration::from_secs(4)));
+        .behave(Behaviour::delay(Duration::from_secs(20)));
     let waiting = tokio::spawn(async move { refused(&mut cart, "d0").await });
     until("the flight is under way", async || {
         desk.site.upstream.calls() == 1
@@ -143,13 +143,89 @@ async fn one_application_is_stopped_and_the_other_goes_on() {
     let stopped = ops.quarantine("two", "").await.unwrap();
     assert_eq!(stopped.applications, ["shop", "depot"]);
     assert_eq!(refused(&mut cart, "two").await, "DESTINATION_QUARANTINED");
+    let unclear = ops.release("two", "shop").await.unwrap_err();
+    assert_eq!(reason(&unclear), "STOPPED_AS_ONE");
+    assert_eq!(refused(&mut cart, "two").await, "DESTINATION_QUARANTINED");
+    let released = ops.release("two", "").await.unwrap();
+    assert_eq!(released.applications, ["shop", "depot"]);
+    ask(&mut cart, "two").await.unwrap();
+    ask(&mut depot, "two").await.unwrap();
+
+    for name in ["shop", "depot"] {
+        ops.quarantine("two", name).await.unwrap();
+    }
     let released = ops.release("two", "shop").await.unwrap();
-    assert_eq!(released.applications, ["shop"]);
+    assert_eq!(
+        (released.applications.as_slice(), released.all),
+        (&["shop".to_owned()][..], false)
+    );
     ask(&mut cart, "two").await.unwrap();
     assert_eq!(refused(&mut depot, "two").await, "DESTINATION_QUARANTINED");
     let released = ops.release("two", "").await.unwrap();
     assert_eq!(released.applications, ["depot"]);
     ask(&mut depot, "two").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stops_a_destination_stops_applications_that_a_reload_brings() {
+    let desk = two().await;
+    let ops = desk.ops().await;
+    ops.quarantine("two", "").await.unwrap();
+    let original = desk.text("broker.toml");
+    desk.write(
+        "broker.toml",
+        &original
+            .replace("id = \"two\"", "id = \"two\"\nwarm = true")
+            .replace("name = \"depot\"", "name = \"store\"")
+            .replace(
+                "application = \"depot\"",
+                "application = \"store\"\n\
+                [[destination.application]]\nname = \"new\"\ncredential = \"file:d1\"\n\
+                [[destination.grant]]\ncallers = [\"spiffe://corp.example/ns/new/x\"]\napplication = \"new\"",
+            ),
+    );
+    ops.reload().await.unwrap();
+    let callers = [
+        "spiffe://corp.example/ns/shop/sa/cart",
+        "spiffe://corp.example/ns/depot/x",
+        "spiffe://corp.example/ns/new/x",
+    ];
+    let all_are_refused = async |desk: &Desk| {
+        for caller in callers {
+            let mut client = TokenBrokerClient::new(desk.connect(caller).await);
+            assert_eq!(refused(&mut client, "two").await, "DESTINATION_QUARANTINED");
+        }
+        let list = desk.ops().await.list().await.destinations;
+        let two: Vec<_> = list.iter().filter(|entry| entry.id == "two").collect();
+        assert_eq!(two.len(), 3);
+        for entry in two {
+            assert_eq!(entry.state(), DestinationState::Quarantined);
+            assert_eq!(entry.quarantine.as_ref().unwrap().comment, "it leaks");
+        }
+        assert_eq!(desk.site.upstream.calls(), 0, "nothing is minted");
+    };
+    all_are_refused(&desk).await;
+    let desk = desk.restart().await;
+    all_are_refused(&desk).await;
+
+    // A release needs no destination in the configuration.
+    let ops = desk.ops().await;
+    let changed = desk.text("broker.toml");
+    let (without, rest) = changed.split_once("[[destination]]\nid = \"two\"").unwrap();
+    let (_, admin) = rest.split_once("[admin]").unwrap();
+    desk.write("broker.toml", &format!("{without}[admin]{admin}"));
+    ops.reload().await.unwrap();
+    let released = ops.release("two", "").await.unwrap();
+    assert!(released.applications.is_empty() && released.all && released.kept);
+    let unknown = ops.release("two", "").await.unwrap_err();
+    assert_eq!(reason(&unknown), "NO_SUCH_DESTINATION");
+    desk.write("broker.toml", &changed);
+    ops.reload().await.unwrap();
+    let desk = desk.restart().await;
+    for caller in callers {
+        let mut client = TokenBrokerClient::new(desk.connect(caller).await);
+        ask(&mut client, "two").await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,8 +301,11 @@ async fn without_a_state_file_it_works_and_says_that_a_restart_ends_it() {
     };
     let admin = "allow = [\"spiffe://corp.example/ns/ops/**\"]";
     let desk = Desk::start(setup, admin, "").await;
-    let stopped = desk.ops().await.quarantine("d0", "").await.unwrap();
-    assert!(!stopped.kept);
+    let ops = desk.ops().await;
+    assert!(!ops.quarantine("d0", "").await.unwrap().kept);
+    let released = ops.release("d0", "").await.unwrap();
+    assert!(released.kept, "a restart stops nothing");
+    ops.quarantine("d0", "").await.unwrap();
     let mut cart = desk.cart().await;
     assert_eq!(refused(&mut cart, "d0").await, "DESTINATION_QUARANTINED");
     let desk = desk.restart().await;

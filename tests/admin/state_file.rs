@@ -67,10 +67,19 @@ async fn a_quarantine_is_written_before_it_is_answered() {
     assert!(written.contains("\"last_used\": 1"), "{written}");
     // When it cannot be written, it is in force all the same.
     desk.ops().await.release("d0", "").await.unwrap();
-    fs::create_dir(desk.site.folder.path().join(".state.json.new")).unwrap();
+    let obstacle = desk.site.folder.path().join(".state.json.new");
+    fs::create_dir(&obstacle).unwrap();
     let stopped = desk.ops().await.quarantine("d0", "").await.unwrap();
     assert!(!stopped.kept);
     ask(&mut desk.cart().await, "d0").await.unwrap_err();
+    // So is a release, which says that a restart does not know of it.
+    fs::remove_dir(&obstacle).unwrap();
+    let stopped = desk.ops().await.quarantine("d0", "").await.unwrap();
+    assert!(stopped.kept);
+    fs::create_dir(&obstacle).unwrap();
+    let released = desk.ops().await.release("d0", "").await.unwrap();
+    assert!(!released.kept);
+    ask(&mut desk.cart().await, "d0").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,19 +1,57 @@
 //! `UnusedGrants`.
 
-use token_broker::api::{
-    admin::v1::UnusedGrantsRequest,
-    v1::{WatchTokenRequest, token_broker_client::TokenBrokerClient},
+use std::{fs, time::SystemTime};
+
+use serde_json::Value;
+use token_broker::{
+    api::{
+        admin::v1::UnusedGrantsRequest,
+        v1::{WatchTokenRequest, token_broker_client::TokenBrokerClient},
+    },
+    app::App,
 };
 
 use crate::{
-    desk::{Desk, until},
+    desk::{Desk, Ops, until},
     list::two,
     trial::{ask, reason},
 };
 
-/// Longer than what lies between a call and the look at what nobody used, in seconds.
-const IDLE: i64 = 8;
+/// Longer than a test takes, in seconds, and shorter than what [`aged`] adds.
+const IDLE: i64 = 3600;
+/// What [`aged`] adds, in seconds.
+const AGE: u64 = 2 * 3600;
 const SHOP: &str = "spiffe://corp.example/ns/shop/sa/*";
+
+/// The same broker, with a state file from two hours ago.
+async fn aged(desk: Desk) -> Desk {
+    let Desk { app, site } = desk;
+    app.stop().await;
+    let path = site.folder.path().join("state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for list in ["grants", "credentials"] {
+        for entry in state[list].as_array_mut().unwrap() {
+            for stamp in ["known_since", "last_used"] {
+                if let Some(seconds) = entry[stamp].as_u64() {
+                    entry[stamp] = (seconds - AGE).into();
+                }
+            }
+        }
+    }
+    fs::write(&path, state.to_string()).unwrap();
+    let app = App::start(&site.config()).await.unwrap();
+    Desk { app, site }
+}
+
+/// When a grant was used last.
+async fn last_used(ops: &Ops, callers: &str) -> Option<SystemTime> {
+    let request = UnusedGrantsRequest { idle_for: None };
+    let answer = ops.0.clone().unused_grants(request).await.unwrap();
+    let mut grants = answer.into_inner().grants.into_iter();
+    let grant = grants.find(|grant| grant.caller_pattern == callers);
+    let used = grant.unwrap().last_used_at?;
+    Some(used.try_into().unwrap())
+}
 
 fn names(unused: &[(String, bool)]) -> Vec<(&str, bool)> {
     unused
@@ -50,12 +88,9 @@ async fn exactly_the_unused_are_found_also_after_a_restart() {
     assert_eq!(found, expected);
     assert!(listed.iter().all(|(_, used)| !used));
 
-    // Known for a while before they are used, so that the used ones stand out. The file has
-    // whole seconds.
-    until("they are known for so long", async || {
-        ops.unused(IDLE).await.len() == 10
-    })
-    .await;
+    // Known for a while before they are used, so that the used ones stand out.
+    let desk = aged(desk).await;
+    assert_eq!(desk.ops().await.unused(IDLE).await.len(), 10);
     ask(&mut desk.cart().await, "two").await.unwrap();
     ask(&mut desk.cart().await, "public").await.unwrap_err();
     let expected = [
@@ -68,7 +103,7 @@ async fn exactly_the_unused_are_found_also_after_a_restart() {
         // The credential of d0 was used with the grant of `two`.
         ("file:d1", false),
     ];
-    assert_eq!(names(&ops.unused(IDLE).await), expected);
+    assert_eq!(names(&desk.ops().await.unused(IDLE).await), expected);
     let desk = desk.restart().await;
     assert_eq!(names(&desk.ops().await.unused(IDLE).await), expected);
 
@@ -93,19 +128,15 @@ async fn exactly_the_unused_are_found_also_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_used_once_becomes_unused_again() {
     let desk = Desk::with(1).await;
-    let ops = desk.ops().await;
     ask(&mut desk.cart().await, "d0").await.unwrap();
-    let used = (format!("d0 shop {SHOP}"), true);
-    until("it is idle", async || {
-        ops.unused(IDLE).await.contains(&used)
-    })
-    .await;
-    assert!(
-        ops.unused(IDLE)
-            .await
-            .contains(&("file:d0".to_owned(), true))
-    );
-    assert!(ops.unused(3600).await.is_empty());
+    let used = [format!("d0 shop {SHOP}"), "file:d0".to_owned()].map(|name| (name, true));
+    let unused = desk.ops().await.unused(IDLE).await;
+    assert!(unused.is_empty(), "{unused:?}");
+    let desk = aged(desk).await;
+    let ops = desk.ops().await;
+    let unused = ops.unused(IDLE).await;
+    assert!(used.iter().all(|one| unused.contains(one)), "{unused:?}");
+    assert!(ops.unused(3 * IDLE).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,15 +149,12 @@ async fn a_watcher_uses_its_grant_with_every_token() {
     let mut watching = cart.watch_token(request).await.unwrap().into_inner();
     watching.message().await.unwrap().unwrap();
     let grant = (format!("d0 shop {SHOP}"), true);
-    until("it is idle", async || {
-        ops.unused(IDLE).await.contains(&grant)
-    })
-    .await;
-    // That an operator refreshes it is no use of the grant; that the watcher gets it is.
+    // Uses are known by the second.
+    until("it is idle", async || ops.unused(2).await.contains(&grant)).await;
+    let before = last_used(&ops, SHOP).await;
     ops.refresh("d0", "").await.unwrap();
     watching.message().await.unwrap().unwrap();
-    assert!(!ops.unused(IDLE).await.contains(&grant));
-    assert!(ops.unused(0).await.contains(&grant));
+    assert!(before < last_used(&ops, SHOP).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,8 @@ impl Asked<'_> {
 }
 
 impl Operator {
-    /// Records that somebody who is no administrator tried to act.
+    /// Notes that somebody who is no administrator tried to act. The first attempt of a
+    /// caller in a minute is recorded, and says how many came since the last one that was.
     pub async fn attempt(
         &self,
         caller: &CallerId,
@@ -54,17 +55,23 @@ impl Operator {
         request_id: &str,
         error: &ActError,
     ) {
-        let attempt = Act {
-            audit: self.broker.audit(),
-            administrator: caller,
-            name: act,
+        let reason = error.code();
+        debug!(%caller, act, reason, request_id, "an attempt to act is refused");
+        let Some(unrecorded) = self.attempts().count(caller, Instant::now()) else {
+            return;
+        };
+        let comment = format!("attempts since the last one on record: {unrecorded}");
+        let attempt = Event::Act(audit::Act {
+            administrator: caller.as_str(),
+            act,
             destination: None,
             application: None,
-            comment: None,
+            comment: (unrecorded > 0).then_some(&*comment),
+            outcome: reason,
             request_id,
-        };
+        });
         // It is refused whether or not it can be recorded.
-        let _ = record_act(&attempt, error.code()).await;
+        let _ = self.broker.audit().record(&attempt).await;
     }
 
     /// An act that is about no destination.
@@ -110,7 +117,8 @@ impl<'a> Act<'a> {
         }
     }
 
-    /// Does what is not done if it cannot be recorded, before and after.
+    /// Does what is not done if it cannot be recorded before. What is done is answered so,
+    /// whether or not its outcome can be recorded.
     pub(super) async fn recorded<T>(
         self,
         work: impl Future<Output = Result<T, ActError>>,
@@ -127,7 +135,7 @@ impl<'a> Act<'a> {
         record_act(&self, ASKED).await?;
         let result = work.await;
         let outcome = result.as_ref().map_or_else(ActError::code, outcome);
-        record_act(&self, outcome).await?;
+        self.conclude(outcome).await;
         result
     }
 
@@ -141,11 +149,22 @@ impl<'a> Act<'a> {
         self.audit.note(&self.event(ASKED));
         let result = work.await;
         let outcome = result.as_ref().map_or_else(ActError::code, |_| "ok");
-        if let Err(error) = record_act(&self, outcome).await {
-            let act = self.name;
-            warn!(act, %error, "an act is done that is not recorded");
-        }
+        self.conclude(outcome).await;
         result
+    }
+
+    /// Records what came of it, which changes nothing of that.
+    async fn conclude(&self, outcome: &str) {
+        if let Err(error) = record_act(self, outcome).await {
+            let Act {
+                administrator,
+                name: act,
+                destination,
+                request_id,
+                ..
+            } = self;
+            warn!(%administrator, act, destination, outcome, request_id, %error, "what came of an act is not recorded");
+        }
     }
 }
 
@@ -163,7 +182,7 @@ impl Act<'_> {
     }
 }
 
-/// Records an act of an operator, refused or not, in the log and in the audit trail.
+/// Records an act of an operator, and what came of it, in the log and in the audit trail.
 ///
 /// # Errors
 /// [`CallError::AuditUnavailable`], and the act is refused with it.

@@ -14,6 +14,9 @@ pub enum ActError {
     /// The destination has no application of this name.
     #[error("no such application")]
     NoSuchApplication,
+    /// All applications of the destination are stopped as one, those to come included.
+    #[error("all applications are stopped as one")]
+    StoppedAsOne,
     /// The text names no caller.
     #[error("the caller is not valid")]
     InvalidCaller,
@@ -44,6 +47,7 @@ impl ActError {
             Self::NotAdministrator => "NOT_ADMINISTRATOR",
             Self::NoSuchDestination => "NO_SUCH_DESTINATION",
             Self::NoSuchApplication => "NO_SUCH_APPLICATION",
+            Self::StoppedAsOne => "STOPPED_AS_ONE",
             Self::InvalidCaller => "INVALID_CALLER",
             Self::InvalidIdleFor => "INVALID_IDLE_FOR",
             Self::ReloadRefused(_) => "RELOAD_REFUSED",

@@ -5,6 +5,7 @@
 //! but [`Operator::administrator`] makes.
 
 mod act;
+mod attempts;
 mod error;
 mod explain;
 mod quarantine;
@@ -32,13 +33,13 @@ pub use self::{
     act::Asked,
     error::{ActError, Fault},
     explain::Explanation,
-    quarantine::Applied,
+    quarantine::{Applied, Kept},
     refresh::Refreshed,
     survey::{Protected, State, Survey},
     unused::{Idle, Unused},
     warnings::{Trouble, Warning},
 };
-use self::{quarantine::Quarantines, warnings::Warnings};
+use self::{attempts::Attempts, quarantine::Quarantines, warnings::Warnings};
 use super::{Broker, CallError, Listing};
 use crate::{
     cache::Registration,
@@ -55,6 +56,7 @@ pub struct Operator {
     rules: ArcSwap<Rules>,
     quarantines: Mutex<Quarantines>,
     warnings: Mutex<Warnings>,
+    attempts: Mutex<Attempts>,
     state_file: Option<StateFile>,
     /// Whether the state file could not be written the last time.
     unwritten: AtomicBool,
@@ -127,6 +129,7 @@ impl Operator {
             rules: ArcSwap::from_pointee(rules),
             quarantines: Mutex::new(quarantines),
             warnings: Mutex::default(),
+            attempts: Mutex::default(),
             state_file,
             unwritten: AtomicBool::new(false),
             reloads,
@@ -198,10 +201,14 @@ impl Operator {
     }
 
     /// Writes down an act at once, and says whether a restart will know of it.
-    async fn keep(self: &Arc<Self>) -> bool {
+    async fn keep(self: &Arc<Self>) -> Kept {
         let operator = Arc::clone(self);
         let written = spawn_blocking(move || operator.write_state()).await;
-        matches!(written, Ok(Ok(true)))
+        match written {
+            Ok(Ok(true)) => Kept::Yes,
+            Ok(Ok(false)) => Kept::NoStateFile,
+            Ok(Err(_)) | Err(_) => Kept::Unwritten,
+        }
     }
 
     /// What is meant by the texts of a request; no application means all of them.
@@ -228,6 +235,10 @@ impl Operator {
         })
     }
 
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn quarantines(&self) -> MutexGuard<'_, Quarantines> {
         self.quarantines
             .lock()
@@ -235,8 +246,9 @@ impl Operator {
     }
 }
 
-/// How a destination and an application are shown together.
-fn names(registration: &Registration) -> (DestinationId, ApplicationName) {
-    let key = &registration.key;
-    (key.destination.clone(), key.application.clone())
+impl Target {
+    fn applications(&self) -> impl Iterator<Item = ApplicationName> {
+        let registrations = self.registrations.iter();
+        registrations.map(|registration| registration.key.application.clone())
+    }
 }

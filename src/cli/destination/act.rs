@@ -125,10 +125,17 @@ pub(super) async fn release(args: ReleaseArgs) -> Result<ExitCode, OperatorError
             client.release(request).await
         })
         .await?;
-    if answer.applications.is_empty() {
+    if answer.applications.is_empty() && answer.all {
+        writeln!(io::stdout(), "released: {destination}")?;
+    } else if answer.applications.is_empty() {
         writeln!(io::stdout(), "nothing of {destination} was stopped")?;
     } else {
         say("released", &destination, &answer.applications)?;
+    }
+    if !answer.kept {
+        eprintln!(
+            "the state file cannot be written: what it says is stopped, a restart stops again"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

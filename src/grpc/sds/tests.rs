@@ -100,7 +100,7 @@ fn requests<T: prost::Message + Default + Send + 'static>() -> (
 fn quarantine(sds: &Sds) {
     let key = registration().key;
     let cache = sds.broker.cache();
-    cache.quarantine(&key.destination, &key.application);
+    cache.quarantine(&key.destination, Some(&key.application));
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn a_quarantine_removes_from_a_stream_of_changes_and_a_release_brings_back
     assert_eq!(removed.removed_resources, ["d"]);
     let key = registration().key;
     let cache = sds.broker.cache();
-    cache.release(&key.destination, &key.application);
+    cache.release(&key.destination, Some(&key.application));
     let back = answers.next().await.unwrap().unwrap();
     assert_eq!(back.resources.len(), 1);
 }
