@@ -24,6 +24,7 @@ use super::{
     crowd::Crowd,
     handshake,
     meter::Flood,
+    nameless::Nameless,
     talk::{Leave, Talk},
     terms::Terms,
 };
@@ -45,6 +46,7 @@ const AGE_JITTER: f64 = 0.1;
 /// What every connection is received with.
 pub(super) struct Lobby {
     pub(super) crowd: Arc<Crowd>,
+    pub(super) nameless: Nameless,
     pub(super) routes: Routes,
     pub(super) terms: watch::Receiver<Arc<Terms>>,
     pub(super) admission: Arc<Admission>,
@@ -65,9 +67,9 @@ impl Lobby {
             Err(why) => return self.metrics.connection(why),
         };
         let chain = chain(&stream);
-        let peer = match identify(&chain, &terms.limits) {
+        let (peer, stranger) = match identify(&chain, &terms.limits) {
             Ok(caller) => match self.admission.connect(&caller, Instant::now()) {
-                Ok(connected) => Some(Arc::new(connected)),
+                Ok(connected) => (Some(Arc::new(connected)), None),
                 Err(Unwelcome::TooManyConnections) => {
                     return self.metrics.connection("over_caller_capacity");
                 }
@@ -75,8 +77,11 @@ impl Lobby {
             },
             Err(error) => {
                 debug!(%error, "the certificate names no caller");
+                let Some(stranger) = self.nameless.enter(terms.limits.count) else {
+                    return self.metrics.connection("over_nameless_capacity");
+                };
                 self.metrics.connection(error.label());
-                None
+                (None, Some(stranger))
             }
         };
         if peer.is_some() {
@@ -92,7 +97,7 @@ impl Lobby {
             peer,
         };
         let why = Box::pin(visit.serve(stream)).await;
-        drop(open);
+        drop((open, stranger));
         self.metrics.closed(why);
     }
 
