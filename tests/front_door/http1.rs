@@ -397,6 +397,27 @@ async fn a_connection_of_age_says_so_in_its_next_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_begins_late_on_a_connection_of_age_is_answered() {
+    let server = "max_connection_age = \"2s\"\nrequest_timeout = \"4s\"";
+    let trial = trial(server).await;
+    let behaviour = Behaviour::delay(Duration::from_secs(3));
+    trial.upstream.behave_for("d0", Some(behaviour));
+    let mut peer = Exchange::of(&trial, CART).await;
+    let opened = Instant::now();
+    assert_eq!(peer.ask(&oauth2("d1")).await.status, 200);
+    // It is cut after 6.2 seconds at the latest, if it asks nothing more.
+    sleep(Duration::from_secs(4)).await;
+    let last = peer.ask(&oauth2("d0")).await;
+    assert!(opened.elapsed() > Duration::from_millis(6_200));
+    assert_eq!(
+        (last.status, last.header("connection")),
+        (200, Some("close"))
+    );
+    peer.ended().await;
+    trial.until_counted(&closed("age"), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stopping_lets_the_request_under_way_end_and_closes_the_others() {
     let trial = trial("drain_timeout = \"60s\"\nfirst_request_timeout = \"600s\"").await;
     let behaviour = Behaviour::delay(Duration::from_secs(2));
