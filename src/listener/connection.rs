@@ -24,6 +24,7 @@ use super::{
     crowd::Crowd,
     handshake,
     meter::Flood,
+    nameless::Nameless,
     talk::{Leave, Talk},
     terms::Terms,
 };
@@ -45,6 +46,7 @@ const AGE_JITTER: f64 = 0.1;
 /// What every connection is received with.
 pub(super) struct Lobby {
     pub(super) crowd: Arc<Crowd>,
+    pub(super) nameless: Nameless,
     pub(super) routes: Routes,
     pub(super) terms: watch::Receiver<Arc<Terms>>,
     pub(super) admission: Arc<Admission>,
@@ -65,9 +67,9 @@ impl Lobby {
             Err(why) => return self.metrics.connection(why),
         };
         let chain = chain(&stream);
-        let peer = match identify(&chain, &terms.limits) {
+        let (peer, stranger) = match identify(&chain, &terms.limits) {
             Ok(caller) => match self.admission.connect(&caller, Instant::now()) {
-                Ok(connected) => Some(Arc::new(connected)),
+                Ok(connected) => (Some(Arc::new(connected)), None),
                 Err(Unwelcome::TooManyConnections) => {
                     return self.metrics.connection("over_caller_capacity");
                 }
@@ -75,8 +77,11 @@ impl Lobby {
             },
             Err(error) => {
                 debug!(%error, "the certificate names no caller");
+                let Some(stranger) = self.nameless.enter(terms.limits.count) else {
+                    return self.metrics.connection("over_nameless_capacity");
+                };
                 self.metrics.connection(error.label());
-                None
+                (None, Some(stranger))
             }
         };
         if peer.is_some() {
@@ -92,7 +97,7 @@ impl Lobby {
             peer,
         };
         let why = Box::pin(visit.serve(stream)).await;
-        drop(open);
+        drop((open, stranger));
         self.metrics.closed(why);
     }
 
@@ -152,11 +157,11 @@ impl Visit<'_> {
         let mut talk = Talk::new(stream, answering, limits.first_request);
         let mut idle = pin!(activity.idle(limits.first_request, limits.idle));
         let mut age = pin!(sleep_until(Instant::now() + self.age()));
-        // Why the connection was asked to end, and when it is cut if it does not.
-        let mut leaving: Option<(&'static str, Option<Instant>)> = None;
+        // Why the connection was asked to end and how, and when it is cut if it does not.
+        let mut leaving: Option<(&'static str, Option<Instant>, Leave)> = None;
         let mut stopping = false;
         loop {
-            let cut_at = leaving.and_then(|(_, cut_at)| cut_at);
+            let cut_at = leaving.and_then(|(_, cut_at, _)| cut_at);
             let why = tokio::select! {
                 ended = talk.ended() => {
                     if let Some(flood) = talk.flood() {
@@ -170,13 +175,13 @@ impl Visit<'_> {
                         debug!(%error, "the connection broke");
                     }
                     let by_peer = if ended.is_ok() { "peer" } else { "error" };
-                    return leaving.map_or(by_peer, |(why, _)| why);
+                    return leaving.map_or(by_peer, |(why, ..)| why);
                 }
                 // The listener cuts what does not leave by the drain deadline. Whoever was
                 // to leave gently must now leave as soon as it can.
                 () = self.lobby.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    let (why, cut_at) = leaving.unwrap_or(("stop", None));
+                    let (why, cut_at, _) = leaving.unwrap_or(("stop", None, Leave::Soon));
                     (why, cut_at, Leave::Soon)
                 }
                 () = age.as_mut(), if leaving.is_none() => {
@@ -195,7 +200,13 @@ impl Visit<'_> {
                     (why, Some(Instant::now() + limits.handshake), Leave::Soon)
                 }
                 () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
-                    return leaving.map_or("cut", |(why, _)| why);
+                    match leaving {
+                        // It was begun before the peer could know that none should be.
+                        Some((why, _, Leave::Gently)) if talk.may_begin() && !activity.is_quiet() => {
+                            (why, Some(Instant::now() + limits.last_calls), Leave::Soon)
+                        }
+                        leaving => return leaving.map_or("cut", |(why, ..)| why),
+                    }
                 }
                 Ok(()) = self.newest.changed() => {
                     let soon = Instant::now() + JUDGE_WITHIN.mul_f64(rand::random());
@@ -213,7 +224,7 @@ impl Visit<'_> {
             if !talk.has_begun() {
                 return why;
             }
-            leaving = Some((why, cut_at));
+            leaving = Some((why, cut_at, how));
             talk.leave(how);
         }
     }

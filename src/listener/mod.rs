@@ -10,6 +10,7 @@ mod handshake;
 mod http1;
 mod http2;
 mod meter;
+mod nameless;
 mod pace;
 mod talk;
 mod terms;
@@ -22,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::warn;
 
-use self::{connection::Lobby, crowd::Crowd};
+use self::{connection::Lobby, crowd::Crowd, nameless::Nameless};
 pub use self::{
     terms::Terms,
     tls::{Expiry, Tls, TlsError},
@@ -55,6 +56,7 @@ impl Listener {
     ) {
         let lobby = Arc::new(Lobby {
             crowd: Crowd::new(),
+            nameless: Nameless::new(),
             routes,
             terms,
             admission,

@@ -56,6 +56,12 @@ impl Talk {
         }
     }
 
+    /// Whether the peer may begin requests although it was to leave gently: it is told only
+    /// by its next answer.
+    pub(super) fn may_begin(&self) -> bool {
+        matches!(self, Self::Http1(_))
+    }
+
     /// Whether the peer has begun to speak. If not, there is nothing to end.
     pub(super) fn has_begun(&self) -> bool {
         match self {

@@ -223,14 +223,14 @@ async fn a_reload_does_not_try_a_rejected_secret_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_rejection_leaves_the_current_secret_its_time() {
     let trial = Trial::start(Setup {
-        upstream: "timeout = \"1s\"",
+        upstream: "timeout = \"3s\"",
         ..setup()
     })
     .await;
     let mut line = Line::of(&trial, CART).await;
     let before = line.ask("d0").await.unwrap().token_id;
     trial.upstream.behave(Behaviour {
-        delay: Duration::from_millis(600),
+        delay: Duration::from_millis(1800),
         ..Behaviour::default()
     });
     trial.run("rotate d0 --no-verify", "canary-wrong").done();

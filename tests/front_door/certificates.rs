@@ -327,7 +327,7 @@ async fn a_certificate_that_names_no_caller_gets_no_answer_but_that_from_anythin
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_names_no_caller_is_soon_sent_away() {
     let pki = Pki::new();
-    let server = "first_request_timeout = \"200ms\"\nhandshake_timeout = \"600s\"";
+    let server = "first_request_timeout = \"2s\"\nhandshake_timeout = \"600s\"";
     let trial = pki.trial(server, String::new(), String::new()).await;
     let papers = pki.root.sign(Leaf {
         names: vec![],
@@ -341,4 +341,44 @@ async fn a_peer_that_names_no_caller_is_soon_sent_away() {
 
     let mute = Disguise::with(&trial, Some(&papers)).handshake().await;
     hung_up(mute.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_name_no_caller_have_few_places_and_leave_the_others_to_callers() {
+    let pki = Pki::new();
+    let server = "max_connections = 32\nfirst_request_timeout = \"600s\"";
+    let trial = pki.trial(server, String::new(), String::new()).await;
+    let nobody = pki.root.sign(Leaf {
+        names: vec![],
+        ..Leaf::default()
+    });
+    let mut inside = Vec::new();
+    for _ in 0..2 {
+        let mut line = Line::with(&trial, &nobody).await;
+        let refused = line.ask("d0").await.unwrap_err();
+        assert_eq!(reason(&refused), "CALLER_UNIDENTIFIED");
+        inside.push(line);
+    }
+    for _ in 0..40 {
+        if let Ok(peer) = Disguise::with(&trial, Some(&nobody)).handshake().await {
+            hung_up(peer).await;
+        }
+    }
+    let over = connections("over_nameless_capacity");
+    trial.until_counted(&over, 40).await;
+    assert_eq!(trial.counted(&over).await, 40);
+    assert!(inside.iter().all(Line::is_open));
+
+    let caller = pki.root.sign(Leaf {
+        names: vec![uri(CART)],
+        ..Leaf::default()
+    });
+    ask(&trial, Some(&caller)).await.unwrap();
+
+    // Whoever leaves makes room.
+    inside.pop();
+    trial.until_counted(&closed("peer"), 2).await;
+    let mut next = Line::with(&trial, &nobody).await;
+    let refused = next.ask("d0").await.unwrap_err();
+    assert_eq!(reason(&refused), "CALLER_UNIDENTIFIED");
 }

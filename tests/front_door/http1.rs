@@ -301,7 +301,7 @@ async fn bodies_that_are_too_long_are_refused_however_they_are_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_drips_is_given_up_in_time() {
-    let trial = trial("first_request_timeout = \"300ms\"\nrequest_timeout = \"500ms\"").await;
+    let trial = trial("first_request_timeout = \"2s\"\nrequest_timeout = \"2s\"").await;
     let within = Duration::from_secs(20);
     let request = oauth2("d0");
     let drip = async |peer: &mut Exchange, bytes: &str| {
@@ -309,13 +309,13 @@ async fn a_request_that_drips_is_given_up_in_time() {
             if !peer.try_to_say([byte]).await {
                 break;
             }
-            sleep(Duration::from_millis(40)).await;
+            sleep(Duration::from_millis(100)).await;
         }
     };
     // Its first request, begun in time: as if it said nothing.
     let mut peer = Exchange::of(&trial, CART).await;
     let began = Instant::now();
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_secs(1)).await;
     drip(&mut peer, &request).await;
     peer.ended().await;
     assert!(began.elapsed() < within);
@@ -324,7 +324,7 @@ async fn a_request_that_drips_is_given_up_in_time() {
     // Later ones, after any silence.
     let mut peer = Exchange::of(&trial, CART).await;
     assert_eq!(peer.ask(&request).await.status, 200);
-    sleep(Duration::from_millis(700)).await;
+    sleep(Duration::from_secs(3)).await;
     assert_eq!(peer.ask(&request).await.status, 200, "silence is no crime");
     let began = Instant::now();
     drip(&mut peer, &request).await;
@@ -366,9 +366,9 @@ async fn a_connection_that_asks_nothing_or_nothing_more_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_of_age_says_so_in_its_next_answer() {
-    let server = "max_connection_age = \"1s\"\nrequest_timeout = \"4s\"\ndrain_timeout = \"100ms\"";
+    let server = "max_connection_age = \"3s\"\nrequest_timeout = \"6s\"\ndrain_timeout = \"100ms\"";
     let trial = trial(server).await;
-    let behaviour = Behaviour::delay(Duration::from_secs(2));
+    let behaviour = Behaviour::delay(Duration::from_secs(4));
     trial.upstream.behave_for("d0", Some(behaviour));
     // One request is under way when it comes of age, and the other one comes after.
     let mut busy = Exchange::of(&trial, CART).await;
@@ -394,6 +394,27 @@ async fn a_connection_of_age_says_so_in_its_next_answer() {
     assert_eq!(unused.ask(&oauth2("d1")).await.status, 200);
     unused.ended().await;
     trial.until_counted(&closed("age"), 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_begins_late_on_a_connection_of_age_is_answered() {
+    let server = "max_connection_age = \"2s\"\nrequest_timeout = \"4s\"";
+    let trial = trial(server).await;
+    let behaviour = Behaviour::delay(Duration::from_secs(3));
+    trial.upstream.behave_for("d0", Some(behaviour));
+    let mut peer = Exchange::of(&trial, CART).await;
+    let opened = Instant::now();
+    assert_eq!(peer.ask(&oauth2("d1")).await.status, 200);
+    // It is cut after 6.2 seconds at the latest, if it asks nothing more.
+    sleep(Duration::from_secs(4)).await;
+    let last = peer.ask(&oauth2("d0")).await;
+    assert!(opened.elapsed() > Duration::from_millis(6_200));
+    assert_eq!(
+        (last.status, last.header("connection")),
+        (200, Some("close"))
+    );
+    peer.ended().await;
+    trial.until_counted(&closed("age"), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -488,7 +509,7 @@ async fn a_peer_without_an_identity_is_told_so_and_sent_away() {
     let ca = Ca::root("clients");
     let trial = Trial::start(Setup {
         destinations: 1,
-        server: r#"first_request_timeout = "500ms""#,
+        server: r#"first_request_timeout = "3s""#,
         files: vec![("ca.pem", ca.pem.clone())],
         ..Setup::default()
     })

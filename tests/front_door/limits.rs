@@ -265,17 +265,17 @@ async fn a_connection_without_calls_is_closed_with_a_goaway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_of_age_ends_its_calls_and_its_watchers_connect_anew() {
     // A call may take longer than stopping: coming of age cuts none either way.
-    let server = "max_connection_age = \"1s\"\nrequest_timeout = \"4s\"\ndrain_timeout = \"100ms\"";
+    let server = "max_connection_age = \"3s\"\nrequest_timeout = \"6s\"\ndrain_timeout = \"100ms\"";
     let trial = trial(server).await;
     trial
         .upstream
-        .behave_for("d0", Some(Behaviour::delay(Duration::from_secs(2))));
+        .behave_for("d0", Some(Behaviour::delay(Duration::from_secs(4))));
     let opened = Instant::now();
     let mut line = Line::of(&trial, CART).await;
     line.ask("d1").await.unwrap();
     // Begun before the connection comes of age, and answered after.
     line.ask("d0").await.unwrap();
-    assert!(opened.elapsed() >= Duration::from_secs(2));
+    assert!(opened.elapsed() >= Duration::from_secs(4));
     line.ended().await.unwrap();
     assert!(line.ask("d1").await.is_err(), "no call is begun any more");
     trial.until_counted(&closed("age"), 1).await;
