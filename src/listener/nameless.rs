@@ -47,9 +47,7 @@ mod tests {
     fn they_have_a_sixteenth_of_the_places_and_one_at_least() {
         for (places, most) in [(1, 1), (16, 1), (32, 2), (10_000, 625)] {
             let nameless = Nameless::new();
-            let mut inside: Vec<_> = (0..=places)
-                .map_while(|_| nameless.enter(places))
-                .collect();
+            let mut inside: Vec<_> = (0..=places).map_while(|_| nameless.enter(places)).collect();
             assert_eq!(inside.len(), most);
             inside.pop();
             assert!(nameless.enter(places).is_some(), "one has gone");
