@@ -1,10 +1,14 @@
 //! The protocol, as generated from `proto/`.
 
 mod codec;
+mod duration;
 
 use std::fmt;
 
-pub use self::codec::Codec;
+pub use self::{
+    codec::Codec,
+    duration::{proto, span},
+};
 
 /// The API that callers use.
 #[allow(

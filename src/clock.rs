@@ -4,6 +4,12 @@ use std::time::{Duration, SystemTime};
 
 pub use tokio::time::Instant;
 
+/// A span in whole seconds, rounded up: whoever waits for so long does not come back too soon
+/// (RFC 9110 §10.2.3).
+pub fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
 /// One moment read from both clocks.
 ///
 /// Every decision compares [`Moment::instant`]. The wall time only tells people

@@ -17,21 +17,12 @@ use super::StartError;
 
 /// What differs between two configurations, and which of their files are others now.
 pub(super) fn changes(old: &Config, new: &Config, touched: &[&Path]) -> Vec<String> {
-    let mut changes = server(&old.server, &new.server, touched);
-    let settings = [
-        ("[http]", old.http != new.http),
-        ("[audit]", old.audit != new.audit),
-        ("[telemetry]", old.telemetry != new.telemetry),
-        (
-            "[admin] state_file",
-            old.admin.state_file != new.admin.state_file,
-        ),
-    ];
-    for (setting, _) in settings.into_iter().filter(|(_, changed)| *changed) {
-        changes.push(format!(
-            "{setting} has changed: it waits for the next start"
-        ));
-    }
+    let waits = |setting| format!("{setting} has changed: it waits for the next start");
+    let (of_server, of_others): (Vec<_>, Vec<_>) =
+        waiting(old, new).partition(|setting| setting.starts_with("[server]"));
+    let mut changes: Vec<_> = of_server.into_iter().map(waits).collect();
+    changes.extend(server(&old.server, &new.server, touched));
+    changes.extend(of_others.into_iter().map(waits));
     if old.admin.allow != new.admin.allow {
         changes.push("[admin] allow has changed".to_owned());
     }
@@ -41,6 +32,22 @@ pub(super) fn changes(old: &Config, new: &Config, touched: &[&Path]) -> Vec<Stri
     upstreams(old, new, &mut changes);
     destinations(old, new, &mut changes);
     changes
+}
+
+/// Which settings have changed that count only from the next start on.
+pub(super) fn waiting(old: &Config, new: &Config) -> impl Iterator<Item = &'static str> {
+    let settings = [
+        ("[server] listen", old.server.listen != new.server.listen),
+        ("[http]", old.http != new.http),
+        ("[audit]", old.audit != new.audit),
+        ("[telemetry]", old.telemetry != new.telemetry),
+        (
+            "[admin] state_file",
+            old.admin.state_file != new.admin.state_file,
+        ),
+    ];
+    let changed = settings.into_iter().filter(|(_, changed)| *changed);
+    changed.map(|(setting, _)| setting)
 }
 
 /// What keeps a configuration from being taken in, one by one.
@@ -64,9 +71,6 @@ pub(super) fn faults(error: &StartError) -> Vec<Fault> {
 
 fn server(old: &Server, new: &Server, touched: &[&Path]) -> Vec<String> {
     let mut changes = Vec::new();
-    if old.listen != new.listen {
-        changes.push("[server] listen has changed: it waits for the next start".to_owned());
-    }
     let is_touched = |file: &Path| touched.contains(&file);
     let (before, now) = (&old.tls, &new.tls);
     for (key, changed) in [

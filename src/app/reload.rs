@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{
     StartError,
-    changes::{changes, faults},
+    changes::{changes, faults, waiting},
     expiries::{self, Lapsed},
     wiring::{self, Kept},
 };
@@ -96,7 +96,9 @@ impl Live {
             let outcome = match reloaded {
                 Ok(new) => {
                     live.metrics.reloaded("ok");
-                    warn_about_restarts(&config, &new);
+                    for setting in waiting(&config, &new) {
+                        warn!(setting, "this change takes effect at the next start");
+                    }
                     info!(
                         destinations = new.destinations.len(),
                         "took in the configuration"
@@ -160,21 +162,4 @@ pub(super) fn rules(config: &Config) -> Rules {
         config.server.connections.trust_domains.clone(),
         config.cache.runway_warning,
     )
-}
-
-/// Says which changed settings wait for a restart.
-fn warn_about_restarts(old: &Config, new: &Config) {
-    let changed = [
-        ("[server] listen", old.server.listen != new.server.listen),
-        ("[http]", old.http != new.http),
-        ("[audit]", old.audit != new.audit),
-        ("[telemetry]", old.telemetry != new.telemetry),
-        (
-            "[admin] state_file",
-            old.admin.state_file != new.admin.state_file,
-        ),
-    ];
-    for (setting, _) in changed.into_iter().filter(|(_, changed)| *changed) {
-        warn!(setting, "this change takes effect at the next start");
-    }
 }

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use super::*;
 use crate::{
     audit::{OnFailure, Settings},
-    cache::{Host, Schedule},
+    cache::Schedule,
     clock::Moment,
     metrics::Metrics,
     policy::CallerPattern,
@@ -46,18 +46,10 @@ fn registration(destination: &str, edition: Edition, answers: bool) -> Arc<Regis
 }
 
 fn sample(destination: &str) -> Registration {
+    let rotation = Rotation::of(Arc::new(Endpoint { answers: true }));
     Registration {
-        edition: Edition::default(),
-        key: Arc::new(TokenKey::sample(destination)),
-        rotation: Rotation::of(Arc::new(Endpoint { answers: true })),
-        host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
-        lifetimes: LifetimeRule {
-            default: Duration::from_secs(3600),
-            max: Duration::from_secs(86_400),
-        },
-        expiry_margin: Duration::from_secs(60),
-        timeout: Duration::from_secs(5),
         warm: true,
+        ..Registration::sample(destination, rotation)
     }
 }
 

@@ -65,6 +65,26 @@ pub struct Registration {
     pub warm: bool,
 }
 
+#[cfg(test)]
+impl Registration {
+    /// A registration whose tokens live an hour, for tests.
+    pub(crate) fn sample(destination: &str, rotation: Arc<Rotation>) -> Self {
+        Self {
+            edition: Edition::default(),
+            key: Arc::new(TokenKey::sample(destination)),
+            rotation,
+            host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
+            lifetimes: LifetimeRule {
+                default: Duration::from_secs(3600),
+                max: Duration::from_secs(86_400),
+            },
+            expiry_margin: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+            warm: false,
+        }
+    }
+}
+
 /// Tells one catalogue from those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edition(u64);

@@ -104,17 +104,8 @@ fn host() -> Arc<Host> {
 
 fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registration {
     Registration {
-        edition: Edition::default(),
-        key: Arc::new(TokenKey::sample(name)),
-        rotation: Rotation::of(source),
         host: Arc::clone(host),
-        lifetimes: LifetimeRule {
-            default: HOUR,
-            max: 24 * HOUR,
-        },
-        expiry_margin: secs(60),
-        timeout: secs(5),
-        warm: false,
+        ..Registration::sample(name, Rotation::of(source))
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::{api::v1::GetTokenResponse, secret::Secret};
+use crate::{
+    api::{span, v1::GetTokenResponse},
+    secret::Secret,
+};
 
 /// The client lets go of a token so long before its end, so that it does not expire on the
 /// way to its destination. The broker's own margin is longer; this one counts when there is
@@ -55,7 +58,7 @@ impl BearerToken {
             .ok_or(Incomplete("expires_at"))?;
         // Counted on the monotonic clock: this machine's wall clock may be off.
         let expires_in = answer.expires_in.ok_or(Incomplete("expires_in"))?;
-        let expires_in = span(expires_in).unwrap_or_default().min(LONGEST_LIFE);
+        let expires_in = span(&expires_in).unwrap_or_default().min(LONGEST_LIFE);
         let margin = MARGIN.min(expires_in / MARGIN_SHARE);
         Ok(Self {
             access_token,
@@ -79,14 +82,6 @@ impl BearerToken {
             self.token_type,
             self.access_token.expose()
         ))
-    }
-}
-
-/// A span that is not negative. Prost's own conversion panics on some that are no spans.
-pub(super) fn span(span: prost_types::Duration) -> Option<Duration> {
-    match (u64::try_from(span.seconds), u32::try_from(span.nanos)) {
-        (Ok(seconds), Ok(nanos @ 0..=999_999_999)) => Some(Duration::new(seconds, nanos)),
-        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::explain::{causes, explain_break};
+use crate::clock::whole_seconds;
 
 /// What a broker answers instead of a result, or what kept its answer away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,9 +86,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.reason, self.message)?;
         if let Some(delay) = self.retry_in {
-            // Rounded up, so that the next try does not come too early.
-            let seconds = delay.as_millis().div_ceil(1000);
-            write!(f, " (retry in {seconds}s)")?;
+            write!(f, " (retry in {}s)", whole_seconds(delay))?;
         }
         Ok(())
     }

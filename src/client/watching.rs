@@ -7,11 +7,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     BearerToken, Refusal, Settings,
-    bearer::span,
     wire::{Events, Line, Wire},
 };
 use crate::{
-    api::v1::{TokenUnavailable, WatchTokenResponse, watch_token_response::Event},
+    api::{
+        span,
+        v1::{TokenUnavailable, WatchTokenResponse, watch_token_response::Event},
+    },
     backoff::Backoff,
 };
 
@@ -123,7 +125,7 @@ impl From<Event> for News {
 
 impl From<TokenUnavailable> for Refusal {
     fn from(unavailable: TokenUnavailable) -> Self {
-        let retry_in = unavailable.retry_delay.and_then(span);
+        let retry_in = unavailable.retry_delay.as_ref().and_then(span);
         Self {
             reason: unavailable.reason,
             message: "the broker has no valid token at present".to_owned(),

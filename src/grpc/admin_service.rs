@@ -8,14 +8,13 @@ use std::{
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use super::{
-    DOOR, deadline,
-    duration::{proto, span},
-    status::act_status,
-};
+use super::{DOOR, deadline, status::act_status};
 use crate::{
     admission::Connected,
-    api::admin::v1::{self as api, admin_server::Admin},
+    api::{
+        admin::v1::{self as api, admin_server::Admin},
+        proto, span,
+    },
     broker::{
         ActError, Administrator, Asked, Idle, Kept, Operator, Protected, State, Survey, Warning,
     },
@@ -227,7 +226,8 @@ impl Admin for AdminService {
         request: Request<api::UnusedGrantsRequest>,
     ) -> Result<Response<api::UnusedGrantsResponse>, Status> {
         self.answer(request, async |_, asked| {
-            let idle_for = span(asked.idle_for.as_ref()).ok_or(ActError::InvalidIdleFor)?;
+            let idle_for = asked.idle_for.as_ref().map_or(Some(Duration::ZERO), span);
+            let idle_for = idle_for.ok_or(ActError::InvalidIdleFor)?;
             let unused = self.operator.unused(idle_for).into_iter().map(|unused| {
                 let seen = api::UnusedGrant {
                     last_used_at: unused.last_used.map(|stamp| stamp.wall().into()),

@@ -2,7 +2,6 @@
 
 mod admin_service;
 mod deadline;
-mod duration;
 mod ext_authz;
 mod health;
 mod refusal;

@@ -13,15 +13,17 @@ use tracing::debug;
 
 use super::{
     DOOR, deadline,
-    duration::span,
     status::{status, unavailable},
 };
 use crate::{
     admission::Connected,
-    api::v1::{
-        GetTokenRequest, GetTokenResponse, ReportOutcome, ReportRejectedRequest,
-        ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
-        token_broker_server::TokenBroker, watch_token_response::Event,
+    api::{
+        proto, span,
+        v1::{
+            GetTokenRequest, GetTokenResponse, ReportOutcome, ReportRejectedRequest,
+            ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
+            token_broker_server::TokenBroker, watch_token_response::Event,
+        },
     },
     broker::{Asker, Broker, CallError, Granted},
     clock::Instant,
@@ -194,7 +196,8 @@ pub(super) async fn until<T>(
 }
 
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
-    span(wanted).ok_or(CallError::InvalidMinValidity)
+    let span = wanted.map_or(Some(Duration::ZERO), span);
+    span.ok_or(CallError::InvalidMinValidity)
 }
 
 fn reply(token: &Token) -> GetTokenResponse {
@@ -204,7 +207,7 @@ fn reply(token: &Token) -> GetTokenResponse {
         access_token: token.access_token.expose().to_owned(),
         token_type: "Bearer".to_owned(),
         expires_at: Some(expires_at.wall.into()),
-        expires_in: prost_types::Duration::try_from(left).ok(),
+        expires_in: proto(left),
         token_id: token.id.to_string(),
     }
 }

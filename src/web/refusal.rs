@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::form;
 use crate::{
     broker::CallError,
+    clock::whole_seconds,
     slot::{FailureReason, Refusal as SlotRefusal},
 };
 
@@ -125,10 +126,7 @@ impl Refusal {
         if let Self::Call(error) = self
             && let Some(delay) = error.retry_delay()
         {
-            // In whole seconds, rounded up: not to be asked again too soon.
-            let seconds = delay.as_millis().div_ceil(1000);
-            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-            headers.insert(RETRY_AFTER, seconds.into());
+            headers.insert(RETRY_AFTER, whole_seconds(delay).into());
         }
         answer
     }

@@ -220,11 +220,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        cache::{Edition, Host},
         clock::Moment,
         destination::TokenKey,
         secret::Secret,
-        token::{LifetimeRule, Minted, SecretName, Token, TokenId},
+        token::{Minted, SecretName, Token, TokenId},
         upstream::{FetchError, Minter, Rotation, TokenSource},
     };
 
@@ -243,19 +242,7 @@ mod tests {
         };
         let next = trial.map(|_| minter());
         let rotation = Rotation::on_trial(minter(), next, trial.unwrap_or_default());
-        Registration {
-            edition: Edition::default(),
-            key: Arc::new(TokenKey::sample("d")),
-            rotation: Arc::new(rotation),
-            host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
-            lifetimes: LifetimeRule {
-                default: Duration::from_secs(3600),
-                max: Duration::from_secs(86_400),
-            },
-            expiry_margin: Duration::from_secs(60),
-            timeout: Duration::from_secs(5),
-            warm: false,
-        }
+        Registration::sample("d", Arc::new(rotation))
     }
 
     fn standing(condition: Condition, runway: u64, reason: Option<FailureReason>) -> Standing {

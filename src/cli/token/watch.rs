@@ -13,6 +13,7 @@ use crate::{
         signal::Signals,
     },
     client::{News, Refusal, Settings, Watching},
+    clock::whole_seconds,
 };
 
 #[derive(Debug, Args)]
@@ -108,9 +109,7 @@ impl Watch {
                 let json = TroubleJson {
                     reason: &refusal.reason,
                     message: &refusal.message,
-                    retry_in: refusal
-                        .retry_in
-                        .map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+                    retry_in: refusal.retry_in.map(whole_seconds),
                 };
                 let line = serde_json::to_string(&json).map_err(io::Error::from)?;
                 eprintln!("{line}");

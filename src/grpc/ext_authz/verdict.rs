@@ -1,7 +1,5 @@
 //! The one place where an answer becomes what a proxy does with the request.
 
-use std::time::Duration;
-
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{
@@ -15,7 +13,10 @@ use envoy_types::pb::{
     google::rpc,
 };
 
-use crate::{broker::CallError, grpc::status::code_and_message, slot::Refusal, token::Token};
+use crate::{
+    broker::CallError, clock::whole_seconds, grpc::status::code_and_message, slot::Refusal,
+    token::Token,
+};
 
 /// The request goes on with the token, or as it is where it needs none; or it is denied.
 ///
@@ -98,13 +99,10 @@ fn header(name: &str, value: String) -> HeaderValueOption {
     }
 }
 
-/// Rounded up, so that nobody comes back too soon (RFC 9110 §10.2.3).
-fn whole_seconds(delay: Duration) -> u64 {
-    delay.as_secs() + u64::from(delay.subsec_nanos() > 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{clock::Instant, slot::FailureReason};
 

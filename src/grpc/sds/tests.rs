@@ -15,11 +15,11 @@ use crate::{
     admission::{Admission, Shares},
     audit::Audit,
     broker::{Catalogue, Listing},
-    cache::{Cache, Edition, Host, Registration},
+    cache::{Cache, Edition, Registration},
     destination::TokenKey,
     policy::CallerPattern,
     secret::Secret,
-    token::{LifetimeRule, Minted},
+    token::Minted,
     upstream::{FetchError, Rotation, TokenSource},
 };
 
@@ -39,27 +39,12 @@ impl TokenSource for Endpoint {
     }
 }
 
-fn registration() -> Registration {
-    Registration {
-        edition: Edition::default(),
-        key: Arc::new(TokenKey::sample("d")),
-        rotation: Rotation::of(Arc::new(Endpoint)),
-        host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
-        lifetimes: LifetimeRule {
-            default: Duration::from_secs(3600),
-            max: Duration::from_secs(86_400),
-        },
-        expiry_margin: Duration::from_secs(60),
-        timeout: Duration::from_secs(5),
-        warm: false,
-    }
-}
-
 /// A service with the one destination `d`.
 fn sds() -> Sds {
     let callers = CallerPattern::parse(CALLER).unwrap();
+    let registration = Registration::sample("d", Rotation::of(Arc::new(Endpoint)));
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
-    catalogue.add(Listing::sample(Arc::new(registration()), callers));
+    catalogue.add(Listing::sample(Arc::new(registration), callers));
     let metrics = Arc::new(Metrics::new());
     let (cache, _schedule) = Cache::new(Arc::clone(&metrics), Arc::new(Audit::off()));
     Sds {
@@ -98,7 +83,7 @@ fn requests<T: prost::Message + Default + Send + 'static>() -> (
 }
 
 fn quarantine(sds: &Sds) {
-    let key = registration().key;
+    let key = TokenKey::sample("d");
     let cache = sds.broker.cache();
     cache.quarantine(&key.destination, Some(&key.application));
 }
@@ -134,7 +119,7 @@ async fn a_quarantine_removes_from_a_stream_of_changes_and_a_release_brings_back
     quarantine(&sds);
     let removed = answers.next().await.unwrap().unwrap();
     assert_eq!(removed.removed_resources, ["d"]);
-    let key = registration().key;
+    let key = TokenKey::sample("d");
     let cache = sds.broker.cache();
     cache.release(&key.destination, Some(&key.application));
     let back = answers.next().await.unwrap().unwrap();

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-/// A duration that is not negative; nothing is no time at all. `None` for what is none.
-pub(super) fn span(given: Option<&prost_types::Duration>) -> Option<Duration> {
-    let Some(given) = given else {
-        return Some(Duration::ZERO);
-    };
+/// A duration that is not negative. `None` for what is none.
+pub fn span(given: &prost_types::Duration) -> Option<Duration> {
     match (u64::try_from(given.seconds), u32::try_from(given.nanos)) {
         (Ok(seconds), Ok(nanos @ 0..=999_999_999)) => Some(Duration::new(seconds, nanos)),
         _ => None,
@@ -14,6 +11,6 @@ pub(super) fn span(given: Option<&prost_types::Duration>) -> Option<Duration> {
 }
 
 /// The same, the other way round; none where it is too long for protobuf.
-pub(super) fn proto(span: Duration) -> Option<prost_types::Duration> {
+pub fn proto(span: Duration) -> Option<prost_types::Duration> {
     span.try_into().ok()
 }
