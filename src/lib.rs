@@ -30,6 +30,7 @@
 //! | | [`audit`] | who was given which token, in records that hang together |
 //! | | [`config`] | the configuration |
 //! | | [`metrics`] | what is counted |
+//! | | [`shared_cache`] | what replicas share, sealed, in a store that may fail |
 //! | | [`usage`] | what was used last, by whom, and what is stopped |
 //! | | [`port`] | peers that connect, come what may |
 //! | | [`telemetry`] | log events, and panics without their payload |
@@ -92,6 +93,7 @@ pub mod port;
 pub mod process;
 pub mod request_id;
 pub mod secret;
+pub mod shared_cache;
 pub mod slot;
 pub mod small_file;
 pub mod telemetry;

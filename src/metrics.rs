@@ -35,6 +35,8 @@ pub struct Metrics {
     warnings: Family<WarningLabels, Gauge>,
     audit_records: Family<AuditLabels, Counter>,
     audit_sinks: Family<SinkLabels, Gauge>,
+    shared_cache: Family<SharedCacheLabels, Counter>,
+    shared_cache_up: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +97,12 @@ struct SinkLabels {
     sink: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SharedCacheLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
 #[derive(Clone)]
 struct Latency;
 
@@ -122,6 +130,8 @@ impl Metrics {
             warnings: Family::default(),
             audit_records: Family::default(),
             audit_sinks: Family::default(),
+            shared_cache: Family::default(),
+            shared_cache_up: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -191,6 +201,16 @@ impl Metrics {
             "audit_sink_up",
             "Whether an audit sink takes records, by sink",
             metrics.audit_sinks.clone(),
+        );
+        registry.register(
+            "shared_cache_operations",
+            "What was asked of the shared cache and what became of it, by operation and outcome",
+            metrics.shared_cache.clone(),
+        );
+        registry.register(
+            "shared_cache_up",
+            "Whether the shared cache answers; 0 as well where none is configured",
+            metrics.shared_cache_up.clone(),
         );
         registry.register(
             "build",
@@ -299,6 +319,17 @@ impl Metrics {
     pub fn audit_sink(&self, sink: &'static str, up: bool) {
         let gauge = self.audit_sinks.get_or_create(&SinkLabels { sink });
         gauge.set(up.into());
+    }
+
+    /// The shared cache was asked for something, with this outcome.
+    pub fn shared_cache(&self, operation: &'static str, outcome: &'static str) {
+        let labels = SharedCacheLabels { operation, outcome };
+        self.shared_cache.get_or_create(&labels).inc();
+    }
+
+    /// The shared cache answers, or does not.
+    pub fn shared_cache_up(&self, up: bool) {
+        self.shared_cache_up.set(up.into());
     }
 
     /// A connection that was open has ended.

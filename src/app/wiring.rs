@@ -11,6 +11,7 @@ use crate::{
     destination::{ApplicationName, TokenKey},
     mesh::{Mesh, Routes},
     policy::Grants,
+    shared_cache::{Place, Ring},
     upstream::{
         self, Endpoint, HttpClient, Minter, OAuth2Settings, Protocol, Rotation, SetupError,
     },
@@ -32,6 +33,7 @@ pub(super) fn catalogue(
         ledger: Ledger::default(),
         now: Stamp::now(),
         last,
+        ring: config.shared_cache.as_ref().map(|shared| &shared.ring),
     };
     // Also those that no destination uses: what is wrong with them is not for later.
     for upstream in &config.upstreams {
@@ -88,6 +90,8 @@ struct Wiring<'a> {
     ledger: Ledger,
     now: Stamp,
     last: &'a Kept,
+    /// What replicas seal with, if they share anything.
+    ring: Option<&'a Arc<Ring>>,
 }
 
 /// What goes on from one configuration to the next, if it is in both.
@@ -163,6 +167,9 @@ impl<'a> Wiring<'a> {
             self.kept
                 .rotations
                 .insert(Arc::clone(&key), Arc::clone(&rotation));
+            let place = self
+                .ring
+                .map(|ring| Arc::new(Place::new(ring, &key, &application.credential, host.name())));
             let registration = Registration {
                 edition: self.edition,
                 key,
@@ -172,6 +179,7 @@ impl<'a> Wiring<'a> {
                 expiry_margin: self.expiry_margin,
                 timeout: upstream.http.total_timeout * exchanges,
                 warm: destination.warm,
+                place,
             };
             registrations.push(Arc::new(registration));
         }

@@ -31,6 +31,7 @@ use crate::{
     clock::{Instant, Moment},
     destination::{ApplicationName, DestinationId, TokenKey},
     metrics::Metrics,
+    shared_cache::Place,
     slot::{Decision, FailureReason, Refusal, Report},
     token::{LifetimeRule, Token, TokenId},
     upstream::Rotation,
@@ -63,6 +64,8 @@ pub struct Registration {
     pub timeout: Duration,
     /// Whether a token is kept at hand although nobody asks.
     pub warm: bool,
+    /// Where replicas share its tokens, if they do.
+    pub place: Option<Arc<Place>>,
 }
 
 #[cfg(test)]
@@ -81,6 +84,7 @@ impl Registration {
             expiry_margin: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
             warm: false,
+            place: None,
         }
     }
 }

@@ -556,6 +556,7 @@ fn renewed(registration: &Registration, source: Arc<Scripted>) -> Arc<Registrati
         key: Arc::new(key),
         rotation: Rotation::of(source),
         host: Arc::clone(&registration.host),
+        place: None,
         ..*registration
     })
 }
@@ -610,6 +611,7 @@ fn next_edition(registration: &Registration, source: Arc<Scripted>) -> Arc<Regis
         key: Arc::clone(&registration.key),
         rotation: Rotation::of(source),
         host: Arc::clone(&registration.host),
+        place: None,
         ..*registration
     })
 }
@@ -892,6 +894,7 @@ async fn what_stops_a_destination_stops_every_application_that_comes() {
         rotation: Rotation::of(Arc::clone(&source) as Arc<dyn TokenSource>),
         host: Arc::clone(&shop.host),
         warm: true,
+        place: None,
         ..*shop
     });
     let destination = &shop.key.destination;

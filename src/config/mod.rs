@@ -44,7 +44,10 @@ use self::{
     unique::Unique,
     upstreams::Upstreams,
 };
-use crate::{audit::Settings as AuditSettings, credential::Environment, small_file};
+use crate::{
+    audit::Settings as AuditSettings, credential::Environment,
+    shared_cache::Settings as SharedCacheSettings, small_file,
+};
 
 pub use admin::Admin;
 pub use application::Application;
@@ -82,6 +85,8 @@ pub struct Config {
     pub cache: CacheSettings,
     /// What is recorded where.
     pub audit: AuditSettings,
+    /// What replicas share, if they do.
+    pub shared_cache: Option<SharedCacheSettings>,
     /// What an operator sees.
     pub telemetry: Telemetry,
     /// The upstreams that are written, whether or not a destination uses them, and those
@@ -200,6 +205,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
         admin,
         cache,
         audit,
+        shared_cache: None,
         telemetry,
         upstreams: upstreams.finish(),
         spare_credentials: credentials.spare(&destinations),

@@ -1,0 +1,401 @@
+//! What replicas of the broker share, so that a fleet mints each token once.
+//!
+//! A Redis server takes part, but is never trusted and never needed: what is kept there is
+//! sealed, what comes from there is opened or thrown away, and whatever goes wrong with it is
+//! a miss.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `ring` | the keys that seal, name and fingerprint; one or, during a rotation, two |
+//! | `place` | where a slot and its host are kept: their names, and what they are sealed for |
+//! | `sealed` | a sealed value, as others see it |
+//! | `record` | what is in it: a token, a failure, a pause or a quarantine |
+//! | `store` | the seam: what any store can do, and how it fails |
+//! | `redis/` | the one store that there is; the only room that names redis |
+//! | `settings` | which servers, and how they are reached |
+
+mod place;
+mod record;
+mod redis;
+mod ring;
+mod sealed;
+mod settings;
+#[cfg(test)]
+pub(crate) mod shelf;
+mod store;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{sync::mpsc, time::timeout};
+
+use self::{
+    place::context,
+    record::{Kind, Pause},
+    ring::NotOurs,
+    sealed::{Head, Sealed},
+    store::{Beginning, Entry, Kept, Store, Turn},
+};
+pub use self::{
+    place::{Place, Spot},
+    record::{SharedFailure, SharedQuarantine, SharedToken, Untimely},
+    redis::Link,
+    ring::{InvalidKey, Ring},
+    settings::{HostPort, Login, Servers, Settings, Tls},
+    store::{Message, Name, Trouble},
+};
+use crate::{metrics::Metrics, token::Token};
+
+/// A flight of a broker that has just started waits no longer than this for the first
+/// connection, since what it would mint may be there already.
+const FIRST_CONNECTION: Duration = Duration::from_secs(1);
+
+/// What replicas share. Without servers nothing is shared, and nothing waits.
+pub struct SharedCache {
+    store: Arc<dyn Store>,
+    /// What everything that is not a slot's is sealed with; `None` while nothing is shared.
+    ring: ArcSwapOption<Ring>,
+    metrics: Arc<Metrics>,
+}
+
+/// What was found at a slot's place.
+#[derive(Debug)]
+pub enum Found {
+    /// A replica minted this token.
+    Token(SharedToken),
+    /// A replica's flight failed in a way that counts for all of them.
+    Failure(SharedFailure),
+}
+
+/// What a flight is to do.
+#[derive(Debug)]
+pub enum Begun {
+    /// Look at this, which was not seen before.
+    Found(Vec<Found>),
+    /// Mint, and tell the others: no other replica does.
+    Granted(Lease),
+    /// Wait: another replica mints, for at most so long.
+    Held(Duration),
+    /// Mint without knowing what the others do: the store cannot be asked.
+    Alone,
+}
+
+/// What a flight has seen at its place, and does not want.
+#[derive(Debug, Default)]
+pub struct Seen(Vec<Head>);
+
+/// The right to mint for all replicas, for a while. One that is dropped is given back.
+pub struct Lease {
+    store: Arc<dyn Store>,
+    name: Name,
+    /// `None` once it has ended.
+    turn: Option<Turn>,
+}
+
+/// What there is to hear from the others.
+#[derive(Debug)]
+pub enum News {
+    /// The store can be asked again: something may have been missed.
+    Connected,
+    /// Something was kept just now.
+    Told(Message),
+}
+
+/// What came of minting, for all replicas.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// A token.
+    Token(&'a Token),
+    /// A failure that counts for all of them.
+    Failure(SharedFailure),
+    /// Nothing that is of use to them.
+    Nothing,
+}
+
+impl SharedCache {
+    /// What replicas share by these settings, if there are any, and the link that reaches it
+    /// for as long as it is run. What others tell is sent to `news`.
+    pub fn new(
+        settings: Option<Settings>,
+        metrics: &Arc<Metrics>,
+        news: mpsc::Sender<News>,
+    ) -> (Self, Link) {
+        let ring = settings.as_ref().map(|settings| Arc::clone(&settings.ring));
+        let (store, link) = redis::link(settings, Arc::clone(metrics), news);
+        let shared = Self::over(store, ring, Arc::clone(metrics));
+        (shared, link)
+    }
+
+    /// Nothing that is shared, for tests.
+    #[cfg(test)]
+    pub(crate) fn off(metrics: &Arc<Metrics>) -> Self {
+        Self::over(Arc::new(shelf::Shelf::default()), None, Arc::clone(metrics))
+    }
+
+    pub(crate) fn over(
+        store: Arc<dyn Store>,
+        ring: Option<Arc<Ring>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            ring: ArcSwapOption::new(ring),
+            metrics,
+        }
+    }
+
+    /// Seals with another ring from now on, or shares nothing any more.
+    pub fn replace(&self, ring: Option<Arc<Ring>>) {
+        self.ring.store(ring);
+    }
+
+    /// Waits until the store was reached for the first time, but not for long.
+    pub async fn settled(&self) {
+        // Whoever waited in vain goes on alone.
+        let _ = timeout(FIRST_CONNECTION, self.store.settled()).await;
+    }
+
+    /// What is kept for a slot and was not seen before. It is seen from now on.
+    pub async fn look(&self, place: &Place, seen: &mut Seen) -> Vec<Found> {
+        let mut found = Vec::new();
+        for name in place.slot.names() {
+            let entries = self.heard("look", self.store.look(name).await);
+            found.extend(self.open_all(place, entries.unwrap_or_default(), seen));
+            if !found.is_empty() {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Asks for the turn to mint, for as long as `life`.
+    pub async fn begin(&self, place: &Place, seen: &mut Seen, life: Duration) -> Begun {
+        /// So often may something else lie at the place that cannot be opened.
+        const TRIES: usize = 3;
+        let Some(name) = place.slot.name() else {
+            return Begun::Alone;
+        };
+        for _ in 0..TRIES {
+            let began = self.store.begin(name, &seen.0, life).await;
+            match self.heard("begin", began) {
+                None => return Begun::Alone,
+                Some(Beginning::Held(left)) => return Begun::Held(left),
+                Some(Beginning::Granted(turn)) => {
+                    return Begun::Granted(Lease {
+                        store: Arc::clone(&self.store),
+                        name: *name,
+                        turn: Some(turn),
+                    });
+                }
+                Some(Beginning::Found(entries)) => {
+                    let found = self.open_all(place, entries, seen);
+                    if !found.is_empty() {
+                        return Begun::Found(found);
+                    }
+                }
+            }
+        }
+        Begun::Alone
+    }
+
+    /// Keeps what came of minting for the others, and gives the lease back.
+    pub async fn finish(&self, place: &Place, lease: Option<Lease>, outcome: Outcome<'_>) {
+        let kept = match outcome {
+            Outcome::Token(token) => {
+                let (value, lasts) = SharedToken::encode(token);
+                kept(place, Kind::Token, &value, lasts)
+            }
+            Outcome::Failure(failure) => {
+                let lasts = left(failure.retry_at);
+                kept(place, Kind::Failure, &failure.encode(), lasts)
+            }
+            Outcome::Nothing => None,
+        };
+        let Some(name) = place.slot.name() else {
+            return;
+        };
+        if kept.is_none() && lease.is_none() {
+            return;
+        }
+        let turn = lease.and_then(|mut lease| lease.turn.take());
+        let finished = self.store.finish(name, turn.as_ref(), kept).await;
+        if self.heard("finish", finished) == Some(false) {
+            self.metrics.shared_cache("finish", "lease_lost");
+        }
+    }
+
+    /// Forgets what is kept for a slot, so that nobody takes it up again.
+    pub async fn forget(&self, place: &Place) {
+        for name in place.slot.names() {
+            self.heard("forget", self.store.forget(name).await);
+        }
+    }
+
+    /// Until when the host of a place is to be left alone, if a replica knows.
+    pub async fn pause(&self, place: &Place) -> Option<SystemTime> {
+        for name in place.host.names() {
+            let sealed = self.heard("pause", self.store.pause(name).await).flatten();
+            let pause = sealed.and_then(|sealed| self.open_pause(place, &sealed));
+            if pause.is_some() {
+                return pause;
+            }
+        }
+        None
+    }
+
+    /// Tells the others that a host asks to be left alone.
+    pub async fn keep_pause(&self, place: &Place, until: SystemTime) {
+        let context = place.host.context(Kind::Pause);
+        let sealed = place.ring.seal(&context, &Pause { until }.encode());
+        if let (Some(name), Some(sealed)) = (place.host.name(), sealed) {
+            let kept = self.store.keep_pause(name, sealed, left(until)).await;
+            self.heard("keep_pause", kept);
+        }
+    }
+
+    /// What operators stopped and released, as far as it is kept.
+    pub async fn quarantines(&self) -> Vec<SharedQuarantine> {
+        if self.ring.load().is_none() {
+            return Vec::new();
+        }
+        let kept = self.heard("quarantines", self.store.quarantines().await);
+        let kept = kept.unwrap_or_default().into_iter();
+        kept.filter_map(|(name, sealed)| self.open_quarantine(&name, &sealed))
+            .collect()
+    }
+
+    /// Tells the others what an operator stopped or released. Says whether it is kept.
+    pub async fn keep_quarantine(&self, quarantine: &SharedQuarantine) -> bool {
+        let Some(ring) = self.ring.load_full() else {
+            return false;
+        };
+        let SharedQuarantine {
+            destination,
+            application,
+            ..
+        } = quarantine;
+        let spot = Spot::of_quarantine(&ring, destination, application.as_ref());
+        // Whoever opens it does not know yet whose it is, and compares the name with what it says.
+        let sealed = ring.seal(&context(Kind::Quarantine, &[]), &quarantine.encode());
+        let (Some(name), Some(sealed)) = (spot.name(), sealed) else {
+            return false;
+        };
+        let kept = self.store.keep_quarantine(name, sealed).await;
+        self.heard("keep_quarantine", kept).is_some()
+    }
+
+    /// What a message says about a slot, if it is about that.
+    pub fn open(&self, place: &Place, message: &Message) -> Option<Found> {
+        let about_this = place.slot.names().contains(&message.name);
+        let entry = Entry {
+            kind: message.kind,
+            sealed: message.sealed.clone(),
+        };
+        about_this.then(|| self.open_entry(place, &entry)).flatten()
+    }
+
+    /// Until when a message says that the host of a place is to be left alone, if it is about that.
+    pub fn open_host(&self, place: &Place, message: &Message) -> Option<SystemTime> {
+        let about_this = message.kind == Kind::Pause && place.host.names().contains(&message.name);
+        about_this
+            .then(|| self.open_pause(place, &message.sealed))
+            .flatten()
+    }
+
+    /// What a message says that an operator did, if it is about that.
+    pub fn open_act(&self, message: &Message) -> Option<SharedQuarantine> {
+        let about_this = message.kind == Kind::Quarantine;
+        about_this
+            .then(|| self.open_quarantine(&message.name, &message.sealed))
+            .flatten()
+    }
+
+    /// Counts what became of something that was shared.
+    pub fn count(&self, operation: &'static str, outcome: &'static str) {
+        self.metrics.shared_cache(operation, outcome);
+    }
+
+    fn open_all(&self, place: &Place, entries: Vec<Entry>, seen: &mut Seen) -> Vec<Found> {
+        let mut found = Vec::new();
+        for entry in entries {
+            let head = entry.sealed.head();
+            if !seen.0.contains(&head) {
+                seen.0.push(head);
+                found.extend(self.open_entry(place, &entry));
+            }
+        }
+        found
+    }
+
+    fn open_entry(&self, place: &Place, entry: &Entry) -> Option<Found> {
+        let context = place.slot.context(entry.kind);
+        let found = place.ring.open(&context, &entry.sealed);
+        let found = found.and_then(|value| match entry.kind {
+            Kind::Token => SharedToken::decode(&value).map(Found::Token),
+            Kind::Failure => SharedFailure::decode(&value).map(Found::Failure),
+            Kind::Pause | Kind::Quarantine => Err(NotOurs),
+        });
+        self.opened(found)
+    }
+
+    fn open_pause(&self, place: &Place, sealed: &Sealed) -> Option<SystemTime> {
+        let context = place.host.context(Kind::Pause);
+        let pause = place.ring.open(&context, sealed);
+        let pause = pause.and_then(|value| Pause::decode(&value));
+        self.opened(pause).map(|pause| pause.until)
+    }
+
+    fn open_quarantine(&self, name: &Name, sealed: &Sealed) -> Option<SharedQuarantine> {
+        let ring = self.ring.load_full()?;
+        let opened = ring.open(&context(Kind::Quarantine, &[]), sealed);
+        let opened = opened.and_then(|value| SharedQuarantine::decode(&value));
+        let opened = opened.and_then(|opened| {
+            let application = opened.application.as_ref();
+            let spot = Spot::of_quarantine(&ring, &opened.destination, application);
+            let is_its_own = spot.names().contains(name);
+            is_its_own.then_some(opened).ok_or(NotOurs)
+        });
+        self.opened(opened)
+    }
+
+    /// Counts what was not sealed for where it lies: it is as good as nothing.
+    fn opened<T>(&self, opened: Result<T, NotOurs>) -> Option<T> {
+        let outcome = if opened.is_ok() { "ok" } else { "forged" };
+        self.metrics.shared_cache("open", outcome);
+        opened.ok()
+    }
+
+    fn heard<T>(&self, operation: &'static str, answer: Result<T, Trouble>) -> Option<T> {
+        let outcome = answer.as_ref().err().map_or("ok", |trouble| trouble.code());
+        self.metrics.shared_cache(operation, outcome);
+        answer.ok()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.store.abandon(&self.name, &turn);
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lease").field(&self.turn).finish()
+    }
+}
+
+fn left(until: SystemTime) -> Duration {
+    until.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+fn kept(place: &Place, kind: Kind, value: &[u8], lasts: Duration) -> Option<Kept> {
+    let sealed = place.ring.seal(&place.slot.context(kind), value)?;
+    let entry = Entry { kind, sealed };
+    (!lasts.is_zero()).then_some(Kept { entry, lasts })
+}

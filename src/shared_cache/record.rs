@@ -1,0 +1,328 @@
+//! What is sealed: a token, a failure, a pause or a quarantine.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prost::Message;
+use zeroize::Zeroizing;
+
+use super::ring::NotOurs;
+use crate::{
+    clock::Moment,
+    destination::{ApplicationName, DestinationId, TokenKey},
+    secret::Secret,
+    slot::FailureReason,
+    token::{SecretName, Token, TokenId},
+    usage::{Quarantine, Stamp},
+};
+
+/// A replica's clock may be ahead by no more than this. Two that differ by more would hand
+/// out each other's tokens for too long.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+
+/// What a sealed value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A slot's token.
+    Token,
+    /// Why a slot has no token.
+    Failure,
+    /// Until when a host is left alone.
+    Pause,
+    /// What an operator stopped or released.
+    Quarantine,
+}
+
+/// A token that some replica minted.
+#[derive(Debug)]
+pub struct SharedToken {
+    access_token: Secret,
+    id: TokenId,
+    /// When the request for it was about to be sent, on that replica's clock.
+    pub requested_at: SystemTime,
+    lifetime: Duration,
+    secret: SecretName,
+}
+
+/// A failure that counts for all replicas: it is the token endpoint's own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedFailure {
+    /// What is wrong.
+    pub reason: FailureReason,
+    /// When it may be tried again.
+    pub retry_at: SystemTime,
+}
+
+/// Until when a host asks to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pause {
+    pub(super) until: SystemTime,
+}
+
+/// What an operator stopped, or released, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedQuarantine {
+    /// The id of the destination.
+    pub destination: DestinationId,
+    /// The application; all of them, those to come included, if `None`.
+    pub application: Option<ApplicationName>,
+    /// When that was done. Of two that are for the same, the later one counts.
+    pub at: SystemTime,
+    /// The quarantine; `None` for a release.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// A token that cannot be used here, although it is sealed as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untimely {
+    /// It has expired.
+    Expired,
+    /// It is from the future: two replicas' clocks differ by more than they may.
+    FromTheFuture,
+}
+
+impl Kind {
+    /// What stands for it in what it is sealed for, and on the wire.
+    pub(crate) fn tag(self) -> u8 {
+        match self {
+            Self::Token => b't',
+            Self::Failure => b'f',
+            Self::Pause => b'p',
+            Self::Quarantine => b'q',
+        }
+    }
+
+    /// The kind with this tag.
+    pub(crate) fn of_tag(tag: u8) -> Option<Self> {
+        let kinds = [Self::Token, Self::Failure, Self::Pause, Self::Quarantine];
+        kinds.into_iter().find(|kind| kind.tag() == tag)
+    }
+}
+
+impl SharedToken {
+    /// The token as it is sealed, and how long that is of use.
+    pub(super) fn encode(token: &Token) -> (Zeroizing<Vec<u8>>, Duration) {
+        let wall = token.expires_at().wall;
+        let left = wall.duration_since(SystemTime::now()).unwrap_or_default();
+        let written = WrittenToken {
+            access_token: token.access_token.expose().to_owned(),
+            id: token.id.to_string(),
+            requested_at: millis(token.requested_at.wall),
+            lifetime: u64::try_from(token.lifetime.as_millis()).unwrap_or(u64::MAX),
+            credential: token.secret.credential.clone(),
+            generation: token.secret.generation.clone(),
+            client_id: token.secret.client_id.clone(),
+        };
+        let encoded = encode(&written);
+        drop(Zeroizing::new(written.access_token));
+        (encoded, left)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
+        let written = WrittenToken::decode(bytes).map_err(|_| NotOurs)?;
+        Ok(Self {
+            access_token: Secret::new(written.access_token),
+            id: TokenId::parse(&written.id).ok_or(NotOurs)?,
+            requested_at: wall(written.requested_at)?,
+            lifetime: Duration::from_millis(written.lifetime),
+            secret: SecretName {
+                credential: written.credential,
+                generation: written.generation,
+                client_id: written.client_id,
+            },
+        })
+    }
+
+    /// The token as this process has it, trusted for no longer than `max` in all.
+    ///
+    /// # Errors
+    /// [`Untimely`], by the wall clock, which is all that replicas have in common.
+    pub fn arrive(
+        self,
+        key: &Arc<TokenKey>,
+        max: Duration,
+        now: Moment,
+    ) -> Result<Token, Untimely> {
+        let age = match now.wall.duration_since(self.requested_at) {
+            Ok(age) => age,
+            Err(ahead) if ahead.duration() <= CLOCKS_DIFFER => Duration::ZERO,
+            Err(_) => return Err(Untimely::FromTheFuture),
+        };
+        let lifetime = self.lifetime.min(max);
+        let left = lifetime.saturating_sub(age);
+        if left.is_zero() {
+            return Err(Untimely::Expired);
+        }
+        // A clock that began after the token did counts the rest of its life alone.
+        let (age, lifetime) = match now.instant.checked_sub(age) {
+            Some(_) => (age, lifetime),
+            None => (Duration::ZERO, left),
+        };
+        Ok(Token {
+            key: Arc::clone(key),
+            access_token: Arc::new(self.access_token),
+            id: self.id,
+            requested_at: Moment {
+                instant: now.instant - age,
+                wall: now.wall - age,
+            },
+            lifetime,
+            secret: Arc::new(self.secret),
+        })
+    }
+}
+
+impl SharedFailure {
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        encode(&WrittenFailure {
+            reason: self.reason.code().to_owned(),
+            retry_at: millis(self.retry_at),
+        })
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
+        let written = WrittenFailure::decode(bytes).map_err(|_| NotOurs)?;
+        let shared = [FailureReason::CredentialRejected, FailureReason::Throttled];
+        let mut shared = shared.into_iter();
+        let reason = shared.find(|reason| reason.code() == written.reason);
+        Ok(Self {
+            reason: reason.ok_or(NotOurs)?,
+            retry_at: wall(written.retry_at)?,
+        })
+    }
+}
+
+impl Pause {
+    pub(super) fn encode(self) -> Zeroizing<Vec<u8>> {
+        encode(&WrittenPause {
+            until: millis(self.until),
+        })
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
+        let written = WrittenPause::decode(bytes).map_err(|_| NotOurs)?;
+        Ok(Self {
+            until: wall(written.until)?,
+        })
+    }
+}
+
+impl SharedQuarantine {
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let application = self.application.as_ref().map(ToString::to_string);
+        let stopped = self.quarantine.as_ref();
+        encode(&WrittenQuarantine {
+            destination: self.destination.to_string(),
+            application,
+            at: millis(self.at),
+            stopped: stopped.map(|quarantine| WrittenStop {
+                since: quarantine.since.0,
+                administrator: quarantine.administrator.clone(),
+                comment: quarantine.comment.clone(),
+            }),
+        })
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
+        let written = WrittenQuarantine::decode(bytes).map_err(|_| NotOurs)?;
+        let destination = DestinationId::parse(&written.destination).map_err(|_| NotOurs)?;
+        let application = written.application.as_deref();
+        let application = application.map(ApplicationName::parse).transpose();
+        let application = application.map_err(|_| NotOurs)?;
+        let quarantine = written.stopped.map(|stop| Quarantine {
+            destination: destination.clone(),
+            application: application.clone(),
+            since: Stamp(stop.since),
+            administrator: stop.administrator,
+            comment: stop.comment,
+        });
+        Ok(Self {
+            destination,
+            application,
+            at: wall(written.at)?,
+            quarantine,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+#[prost(skip_debug)]
+struct WrittenToken {
+    #[prost(string, tag = "1")]
+    access_token: String,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(uint64, tag = "3")]
+    requested_at: u64,
+    #[prost(uint64, tag = "4")]
+    lifetime: u64,
+    #[prost(string, tag = "5")]
+    credential: String,
+    #[prost(string, tag = "6")]
+    generation: String,
+    #[prost(string, tag = "7")]
+    client_id: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct WrittenFailure {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(uint64, tag = "2")]
+    retry_at: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct WrittenPause {
+    #[prost(uint64, tag = "1")]
+    until: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct WrittenQuarantine {
+    #[prost(string, tag = "1")]
+    destination: String,
+    #[prost(string, optional, tag = "2")]
+    application: Option<String>,
+    #[prost(uint64, tag = "3")]
+    at: u64,
+    #[prost(message, optional, tag = "4")]
+    stopped: Option<WrittenStop>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct WrittenStop {
+    #[prost(uint64, tag = "1")]
+    since: u64,
+    #[prost(string, tag = "2")]
+    administrator: String,
+    #[prost(string, tag = "3")]
+    comment: String,
+}
+
+impl fmt::Debug for WrittenToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WrittenToken")
+    }
+}
+
+/// In memory of its final size, which is wiped.
+fn encode(message: &impl Message) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(message.encoded_len()));
+    message.encode_raw(&mut *bytes);
+    bytes
+}
+
+/// A moment in milliseconds of Unix time.
+fn millis(wall: SystemTime) -> u64 {
+    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn wall(millis: u64) -> Result<SystemTime, NotOurs> {
+    let wall = UNIX_EPOCH.checked_add(Duration::from_millis(millis));
+    wall.ok_or(NotOurs)
+}

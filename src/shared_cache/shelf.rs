@@ -1,0 +1,261 @@
+//! A store in memory, on tokio's clock, for tests: what the servers do, without them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use tokio::sync::mpsc;
+
+use super::{
+    News,
+    record::Kind,
+    sealed::{Head, Sealed},
+    store::{Beginning, Entry, Kept, Message, Name, Store, Trouble, Turn},
+};
+use crate::clock::Instant;
+
+/// A store in memory.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    slots: Mutex<HashMap<Name, Slot>>,
+    pauses: Mutex<HashMap<Name, (Sealed, Instant)>>,
+    quarantines: Mutex<HashMap<Name, Sealed>>,
+    listeners: Mutex<Vec<mpsc::Sender<News>>>,
+    gone: AtomicBool,
+    deaf: AtomicBool,
+}
+
+#[derive(Default)]
+struct Slot {
+    entries: HashMap<Kind, (Sealed, Instant)>,
+    turn: Option<(Turn, Instant)>,
+    fence: u64,
+    kept: u64,
+}
+
+impl Shelf {
+    /// Tells a replica the news from now on.
+    pub(crate) fn tell(&self, listener: mpsc::Sender<News>) {
+        lock(&self.listeners).push(listener);
+    }
+
+    /// Cannot be reached while it is `gone`.
+    pub(crate) fn go(&self, gone: bool) {
+        self.gone.store(gone, Ordering::SeqCst);
+    }
+
+    /// Tells nobody anything while it is `deaf`.
+    pub(crate) fn deafen(&self, deaf: bool) {
+        self.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    /// Puts what is kept for one slot in the place of another's.
+    pub(crate) fn swap(&self, one: &Name, other: &Name) {
+        let mut slots = lock(&self.slots);
+        let (a, b) = (slots.remove(one), slots.remove(other));
+        slots.extend(a.map(|slot| (*other, slot)));
+        slots.extend(b.map(|slot| (*one, slot)));
+    }
+
+    fn here<T>(&self, value: T) -> Result<T, Trouble> {
+        if self.gone.load(Ordering::SeqCst) {
+            Err(Trouble::Unreachable)
+        } else {
+            Ok(value)
+        }
+    }
+
+    fn publish(&self, kind: Kind, name: &Name, sealed: &Sealed) {
+        if self.deaf.load(Ordering::SeqCst) {
+            return;
+        }
+        for listener in lock(&self.listeners).iter() {
+            let _ = listener.try_send(News::Told(Message {
+                kind,
+                name: *name,
+                sealed: sealed.clone(),
+            }));
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce() -> T) -> Result<T, Trouble> {
+        self.here(())?;
+        Ok(read())
+    }
+}
+
+impl Slot {
+    fn alive(&self, now: Instant) -> Vec<Entry> {
+        let alive = self.entries.iter().filter(|(_, (_, until))| now < *until);
+        alive
+            .map(|(kind, (sealed, _))| Entry {
+                kind: *kind,
+                sealed: sealed.clone(),
+            })
+            .collect()
+    }
+}
+
+impl Store for Shelf {
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+
+    fn look<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Entry>, Trouble>> {
+        let read = || {
+            let slots = lock(&self.slots);
+            let slot = slots.get(name);
+            slot.map(|slot| slot.alive(Instant::now()))
+                .unwrap_or_default()
+        };
+        async move { self.read(read) }.boxed()
+    }
+
+    fn begin<'a>(
+        &'a self,
+        name: &'a Name,
+        seen: &'a [Head],
+        life: Duration,
+    ) -> BoxFuture<'a, Result<Beginning, Trouble>> {
+        let begin = move || {
+            let now = Instant::now();
+            let mut slots = lock(&self.slots);
+            let slot = slots.entry(*name).or_default();
+            let entries = slot.alive(now);
+            if entries
+                .iter()
+                .any(|entry| !seen.contains(&entry.sealed.head()))
+            {
+                return Beginning::Found(entries);
+            }
+            if let Some((_, until)) = slot.turn
+                && now < until
+            {
+                return Beginning::Held(until - now);
+            }
+            slot.fence = slot.fence.max(slot.kept) + 1;
+            let turn = Turn {
+                owner: rand::random(),
+                fence: slot.fence,
+            };
+            slot.turn = Some((turn, now + life));
+            Beginning::Granted(turn)
+        };
+        async move { self.read(begin) }.boxed()
+    }
+
+    fn finish<'a>(
+        &'a self,
+        name: &'a Name,
+        turn: Option<&'a Turn>,
+        outcome: Option<Kept>,
+    ) -> BoxFuture<'a, Result<bool, Trouble>> {
+        let finish = move || {
+            let now = Instant::now();
+            let mut slots = lock(&self.slots);
+            let slot = slots.entry(*name).or_default();
+            let held = slot.turn.filter(|(_, until)| now < *until);
+            let lasted = turn.is_none_or(|turn| held.is_some_and(|(held, _)| held == *turn));
+            if turn.is_some() && lasted {
+                slot.turn = None;
+            }
+            let fence = turn.map_or(slot.fence.max(slot.kept) + 1, |turn| turn.fence);
+            if let Some(Kept { entry, lasts }) = outcome
+                && slot.kept < fence
+            {
+                slot.kept = fence;
+                if entry.kind == Kind::Token {
+                    slot.entries.clear();
+                }
+                slot.entries
+                    .insert(entry.kind, (entry.sealed.clone(), now + lasts));
+                drop(slots);
+                self.publish(entry.kind, name, &entry.sealed);
+            }
+            lasted
+        };
+        async move { self.read(finish) }.boxed()
+    }
+
+    fn abandon(&self, name: &Name, turn: &Turn) {
+        if let Some(slot) = lock(&self.slots).get_mut(name)
+            && slot.turn.is_some_and(|(held, _)| held == *turn)
+        {
+            slot.turn = None;
+        }
+    }
+
+    fn forget<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<(), Trouble>> {
+        let forget = move || {
+            if let Some(slot) = lock(&self.slots).get_mut(name) {
+                slot.entries.clear();
+                slot.fence = slot.fence.max(slot.kept) + 1;
+                slot.kept = slot.fence;
+                slot.turn = None;
+            }
+        };
+        async move { self.read(forget) }.boxed()
+    }
+
+    fn pause<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<Sealed>, Trouble>> {
+        let read = move || {
+            let pauses = lock(&self.pauses);
+            let pause = pauses
+                .get(name)
+                .filter(|(_, until)| Instant::now() < *until);
+            pause.map(|(sealed, _)| sealed.clone())
+        };
+        async move { self.read(read) }.boxed()
+    }
+
+    fn keep_pause<'a>(
+        &'a self,
+        name: &'a Name,
+        sealed: Sealed,
+        lasts: Duration,
+    ) -> BoxFuture<'a, Result<(), Trouble>> {
+        let keep = move || {
+            let until = Instant::now() + lasts;
+            let mut pauses = lock(&self.pauses);
+            let is_longer = pauses.get(name).is_none_or(|(_, other)| *other < until);
+            if is_longer {
+                pauses.insert(*name, (sealed.clone(), until));
+                drop(pauses);
+                self.publish(Kind::Pause, name, &sealed);
+            }
+        };
+        async move { self.read(keep) }.boxed()
+    }
+
+    fn quarantines(&self) -> BoxFuture<'_, Result<Vec<(Name, Sealed)>, Trouble>> {
+        let read = || {
+            let kept = lock(&self.quarantines);
+            kept.iter()
+                .map(|(name, sealed)| (*name, sealed.clone()))
+                .collect()
+        };
+        async move { self.read(read) }.boxed()
+    }
+
+    fn keep_quarantine<'a>(
+        &'a self,
+        name: &'a Name,
+        sealed: Sealed,
+    ) -> BoxFuture<'a, Result<(), Trouble>> {
+        let keep = move || {
+            lock(&self.quarantines).insert(*name, sealed.clone());
+            self.publish(Kind::Quarantine, name, &sealed);
+        };
+        async move { self.read(keep) }.boxed()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
