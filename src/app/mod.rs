@@ -197,8 +197,7 @@ impl App {
             house.spawn(http.serve(stopped.clone()));
             address
         });
-        let http_shown = http_address.map(tracing::field::display);
-        info!(%address, http_address = http_shown, destinations = config.destinations.len(), "answering");
+        info!(%address, http_address = http_address.map(tracing::field::display), destinations = config.destinations.len(), "answering");
         let reload = Arc::new(Notify::new());
         let live = Live {
             file: file.to_owned(),
