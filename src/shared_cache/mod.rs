@@ -407,3 +407,6 @@ fn kept(place: &Place, kind: Kind, value: &[u8], lasts: Duration) -> Option<Kept
     let entry = Entry { kind, sealed };
     (!lasts.is_zero()).then_some(Kept { entry, lasts })
 }
+
+#[cfg(test)]
+mod tests;

@@ -351,3 +351,9 @@ fn wall(millis: u64) -> Result<SystemTime, NotOurs> {
     let wall = UNIX_EPOCH.checked_add(Duration::from_millis(millis));
     wall.ok_or(NotOurs)
 }
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests;
