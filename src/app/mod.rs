@@ -132,16 +132,14 @@ impl App {
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
         let (address, port) = bind("[server]", server.listen)?;
-        let http = match &config.http {
-            Some(http) => Some(bind("[http]", http.listen)?),
-            None => None,
-        };
+        let http = config.http.as_ref();
+        let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
         let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
-        let (shared, connection) = replicas::connection(config.shared_cache.clone(), &metrics);
+        let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
         let (cache, schedule) = Cache::new(
             Arc::clone(&metrics),
             Arc::clone(&audit),
@@ -178,7 +176,7 @@ impl App {
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
-        let replicas = connection.begin(&shared, &broker);
+        let replicas = others.begin(&shared, &broker);
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
@@ -199,8 +197,7 @@ impl App {
             house.spawn(http.serve(stopped.clone()));
             address
         });
-        let http_shown = http_address.map(tracing::field::display);
-        info!(%address, http_address = http_shown, destinations = config.destinations.len(), "answering");
+        info!(%address, http_address = http_address.map(tracing::field::display), destinations = config.destinations.len(), "answering");
         let reload = Arc::new(Notify::new());
         let live = Live {
             file: file.to_owned(),
