@@ -158,6 +158,7 @@ impl App {
             state_file,
             state.quarantines,
             Arc::clone(&metrics),
+            Arc::clone(&shared),
         );
         let operator = Arc::new(operator);
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -278,6 +279,7 @@ impl App {
         let quiet = async {
             self.house.wait().await;
             self.broker.cache().drain().await;
+            self.operator.drain().await;
             self.unlinked.cancel();
             self.links.close();
             self.links.wait().await;

@@ -84,7 +84,7 @@ fn act() -> SharedQuarantine {
     SharedQuarantine {
         destination: destination.clone(),
         application: application.clone(),
-        at: clock::wall(),
+        at: crate::usage::of_millis(7).unwrap(),
         quarantine: Some(Quarantine {
             destination,
             application,
@@ -113,7 +113,7 @@ async fn found(shared: &SharedCache, place: &Place) -> [usize; 4] {
     let is_token = |one: &&Found| matches!(one, Found::Token(_));
     let tokens = found.iter().filter(is_token).count();
     let pauses = shared.pause(place).await.iter().count();
-    let quarantines = shared.quarantines().await.len();
+    let quarantines = shared.quarantines().await.unwrap().len();
     [tokens, found.len() - tokens, pauses, quarantines]
 }
 

@@ -1,5 +1,7 @@
 //! Records are read as they were written, and tokens arrive with the life that is left.
 
+use std::time::UNIX_EPOCH;
+
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
