@@ -154,7 +154,6 @@ impl App {
             Arc::clone(&metrics),
             Arc::clone(&shared),
         );
-        let operator = Arc::new(operator);
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);

@@ -1,5 +1,7 @@
 //! What others can do to what is shared: nothing but make it a miss.
 
+use std::fmt::Write as _;
+
 use super::*;
 use crate::{
     clock::Moment,
@@ -168,9 +170,9 @@ async fn nothing_that_is_kept_or_shown_tells_anything() {
             .await
     );
     while let Ok(message) = told.try_recv() {
-        shown += &format!("{message:?}");
+        write!(shown, "{message:?}").unwrap();
         if let News::Told(message) = message {
-            shown += &format!("{:?}", shared.open(&place, &message));
+            write!(shown, "{:?}", shared.open(&place, &message)).unwrap();
         }
     }
     let everything = shelf.everything();

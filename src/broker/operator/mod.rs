@@ -134,7 +134,7 @@ impl Operator {
         quarantines: Vec<SharedQuarantine>,
         metrics: Arc<Metrics>,
         shared: Arc<SharedCache>,
-    ) -> (Self, mpsc::Receiver<Reload>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Reload>) {
         let (reloads, wishes) = mpsc::channel(1);
         let stops = Stops::of(quarantines);
         quarantine::restore(&stops, broker.cache());
@@ -152,7 +152,7 @@ impl Operator {
             tell_again_at: Mutex::default(),
             tasks: TaskTracker::new(),
         };
-        (operator, wishes)
+        (Arc::new(operator), wishes)
     }
 
     /// Goes by other rules from now on.

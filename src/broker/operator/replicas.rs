@@ -77,9 +77,10 @@ impl Operator {
         *self.tell_again_at() = None;
         // A release of all applications goes before the older stops that it ended.
         kept.sort_by_key(|act| Reverse(act.at));
-        let changes = kept.iter().map(|act| self.take_in(act));
-        let changed = changes.filter(|change| !matches!(change, Change::Nothing));
-        let changed = changed.count() > 0;
+        let mut is_news = false;
+        for act in &kept {
+            is_news |= self.take_in(act) != Change::Nothing;
+        }
         let (lacking, stopped) = {
             let stops = self.stops();
             (
@@ -93,7 +94,7 @@ impl Operator {
         let places =
             stopped.flat_map(|stop| self.places(&stop.destination, stop.application.as_ref()));
         self.forget(places.collect()).await;
-        if changed {
+        if is_news {
             self.keep().await;
         }
     }

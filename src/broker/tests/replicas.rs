@@ -120,7 +120,6 @@ impl Fleet {
             Arc::clone(&metrics),
             Arc::clone(&shared),
         );
-        let operator = Arc::new(operator);
         let stop = CancellationToken::new();
         tokio::spawn(schedule.run(stop.clone()));
         let (tell, mut told) = mpsc::channel(1024);
@@ -188,7 +187,7 @@ impl Replica {
     }
 
     /// Who stopped the destination, and why.
-    fn note(&self) -> Option<(String, String)> {
+    fn note(&self) -> Note {
         let (mut surveys, _) = self.operator.survey();
         let State::Protected(protected) = surveys.remove(0).state else {
             panic!("it is protected")
@@ -229,8 +228,11 @@ async fn settle() {
     sleep(Duration::from_millis(100)).await;
 }
 
-fn anna() -> Option<(String, String)> {
-    Some(("spiffe://td/ops".to_owned(), "it leaks".to_owned()))
+/// Who stopped a destination, and why.
+type Note = Option<(String, String)>;
+
+fn anna() -> (String, String) {
+    ("spiffe://td/ops".to_owned(), "it leaks".to_owned())
 }
 
 const STOPPED: Result<TokenId, Refusal> = Err(Refusal::Quarantined);
@@ -251,7 +253,7 @@ async fn a_stop_at_one_replica_is_a_stop_at_all_until_one_releases_it() {
     );
     for replica in [&one, &two, &three] {
         assert_eq!(replica.ask().await, STOPPED);
-        assert_eq!(replica.note(), anna());
+        assert_eq!(replica.note(), Some(anna()));
     }
     // A second stop changes nothing.
     assert_eq!(three.quarantine("").await.told, Told::Yes);
@@ -307,9 +309,9 @@ async fn a_replica_that_was_away_or_starts_learns_what_was_done() {
     assert_eq!(one.quarantine("").await.told, Told::Yes);
     assert_eq!(two.ask().await, Ok(token), "nobody told it");
     two.operator.rejoin().await;
-    assert_eq!((two.ask().await, two.note()), (STOPPED, anna()));
+    assert_eq!((two.ask().await, two.note()), (STOPPED, Some(anna())));
     let three = fleet.replica().await;
-    assert_eq!((three.ask().await, three.note()), (STOPPED, anna()));
+    assert_eq!((three.ask().await, three.note()), (STOPPED, Some(anna())));
     one.release("").await;
     assert_eq!(two.ask().await, STOPPED, "nobody told it");
     for replica in [&two, &three, &fleet.replica().await] {
@@ -341,7 +343,7 @@ async fn what_is_played_back_or_forged_changes_nothing() {
         if release {
             one.release("").await;
         }
-        let expected = if release { None } else { anna() };
+        let expected = if release { None } else { Some(anna()) };
         for act in acts.iter().chain(acts.iter().rev()) {
             for replica in [&one, &two] {
                 replica.operator.heard(act);
@@ -376,7 +378,7 @@ async fn a_flushed_store_is_filled_again() {
     fleet.shelf.flush();
     assert_eq!(fleet.replica().await.note(), None, "nobody told it");
     two.operator.rejoin().await;
-    assert_eq!(fleet.replica().await.note(), anna());
+    assert_eq!(fleet.replica().await.note(), Some(anna()));
     // What somebody who missed a release puts back gives way to it.
     fleet.shelf.deafen(true);
     two.release("").await;
@@ -480,7 +482,7 @@ async fn an_act_is_on_record_once_and_what_follows_elsewhere_is_too() {
     let (_, acts) = open(1).unwrap();
     assert_eq!(acts.len(), 1, "a restart of the other knows of it, too");
     let three = fleet.starting(Audit::off(), open(1));
-    assert_eq!((three.ask().await, three.note()), (STOPPED, anna()));
+    assert_eq!((three.ask().await, three.note()), (STOPPED, Some(anna())));
     one.release("app").await;
     two.operator.drain().await;
     assert!(open(1).unwrap().1[0].quarantine.is_none());
