@@ -293,3 +293,25 @@ async fn what_is_told_counts_only_for_its_own_place_and_kind() {
     }
     assert_eq!(counted(&metrics, "open", "forged"), 12);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_the_place_of_another_stops_nothing() {
+    let shelf: Arc<Shelf> = Arc::default();
+    let (shared, _, metrics) = replica(&shelf, &[1]);
+    let all = SharedQuarantine {
+        application: None,
+        quarantine: None,
+        ..act()
+    };
+    for act in [act(), all] {
+        assert!(shared.keep_quarantine(&act).await);
+    }
+    assert_eq!(shared.quarantines().await.unwrap().len(), 2);
+    let everything = shelf.everything();
+    shelf.tamper(|name, bytes| {
+        let other = everything.iter().find(|(other, _)| other != name);
+        bytes.clone_from(&other.unwrap().1);
+    });
+    assert_eq!(shared.quarantines().await.unwrap(), []);
+    assert_eq!(counted(&metrics, "open", "forged"), 2);
+}

@@ -217,3 +217,111 @@ impl Stops {
 fn name(act: &SharedQuarantine) -> Stopped {
     (act.destination.clone(), act.application.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::Stamp;
+
+    fn act(application: Option<&str>, at: u64, is_stop: bool) -> SharedQuarantine {
+        let destination = DestinationId::parse("d").unwrap();
+        let application = application.map(|name| ApplicationName::parse(name).unwrap());
+        SharedQuarantine {
+            destination: destination.clone(),
+            application: application.clone(),
+            at: of_millis(at).unwrap(),
+            quarantine: is_stop.then(|| Quarantine {
+                destination,
+                application,
+                since: Stamp(at),
+                administrator: format!("ops-{at}"),
+                comment: String::new(),
+            }),
+        }
+    }
+
+    fn in_force(stops: &Stops) -> Vec<(Option<String>, u64)> {
+        let stops = stops.in_force();
+        stops
+            .map(|stop| {
+                (
+                    stop.application.as_ref().map(ToString::to_string),
+                    stop.since.0,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn replicas_come_to_the_same_in_whatever_order_they_hear() {
+        const STOP: bool = true;
+        const RELEASE: bool = false;
+        let (all, app, other) = (None, Some("app"), Some("other"));
+        for (acts, expected) in [
+            (&[(all, 1, STOP), (all, 2, RELEASE)][..], &[][..]),
+            (&[(all, 1, RELEASE), (all, 2, STOP)], &[(all, 2)]),
+            (&[(all, 1, STOP), (all, 2, STOP)], &[(all, 2)]),
+            // Of two of one moment the stop.
+            (&[(all, 1, STOP), (all, 1, RELEASE)], &[(all, 1)]),
+            (
+                &[(app, 1, STOP), (app, 2, RELEASE), (app, 3, STOP)],
+                &[(app, 3)],
+            ),
+            // A release of all ends what was stopped by name before, and nothing later.
+            (&[(app, 1, STOP), (all, 2, RELEASE)], &[]),
+            (&[(app, 2, STOP), (all, 2, RELEASE)], &[(app, 2)]),
+            (
+                &[(app, 3, STOP), (other, 1, STOP), (all, 2, RELEASE)],
+                &[(app, 3)],
+            ),
+            // A release by name ends no stop of all.
+            (&[(all, 1, STOP), (app, 2, RELEASE)], &[(all, 1)]),
+            (
+                &[(all, 1, STOP), (app, 2, STOP), (other, 3, RELEASE)],
+                &[(all, 1), (app, 2)],
+            ),
+        ] {
+            let acts: Vec<_> = acts
+                .iter()
+                .map(|(name, at, stop)| act(*name, *at, *stop))
+                .collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(name, at)| (name.map(str::to_owned), *at))
+                .collect();
+            for turn in 0..acts.len() {
+                for backwards in [false, true] {
+                    let mut order = acts.clone();
+                    order.rotate_left(turn);
+                    if backwards {
+                        order.reverse();
+                    }
+                    let mut stops = Stops::default();
+                    // Twice, since what is told again changes nothing.
+                    for act in order.iter().chain(&order) {
+                        stops.take_in(act);
+                    }
+                    assert_eq!(in_force(&stops), expected, "{order:?}");
+                    let restored = Stops::of(stops.to_vec());
+                    assert_eq!(in_force(&restored), expected, "{order:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_lacks_every_stop_and_the_releases_of_what_it_has_as_stopped() {
+        let acts = [
+            act(Some("a"), 5, true),
+            act(Some("b"), 5, false),
+            act(None, 5, false),
+        ];
+        let stops = Stops::of(acts.to_vec());
+        let [a, b, all] = acts;
+        assert_eq!(stops.lacking(&[]), [a.clone()]);
+        assert_eq!(stops.lacking(&[a.clone(), b.clone(), all]), []);
+        let older = |name| act(name, 4, true);
+        let kept = [older(Some("a")), older(Some("b")), act(None, 6, true)];
+        assert_eq!(stops.lacking(&kept), [a, b]);
+    }
+}

@@ -422,6 +422,28 @@ async fn without_the_store_a_stop_works_here_says_so_and_is_told_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_shared_before_a_stop_or_amid_it_is_forgotten() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    // Nobody hears of anything, so that the other goes on minting.
+    fleet.shelf.deafen(true);
+    one.ask().await.unwrap();
+    settle().await;
+    fleet.shelf.go(true);
+    one.quarantine("").await;
+    fleet.shelf.go(false);
+    assert_eq!(fleet.shelf.everything().len(), 1, "the token");
+    one.operator.rejoin().await;
+    assert_eq!(fleet.shelf.everything().len(), 1, "the stop");
+    let amid = two.ask().await.unwrap();
+    settle().await;
+    assert_eq!(fleet.shelf.everything().len(), 2, "the stop, and a token");
+    one.release("").await;
+    assert!(one.ask().await.is_ok_and(|successor| successor != amid));
+    assert_eq!(fleet.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_later_act_wins_whatever_the_clock_of_the_earlier_one_said() {
     let fleet = Fleet::default();
     let [one, two] = fleet.replicas().await;
