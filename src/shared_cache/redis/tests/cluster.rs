@@ -14,9 +14,16 @@ use super::{
     super::{Beginning, News, Settings, Trouble},
     contract,
     fixture::{Replica, kept, local, name, sealed, settings},
+    guarded::COMMANDS,
     server::{PATIENCE, Server, free_port, until},
 };
-use crate::shared_cache::{record::Kind, settings::Servers};
+use crate::{
+    secret::Secret,
+    shared_cache::{
+        record::Kind,
+        settings::{Login, Servers},
+    },
+};
 
 const LONG: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(300);
@@ -27,10 +34,14 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    async fn start_with(lines: &str) -> Self {
         let node = |_| {
             let bus = free_port();
             let lines = format!(
-                "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 1000\ncluster-require-full-coverage no\n"
+                "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 1000\ncluster-require-full-coverage no\n{lines}"
             );
             (Server::start(&lines), bus)
         };
@@ -83,6 +94,33 @@ async fn a_cluster_does_what_every_store_does() {
         ..cluster.settings()
     };
     contract::run_all(&replica, one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn in_a_cluster_a_user_needs_two_commands_more() {
+    let permitted: String = COMMANDS.map(|command| format!(" +{command}")).concat();
+    let user = format!(
+        "user broker on >secret ~fleet:* resetchannels &fleet:news -@all{permitted} +cluster|slots +asking\n"
+    );
+    let cluster = Cluster::start_with(&user).await;
+    let settings = Settings {
+        login: Login {
+            username: Some("broker".to_owned()),
+            password: Some(Arc::new(Secret::new("secret".to_owned()))),
+        },
+        ..cluster.settings()
+    };
+    let replica = Replica::connected(settings.clone()).await;
+    contract::run_all(&replica, settings.clone()).await;
+    for node in &cluster.nodes {
+        let rule = ["acl", "setuser", "broker", "-cluster|slots"];
+        assert_eq!(node.cli(&rule), "OK");
+    }
+    let replica = Replica::start(Some(settings));
+    replica.store.settled().await;
+    let looked = replica.store.look(&name()).await;
+    assert_eq!(looked.unwrap_err(), Trouble::Denied);
 }
 
 #[tokio::test(flavor = "multi_thread")]
