@@ -29,6 +29,10 @@ const RETRY_AFTER_CAP: Duration = Duration::from_secs(300);
 /// Reports that tokens are rejected start no more than one flight in this time: if the
 /// successor is rejected as well, minting more of them helps nobody.
 const REPORT_WINDOW: Duration = Duration::from_secs(30);
+/// A failure of another broker is shared for this long at least.
+const TOLD_FLOOR: Duration = Duration::from_millis(100);
+/// Retries after it are spread over this part of the wait.
+const TOLD_SPREAD: f64 = 0.05;
 /// Retries after a pause are spread over this part of it.
 const RETRY_AFTER_SPREAD: f64 = 0.1;
 
@@ -118,8 +122,19 @@ pub enum Refusal {
 pub struct Failure {
     /// What is wrong.
     pub reason: FailureReason,
-    /// How long the upstream asked to be left alone.
-    pub retry_after: Option<Duration>,
+    /// What decides when minting is tried again.
+    pub retry: Retry,
+}
+
+/// What decides when minting is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The back-off.
+    Alone,
+    /// The back-off, but not before the upstream said, after so long.
+    NotBefore(Duration),
+    /// Another broker, which failed: it is for this one to try next, after so long.
+    With(Duration),
 }
 
 /// What is wrong with minting.
@@ -413,7 +428,7 @@ impl Held {
         if held.served_until(Duration::ZERO) <= now {
             return Err(Failure {
                 reason: FailureReason::Malformed,
-                retry_after: None,
+                retry: Retry::Alone,
             });
         }
         Ok(held)
@@ -436,7 +451,17 @@ impl Held {
 
 impl Failed {
     fn after(previous: Option<Self>, failure: Failure, now: Instant, draw: f64) -> Self {
-        let in_a_row = previous.map_or(1, |failed| failed.in_a_row.saturating_add(1));
+        let failures = previous.map_or(0, |failed| failed.in_a_row);
+        if let Retry::With(wait) = failure.retry {
+            // Somebody else's trouble is no reason for a longer back-off here.
+            let wait = wait.clamp(TOLD_FLOOR, RETRY_AFTER_CAP);
+            return Self {
+                reason: failure.reason,
+                in_a_row: failures,
+                retry_at: now + wait.mul_f64(1.0 + TOLD_SPREAD * draw),
+            };
+        }
+        let in_a_row = failures.saturating_add(1);
         let backoff = match failure.reason {
             FailureReason::CredentialMissing | FailureReason::CredentialRejected => {
                 Backoff::REJECTED
@@ -445,9 +470,12 @@ impl Failed {
                 Backoff::TRANSIENT
             }
         };
-        let asked = failure.retry_after.map_or(Duration::ZERO, |wait| {
-            believed_retry_after(wait).mul_f64(1.0 + RETRY_AFTER_SPREAD * draw)
-        });
+        let asked = match failure.retry {
+            Retry::NotBefore(wait) => {
+                believed_retry_after(wait).mul_f64(1.0 + RETRY_AFTER_SPREAD * draw)
+            }
+            Retry::Alone | Retry::With(_) => Duration::ZERO,
+        };
         Self {
             reason: failure.reason,
             in_a_row,

@@ -85,7 +85,10 @@ impl Member {
         self.broker.warm();
         while let Some(news) = told.recv().await {
             match news {
-                News::Connected => self.operator.rejoin().await,
+                News::Connected => {
+                    self.operator.rejoin().await;
+                    self.broker.cache().catch_up().await;
+                }
                 News::Told(message) => {
                     self.broker.cache().heard(&message);
                     if let Some(act) = self.shared.open_act(&message) {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::{Condition, Edition, Registration, Standing};
+use super::{Condition, Edition, Registration, Standing, landing::Landing};
 use crate::{
     clock::{self, Instant, Moment},
     slot::{FailureReason, FlightNumber, Refusal, Slot},
@@ -58,17 +58,15 @@ pub(super) enum Answer {
 }
 
 /// What became of another replica's token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adopted {
     /// It is the slot's now.
-    Taken {
-        /// When the slot is due.
-        due: Option<Instant>,
-    },
+    Taken(Landing),
     /// It is no better than what is here.
     Unwanted,
-    /// It is here already, or the flight under way looks for itself.
-    Left,
+    /// It is here already.
+    Known,
+    /// The flight under way looks for itself.
+    LeftToFlight,
 }
 
 /// A flight under way, as its waiters see it. Dropping it changes nothing.
@@ -134,8 +132,7 @@ impl Entry {
     }
 
     /// Whether the schedule keeps this token fresh: it is warm, or somebody asked for it
-    /// during the last token life.
-    /// What is from an older catalogue than `edition` is not: its key is gone.
+    /// during the last token life. What is from an older catalogue than `edition` is not: its key is gone.
     pub(super) fn is_kept_fresh(&self, edition: Edition, now: Instant) -> bool {
         let stamp = self.last_used.load(Ordering::Relaxed);
         let used_at = self.created_at.instant + Duration::from_millis(stamp);
@@ -176,18 +173,19 @@ impl Entry {
         self.nudge.notified().await;
     }
 
-    /// Takes over the token of another replica, if it is wanted, and says when the slot is
-    /// due then. A flight under way is to look for itself.
+    /// Takes over the token of another replica, if it is wanted. A flight under way is to look
+    /// for itself.
     pub(super) fn adopt(&self, token: Token, now: Moment) -> Adopted {
         let mut state = self.state();
         if state.slot.flight().is_some() {
             drop(state);
             self.nudge();
-            return Adopted::Left;
+            return Adopted::LeftToFlight;
         }
         if state.has(token.id) {
-            return Adopted::Left;
+            return Adopted::Known;
         }
+        let failing_before = state.slot.failing();
         let draw = token.id.draw();
         let adopted = if state.wants(&token, now.instant) {
             state.slot.adopt(token, now.instant, draw)
@@ -198,14 +196,21 @@ impl Entry {
             return Adopted::Unwanted;
         };
         state.remember(now, None);
+        let landing = Landing {
+            ignored: false,
+            origin: Some(token.origin),
+            minted: Some(token.id),
+            failing_before,
+            failing: None,
+            runway: state.slot.runway(now.instant),
+            due: state.slot.due(),
+        };
         let landed = state.slot.last_flight();
         state.news.send_replace(News {
             landed,
             outcome: Ok(token),
         });
-        Adopted::Taken {
-            due: state.slot.due(),
-        }
+        Adopted::Taken(landing)
     }
 
     /// Stops the slot, and tells everybody who waits or watches.

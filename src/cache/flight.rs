@@ -29,6 +29,9 @@ use crate::{
 /// The first flights wait no longer than this for what replicas share.
 const JOINING: Duration = Duration::from_secs(2);
 
+/// Other replicas try again after this part of the time after which the one that failed does.
+const OTHERS_FIRST: f64 = 0.85;
+
 /// Launches flights and sees them land.
 pub(super) struct Flights {
     tasks: TaskTracker,
@@ -177,15 +180,16 @@ impl Flights {
             return;
         };
         match entry.adopt(token, now) {
-            Adopted::Taken { due } => {
+            Adopted::Taken(landing) => {
                 self.shared.count("adopt", "ok");
-                if let Some(due) = due {
+                landing.log(&registration.key, None, now.instant);
+                if let Some(due) = landing.due {
                     self.timetable.note(Arc::clone(&registration.key), due);
                 }
                 self.landings.send_modify(|count| *count += 1);
             }
             Adopted::Unwanted => self.shared.count("adopt", "stale"),
-            Adopted::Left => {}
+            Adopted::Known | Adopted::LeftToFlight => {}
         }
     }
 
@@ -309,15 +313,18 @@ impl Airborne {
         if let Part::Asked(lease) = part {
             let now = Moment::now();
             let outcome = match &outcome {
-                Ok(token) => Outcome::Token(token),
+                Ok(token) if token.origin == Origin::Here => Outcome::Token(token),
                 Err(Refusal::Failed { reason, retry_at }) => {
+                    // The others come first: what fails here may work there.
                     let left = retry_at.saturating_duration_since(now.instant);
                     Outcome::Failure(SharedFailure {
                         reason: *reason,
-                        retry_at: now.after(left).wall,
+                        retry_at: now.after(left.mul_f64(OTHERS_FIRST)).wall,
                     })
                 }
-                Err(Refusal::Quarantined | Refusal::ValidityUnattainable) => Outcome::Nothing,
+                Ok(_) | Err(Refusal::Quarantined | Refusal::ValidityUnattainable) => {
+                    Outcome::Nothing
+                }
             };
             flights.shared.finish(place, lease, outcome).await;
         }

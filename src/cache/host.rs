@@ -7,13 +7,10 @@ use std::{
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::timeout_at,
 };
 
 use crate::{clock::Instant, slot::believed_retry_after, upstream::FetchError};
-
-/// A flight waits no longer than this for its turn.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A host that mints tokens for any number of destinations.
 #[derive(Debug)]
@@ -45,13 +42,13 @@ impl Host {
         self.concurrency
     }
 
-    /// Waits for a turn to ask.
+    /// Waits for a turn to ask, until then at most.
     ///
     /// # Errors
     /// [`FetchError::Throttled`] at once while the host is paused, so that no flight
     /// holds its callers for minutes; [`FetchError::TimedOut`] when no turn came.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, FetchError> {
-        let Ok(Ok(turn)) = timeout(QUEUE_TIMEOUT, self.turns.acquire()).await else {
+    pub(super) async fn turn(&self, until: Instant) -> Result<SemaphorePermit<'_>, FetchError> {
+        let Ok(Ok(turn)) = timeout_at(until, self.turns.acquire()).await else {
             return Err(FetchError::TimedOut);
         };
         // Looked at after the wait: the pause may have begun meanwhile.

@@ -142,7 +142,7 @@ pub struct Standing {
     pub due: Option<Instant>,
     /// How long until the first caller would fail if the upstream were gone.
     pub runway: Duration,
-    /// When a token was minted last.
+    /// When a token came last, minted here or at another replica.
     pub last_success: Option<Moment>,
     /// Why and when minting failed last.
     pub last_failure: Option<(FailureReason, Moment)>,
@@ -349,12 +349,28 @@ impl Cache {
     /// Fills the slots of these registrations with what other replicas have, and lets flights
     /// begin that had to wait for that.
     pub async fn join(&self, registrations: Vec<Arc<Registration>>) {
+        self.fill_all(registrations).await;
+        self.flights.join();
+    }
+
+    /// Looks what the others have for the slots without a token: what they told may have been
+    /// missed.
+    pub async fn catch_up(&self) {
+        let now = Instant::now();
+        let without = self.slots.iter().filter_map(|(_, entry)| {
+            let state = entry.state();
+            let has_one = !state.slot.runway(now).is_zero();
+            (!has_one).then(|| Arc::clone(state.registration()))
+        });
+        self.fill_all(without.collect()).await;
+    }
+
+    async fn fill_all(&self, registrations: Vec<Arc<Registration>>) {
         /// As many answers as are waited for at once.
         const AT_ONCE: usize = 64;
         stream::iter(registrations)
             .for_each_concurrent(AT_ONCE, |registration| self.fill(registration))
             .await;
-        self.flights.join();
     }
 
     async fn fill(&self, registration: Arc<Registration>) {
@@ -376,6 +392,10 @@ impl Cache {
         let Some(place) = &registration.place else {
             return;
         };
+        // A reload is under way: whoever is asked for the newer one looks for itself.
+        if self.flights.is_outdated(registration) {
+            return;
+        }
         if let Some(found) = self.shared.open(place, message) {
             self.hear(registration, found);
         }

@@ -2,15 +2,12 @@
 //! of them if it is its turn.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tokio::{
-    join,
-    sync::SemaphorePermit,
-    time::{timeout, timeout_at},
-};
+use tokio::{join, select, sync::SemaphorePermit, time::timeout};
 
 use super::{Registration, entry::Entry};
 use crate::{
@@ -24,8 +21,13 @@ use crate::{
 
 /// A lease lasts so much longer than the call to the token endpoint may take.
 const GRACE: Duration = Duration::from_millis(250);
-/// Whoever waits for another replica looks again after this time, should nobody tell.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Whoever waits for another replica looks again after this time, should nobody tell; and each
+/// time after twice as long, up to the second one.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+/// Looking has a price, too: nobody looks again sooner.
+const LOOK_AGAIN_FLOOR: Duration = Duration::from_millis(10);
+/// A flight waits no longer than this for its turns at the host.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A holder may die, and whoever takes its place as well. Then everybody goes alone.
 const LEASES_WAITED_FOR: u32 = 2;
 
@@ -67,81 +69,148 @@ pub(super) struct Quest<'a> {
     pub(super) wish: Wish,
 }
 
+/// What a flight has seen and done among the others so far.
+#[derive(Default)]
+struct Search {
+    seen: Seen,
+    /// How often another replica had the turn.
+    waits: u32,
+    /// How long that was, all in all.
+    waited: Duration,
+    /// Since when it is so, if it is.
+    waiting_since: Option<Instant>,
+}
+
 impl Quest<'_> {
     /// Brings a token that another replica minted, or mints one.
     pub(super) async fn bring(&self) -> Brought {
+        let queue_until = Instant::now() + QUEUE_TIMEOUT;
         match &self.registration.place {
-            Some(place) => self.bring_for_all(place).await,
-            None => self.bring_alone().await,
+            Some(place) => self.bring_for_all(place, queue_until).await,
+            None => self.bring_alone(queue_until).await,
         }
     }
 
-    async fn bring_alone(&self) -> Brought {
-        match self.registration.host.turn().await {
+    async fn bring_alone(&self, queue_until: Instant) -> Brought {
+        match self.registration.host.turn(queue_until).await {
             Ok(turn) => self.mint(turn, None).await,
             Err(error) => Err(error).into(),
         }
     }
 
-    async fn bring_for_all(&self, place: &Place) -> Brought {
+    async fn bring_for_all(&self, place: &Place, queue_until: Instant) -> Brought {
         let lease_life = self.registration.timeout + GRACE;
-        let patience = Instant::now() + lease_life * LEASES_WAITED_FOR;
-        let mut seen = Seen::default();
-        let mut has_waited = false;
+        let patience = lease_life * LEASES_WAITED_FOR;
+        let mut search = Search::default();
         loop {
-            let (found, pause) =
-                join!(self.shared.look(place, &mut seen), self.shared.pause(place));
-            let Some(found) = found else {
-                return self.bring_alone().await;
+            let Some(found) = self.look(place, &mut search).await else {
+                return self.bring_alone(queue_until).await;
             };
-            if let Some(brought) = self.choose(found, has_waited) {
+            if let Some(brought) = self.choose(found, &search) {
                 return brought;
             }
-            if let Some(until) = pause {
-                heed(until, self.registration);
-            }
-            let turn = match self.registration.host.turn().await {
+            search.stop_waiting();
+            let turn = match self.queue(place, &mut search, queue_until).await {
                 Ok(turn) => turn,
-                Err(error) => return Err(error).into(),
+                Err(brought) => return brought,
             };
-            if patience <= Instant::now() {
-                return self.mint(turn, None).await;
-            }
-            let found = match self.shared.begin(place, &mut seen, lease_life).await {
-                Begun::Granted(lease) => return self.mint(turn, Some(lease)).await,
-                Begun::Alone => return self.mint(turn, None).await,
-                Begun::Found(found) => found,
-                Begun::Held(left) => {
+            // Also if it was waited for long enough: the token may have come meanwhile.
+            match self.shared.begin(place, &mut search.seen, lease_life).await {
+                Begun::Granted(lease) => {
+                    return self
+                        .mint_for_all(place, &mut search, turn, Some(lease))
+                        .await;
+                }
+                Begun::Held(left) if search.waited < patience => {
                     // The turn is for those who ask.
                     drop(turn);
-                    let moment = (Instant::now() + left.min(LOOK_AGAIN)).min(patience);
-                    // Whether somebody tells or nobody does, it is looked at again.
-                    let _ = timeout_at(moment, self.entry.nudged()).await;
-                    has_waited = true;
-                    continue;
+                    search.wait(left.min(patience), self.entry).await;
                 }
-            };
-            drop(turn);
-            if let Some(brought) = self.choose(found, has_waited) {
-                return brought;
+                Begun::Held(_) | Begun::Alone => {
+                    return self.mint_for_all(place, &mut search, turn, None).await;
+                }
+                Begun::Found(found) => {
+                    drop(turn);
+                    if let Some(brought) = self.choose(found, &search) {
+                        return brought;
+                    }
+                }
             }
         }
     }
 
-    /// The best of what was found, if it is of use: a token before a failure.
-    fn choose(&self, found: Vec<Found>, has_waited: bool) -> Option<Brought> {
-        let mut failure = None;
-        for one in found {
-            match one {
-                Found::Token(token) => {
-                    if let Some(token) = self.accept(token) {
-                        return Some(Ok(token).into());
+    /// What the others have, and whether the host is to be left alone. `None` if they cannot
+    /// be asked.
+    async fn look(&self, place: &Place, search: &mut Search) -> Option<Vec<Found>> {
+        let looking = self.shared.look(place, &mut search.seen);
+        let (found, pause) = join!(looking, self.shared.pause(place));
+        if let Some(until) = pause {
+            heed(until, self.registration);
+        }
+        found
+    }
+
+    /// Waits for a turn at the host. Whoever is told meanwhile that another replica may have
+    /// the token looks, and keeps its place in the queue if that is of no use.
+    async fn queue(
+        &self,
+        place: &Place,
+        search: &mut Search,
+        queue_until: Instant,
+    ) -> Result<SemaphorePermit<'_>, Brought> {
+        let turn = self.registration.host.turn(queue_until);
+        let mut turn = pin!(turn);
+        loop {
+            select! {
+                biased;
+                turn = &mut turn => return turn.map_err(|error| Err(error).into()),
+                () = self.entry.nudged() => {
+                    let found = self.look(place, search).await.unwrap_or_default();
+                    if let Some(brought) = self.choose(found, search) {
+                        return Err(brought);
                     }
                 }
-                Found::Failure(one) => failure = self.share(one, has_waited),
             }
         }
-        failure.map(|failure| Err(failure).into())
+    }
+
+    /// Asks the token endpoint. If it fails another replica may have had more luck meanwhile.
+    async fn mint_for_all(
+        &self,
+        place: &Place,
+        search: &mut Search,
+        turn: SemaphorePermit<'_>,
+        lease: Option<Lease>,
+    ) -> Brought {
+        let brought = self.mint(turn, lease).await;
+        if brought.result.is_ok() {
+            return brought;
+        }
+        let found = self.look(place, search).await.unwrap_or_default();
+        match self.token_among(found) {
+            Some(token) => Brought {
+                result: Ok(token),
+                ..brought
+            },
+            None => brought,
+        }
+    }
+
+    /// The best of what was found, if it is of use: a token before a failure.
+    fn choose(&self, found: Vec<Found>, search: &Search) -> Option<Brought> {
+        let failure = found.iter().find_map(|one| match one {
+            Found::Failure(failure) => self.share(*failure, search),
+            Found::Token(_) => None,
+        });
+        let token = self.token_among(found).map(Ok);
+        token.or(failure.map(Err)).map(Brought::from)
+    }
+
+    fn token_among(&self, found: Vec<Found>) -> Option<Token> {
+        found.into_iter().find_map(|one| match one {
+            Found::Token(token) => self.accept(token),
+            Found::Failure(_) => None,
+        })
     }
 
     fn accept(&self, token: SharedToken) -> Option<Token> {
@@ -163,21 +232,21 @@ impl Quest<'_> {
     }
 
     /// The failure as this flight's own, if it is.
-    fn share(&self, failure: SharedFailure, has_waited: bool) -> Option<FetchError> {
+    fn share(&self, failure: SharedFailure, search: &Search) -> Option<FetchError> {
         let now = Moment::now();
         let left = now.at(failure.retry_at);
         let left = left.saturating_duration_since(now.instant);
         let holds = failure.is_endpoints_word() && NEARLY_OVER < left;
         // Whoever waited has not seen it before, so it is of the flight that was waited for.
         // An operator who wants a successor now is not put off by an older one.
-        let counts = has_waited || (holds && self.wish == Wish::Better);
+        let counts = search.waits > 0 || (holds && self.wish == Wish::Better);
         if !counts {
             return None;
         }
         self.shared.count("adopt", "failure");
         Some(FetchError::Elsewhere {
             reason: failure.reason,
-            retry_after: failure.is_endpoints_word().then_some(left),
+            retry_in: left,
         })
     }
 
@@ -219,6 +288,26 @@ impl Quest<'_> {
             part: Part::Asked(lease),
             pause,
         }
+    }
+}
+
+impl Search {
+    /// Waits until another replica may have something, which has the turn for so long yet.
+    async fn wait(&mut self, left: Duration, entry: &Entry) {
+        let [first, longest] = LOOK_AGAIN;
+        let spread = 1.0 + 0.25 * rand::random::<f64>();
+        let again = first * 2_u32.saturating_pow(self.waits);
+        let again = again.min(longest).mul_f64(spread);
+        self.waits += 1;
+        self.waiting_since = Some(Instant::now());
+        // Whether somebody tells or nobody does, it is looked at again.
+        let _ = timeout(left.min(again).max(LOOK_AGAIN_FLOOR), entry.nudged()).await;
+    }
+
+    /// Counts how long it was waited, if it was. Queueing is no waiting for others.
+    fn stop_waiting(&mut self) {
+        let since = self.waiting_since.take();
+        self.waited += since.map_or(Duration::ZERO, |since| since.elapsed());
     }
 }
 

@@ -60,7 +60,7 @@ impl Bench {
         let number = self.slot.launch();
         let failure = Failure {
             reason,
-            retry_after: retry_after.map(secs),
+            retry: retry_after.map_or(Retry::Alone, |wait| Retry::NotBefore(secs(wait))),
         };
         self.slot
             .land(number, Err(failure), self.now(), MIDDLE)
@@ -599,7 +599,7 @@ fn keeps_the_promises(events: &[Event]) {
                 };
                 let failure = Failure {
                     reason,
-                    retry_after: wait.map(secs),
+                    retry: wait.map_or(Retry::Alone, |wait| Retry::NotBefore(secs(wait))),
                 };
                 let landed = bench.slot.land(number, Err(failure), bench.now(), draw);
                 model.retry_at = backing_off(&bench, landed.unwrap_err());
@@ -623,7 +623,7 @@ fn keeps_the_promises(events: &[Event]) {
     if let Some((number, _)) = model.flight {
         let failure = Failure {
             reason: FailureReason::CredentialRejected,
-            retry_after: Some(secs(86_400)),
+            retry: Retry::NotBefore(secs(86_400)),
         };
         bench
             .slot

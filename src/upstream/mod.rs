@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::{
-    slot::{Failure, FailureReason},
+    slot::{Failure, FailureReason, Retry},
     token::Minted,
 };
 
@@ -93,8 +93,8 @@ pub enum FetchError {
     Elsewhere {
         /// What is wrong.
         reason: FailureReason,
-        /// How long it was told, or decided, to leave the endpoint alone.
-        retry_after: Option<Duration>,
+        /// How long that replica leaves the endpoint alone.
+        retry_in: Duration,
     },
     /// There are no credentials to ask with.
     #[error("the credentials for this destination are missing")]
@@ -108,9 +108,7 @@ impl FetchError {
     /// How long the host asks to be left alone, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Throttled { retry_after }
-            | Self::Status { retry_after, .. }
-            | Self::Elsewhere { retry_after, .. } => *retry_after,
+            Self::Throttled { retry_after } | Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -129,10 +127,11 @@ impl From<&FetchError> for Failure {
             | FetchError::TimedOut
             | FetchError::Panicked => FailureReason::Unavailable,
         };
-        Self {
-            reason,
-            retry_after: error.retry_after(),
-        }
+        let retry = match error {
+            FetchError::Elsewhere { retry_in, .. } => Retry::With(*retry_in),
+            _ => error.retry_after().map_or(Retry::Alone, Retry::NotBefore),
+        };
+        Self { reason, retry }
     }
 }
 
