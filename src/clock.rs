@@ -22,12 +22,39 @@ pub struct Moment {
     pub wall: SystemTime,
 }
 
+/// The wall clock. In the tests of this crate it goes with tokio's, which they pause.
+pub fn wall() -> SystemTime {
+    #[cfg(test)]
+    {
+        static BASE: std::sync::LazyLock<(std::time::Instant, SystemTime)> =
+            std::sync::LazyLock::new(|| (std::time::Instant::now(), SystemTime::now()));
+        let (base, wall) = *BASE;
+        match Instant::now().into_std().checked_duration_since(base) {
+            Some(since) => wall + since,
+            None => wall,
+        }
+    }
+    #[cfg(not(test))]
+    SystemTime::now()
+}
+
 impl Moment {
     /// Reads both clocks.
     pub fn now() -> Self {
         Self {
             instant: Instant::now(),
-            wall: SystemTime::now(),
+            wall: wall(),
+        }
+    }
+
+    /// When a moment of the wall clock is, seen from this one.
+    pub fn at(self, wall: SystemTime) -> Instant {
+        match wall.duration_since(self.wall) {
+            Ok(ahead) => self.instant + ahead,
+            Err(past) => {
+                let past = self.instant.checked_sub(past.duration());
+                past.unwrap_or(self.instant)
+            }
         }
     }
 

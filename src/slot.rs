@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     backoff::Backoff,
     clock::Instant,
-    token::{Token, TokenId},
+    token::{Origin, Token, TokenId},
 };
 
 /// A refresh begins at this part of a token's life, so that an outage of almost half
@@ -268,6 +268,26 @@ impl Slot {
         }
     }
 
+    /// Whether a token that another broker minted is better than what is here.
+    pub fn wants(&self, token: &Token, now: Instant) -> bool {
+        let margin = self.expiry_margin.min(token.lifetime / MARGIN_SHARE);
+        let is_newer = |held: &Held| token.is_newer_than(&held.token);
+        !self.quarantined && token.suffices(now, margin) && self.token.as_ref().is_none_or(is_newer)
+    }
+
+    /// Takes over a token that another broker minted, if it is wanted and no flight is under
+    /// way that would bring one.
+    pub fn adopt(&mut self, token: Token, now: Instant, draw: f64) -> Option<Arc<Token>> {
+        if self.flight.is_some() || !self.wants(&token, now) {
+            return None;
+        }
+        let held = Held::new(token, self.expiry_margin, now, draw).ok()?;
+        let token = Arc::clone(&held.token);
+        self.token = Some(held);
+        self.failure = None;
+        Some(token)
+    }
+
     /// When the next flight is due if nobody asks before.
     pub fn due(&self) -> Option<Instant> {
         if self.quarantined || self.flight.is_some() {
@@ -336,6 +356,15 @@ impl Slot {
 }
 
 impl FailureReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::CredentialMissing,
+        Self::CredentialRejected,
+        Self::Unavailable,
+        Self::Throttled,
+        Self::Malformed,
+    ];
+
     /// The reason code that callers, logs and metrics see.
     pub fn code(self) -> &'static str {
         match self {
@@ -371,7 +400,11 @@ impl Held {
         let life = token.lifetime;
         let spread = REFRESH_JITTER * (2.0 * draw - 1.0);
         let held = Self {
-            landed_at: now,
+            landed_at: match token.origin {
+                Origin::Here => now,
+                // It is as old as it is: this broker may mint a newer one.
+                Origin::Elsewhere => token.requested_at.instant,
+            },
             refresh_at: token.requested_at.instant + life.mul_f64(REFRESH_AT * (1.0 + spread)),
             margin: expiry_margin.min(life / MARGIN_SHARE),
             token: Arc::new(token),

@@ -23,6 +23,17 @@ pub struct Token {
     pub lifetime: Duration,
     /// What it was minted with.
     pub secret: Arc<SecretName>,
+    /// Who minted it.
+    pub origin: Origin,
+}
+
+/// Who minted a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This broker.
+    Here,
+    /// Another replica, which shares it.
+    Elsewhere,
 }
 
 /// Names the secret, or the private key, that a token was minted with. It reveals nothing
@@ -55,6 +66,11 @@ impl Token {
         }
     }
 
+    /// Whether this token is another one, of a later request.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        self.id != other.id && other.requested_at.wall < self.requested_at.wall
+    }
+
     /// Whether the token was minted for this key.
     pub fn is_for(&self, key: &Arc<TokenKey>) -> bool {
         Arc::ptr_eq(&self.key, key) || self.key == *key
@@ -80,6 +96,16 @@ impl TokenId {
     pub fn parse(text: &str) -> Option<Self> {
         let id = Self(u128::from_str_radix(text, 16).ok()?);
         (id.to_string() == text).then_some(id)
+    }
+}
+
+impl TokenId {
+    /// A number from `[0, 1)` that is this token's, at whichever broker it is.
+    pub fn draw(self) -> f64 {
+        /// As many bits as a fraction has.
+        const BITS: u32 = 52;
+        let bits = u64::try_from(self.0 >> (u128::BITS - BITS)).unwrap_or_default();
+        f64::from_bits((1.0_f64).to_bits() | bits) - 1.0
     }
 }
 

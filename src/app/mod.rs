@@ -4,6 +4,7 @@ mod books;
 mod changes;
 mod expiries;
 mod reload;
+mod replicas;
 mod wiring;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
@@ -32,6 +33,7 @@ use crate::{
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
+    shared_cache::SharedCache,
     upstream::SetupError,
     usage::StateError,
     web,
@@ -51,6 +53,9 @@ pub struct App {
     stopped: CancellationToken,
     doors: TaskTracker,
     house: TaskTracker,
+    /// What reaches the other replicas, also while the last flights land.
+    links: TaskTracker,
+    unlinked: CancellationToken,
 }
 
 /// Why a broker does not start, or does not take in a changed configuration.
@@ -138,7 +143,14 @@ impl App {
         let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
-        let (cache, schedule) = Cache::new(Arc::clone(&metrics), Arc::clone(&audit));
+        let (news, told) = mpsc::channel(replicas::NEWS);
+        let (shared, link) = SharedCache::new(config.shared_cache.clone(), &metrics, news);
+        let shared = Arc::new(shared);
+        let (cache, schedule) = Cache::new(
+            Arc::clone(&metrics),
+            Arc::clone(&audit),
+            Arc::clone(&shared),
+        );
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
         let (operator, wishes) = Operator::new(
             Arc::clone(&broker),
@@ -170,7 +182,11 @@ impl App {
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
-        broker.warm();
+        let unlinked = CancellationToken::new();
+        let links = TaskTracker::new();
+        links.spawn(link.run(unlinked.clone()));
+        house.spawn(replicas::listen(told, Arc::clone(&broker), stopped.clone()));
+        house.spawn(replicas::join(Arc::clone(&shared), Arc::clone(&broker)));
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
@@ -204,6 +220,7 @@ impl App {
             admission,
             metrics,
             asked: Arc::clone(&reload),
+            shared,
         };
         house.spawn(live.keep_up(files, config, wishes, stopping.clone()));
         Ok(Self {
@@ -217,6 +234,8 @@ impl App {
             stopped,
             doors,
             house,
+            links,
+            unlinked,
         })
     }
 
@@ -259,9 +278,13 @@ impl App {
         let quiet = async {
             self.house.wait().await;
             self.broker.cache().drain().await;
+            self.unlinked.cancel();
+            self.links.close();
+            self.links.wait().await;
         };
         if tokio::time::timeout(GRACE, quiet).await.is_err() {
             warn!("not everything ended in time");
+            self.unlinked.cancel();
         }
         books::close(self.operator).await;
         // Last, since whatever lands until now is recorded.

@@ -28,6 +28,7 @@ use crate::{
     listener::Terms,
     mesh::LiveMesh,
     metrics::Metrics,
+    shared_cache::{Ring, SharedCache},
 };
 
 /// How often the files are looked at. A change is taken in when two looks have seen the
@@ -46,6 +47,7 @@ pub(super) struct Live {
     pub(super) metrics: Arc<Metrics>,
     /// Asks for a look at once, whether or not something has changed.
     pub(super) asked: Arc<Notify>,
+    pub(super) shared: Arc<SharedCache>,
 }
 
 impl Live {
@@ -143,6 +145,7 @@ impl Live {
             (catalogue, *kept) = wiring::catalogue(&config, self.broker.edition().next(), &kept)?;
             drop(kept);
             // Nothing can fail any more.
+            self.shared.replace(ring(&config));
             self.broker.replace(catalogue);
             self.mesh.store(Arc::new(wiring::mesh(&config)));
             self.operator.replace(rules(&config));
@@ -153,6 +156,11 @@ impl Live {
         });
         (reading.files, in_force)
     }
+}
+
+fn ring(config: &Config) -> Option<Arc<Ring>> {
+    let shared = config.shared_cache.as_ref();
+    shared.map(|shared| Arc::clone(&shared.ring))
 }
 
 /// What a configuration says about operating.

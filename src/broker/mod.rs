@@ -54,6 +54,8 @@ pub struct Broker {
     policy: tokio::sync::watch::Sender<()>,
     /// Whether every warm destination had its first try at some time.
     begun: AtomicBool,
+    /// Whether it has what other replicas had when it started.
+    joined: AtomicBool,
 }
 
 /// A caller's right to the tokens of one registration, for one request.
@@ -68,13 +70,27 @@ pub struct Granted {
 impl Broker {
     /// A broker for these destinations, which records every token that it hands out.
     pub fn new(catalogue: Catalogue, cache: Cache, audit: Arc<Audit>) -> Self {
+        cache.adopt(catalogue.edition(), catalogue.registrations());
         Self {
+            joined: AtomicBool::new(!cache.is_shared()),
             catalogue: ArcSwap::from_pointee(catalogue),
             cache,
             audit,
             policy: tokio::sync::watch::Sender::new(()),
             begun: AtomicBool::new(false),
         }
+    }
+
+    /// Takes in what other replicas have; until then this one is not ready.
+    pub async fn join(&self) {
+        let registrations = self
+            .catalogue
+            .load()
+            .registrations()
+            .map(Arc::clone)
+            .collect();
+        self.cache.join(registrations).await;
+        self.joined.store(true, Ordering::Relaxed);
     }
 
     /// Answers from another catalogue from now on. Tokens whose keys are in both stay, and
@@ -173,8 +189,8 @@ impl Broker {
         }
     }
 
-    /// Whether the broker can hand out tokens: every warm destination has had its first
-    /// try, there is one at least whose tokens do not fail, and they can be recorded.
+    /// Whether the broker can hand out tokens: it has what other replicas have, every warm
+    /// destination has had its first try, there is one at least whose tokens do not fail, and they can be recorded.
     pub fn is_ready(&self) -> bool {
         let catalogue = self.catalogue.load();
         let conditions = self.cache.conditions();
@@ -190,7 +206,8 @@ impl Broker {
         }
         // Once it was ready, one more warm destination does not take the others away.
         let begun = self.begun.fetch_or(all_tried, Ordering::Relaxed) || all_tried;
-        begun && works && self.audit.accepts()
+        let joined = self.joined.load(Ordering::Relaxed);
+        begun && joined && works && self.audit.accepts()
     }
 
     /// The audit trail, for what does not go through here.

@@ -13,7 +13,8 @@ use crate::{
     policy::CallerPattern,
     request_id::RequestId,
     secret::Secret,
-    token::{LifetimeRule, Minted, SecretName},
+    shared_cache::SharedCache,
+    token::{LifetimeRule, Minted, Origin, SecretName},
     upstream::{FetchError, Rotation, TokenSource},
 };
 
@@ -75,6 +76,7 @@ fn a_token_of_another_key_does_not_leave() {
         access_token: Arc::new(Secret::new("token".to_owned())),
         id: TokenId::random(),
         requested_at: Moment::now(),
+        origin: Origin::Here,
         lifetime: Duration::from_secs(3600),
         secret: SecretName::sample(),
     });
@@ -86,7 +88,11 @@ fn a_token_of_another_key_does_not_leave() {
 #[tokio::test(start_paused = true)]
 async fn one_more_warm_destination_does_not_make_a_ready_broker_unready() {
     let first = Edition::default();
-    let (cache, _schedule) = Cache::new(Arc::new(Metrics::new()), Arc::new(Audit::off()));
+    let (cache, _schedule) = Cache::new(
+        Arc::new(Metrics::new()),
+        Arc::new(Audit::off()),
+        SharedCache::off(),
+    );
     let good = registration("good", first, true);
     let broker = Broker::new(catalogue(first, &[good]), cache, Arc::new(Audit::off()));
     broker.warm();
@@ -129,7 +135,7 @@ async fn broker_of(
 ) -> (Arc<Broker>, Arc<Audit>, Schedule) {
     let metrics = Arc::new(Metrics::new());
     let audit = Arc::new(Audit::start(&settings, &metrics).unwrap());
-    let (cache, schedule) = Cache::new(metrics, Arc::clone(&audit));
+    let (cache, schedule) = Cache::new(metrics, Arc::clone(&audit), SharedCache::off());
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
     let pattern = CallerPattern::parse("spiffe://td/**").unwrap();
     catalogue.add(Listing::sample(one, pattern));

@@ -5,14 +5,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{Condition, Edition, Registration, Standing};
 use crate::{
-    clock::{Instant, Moment},
+    clock::{self, Instant, Moment},
     slot::{FailureReason, FlightNumber, Refusal, Slot},
     token::Token,
 };
@@ -26,6 +26,8 @@ pub(super) struct Entry {
     created_at: Moment,
     /// Milliseconds from `created_at` to the last use, plus one; zero when never used.
     last_used: AtomicU64,
+    /// Tells the flight under way that another replica may have what it wants.
+    nudge: Notify,
 }
 
 /// What the lock guards. It is held for a decision, never while waiting.
@@ -36,6 +38,8 @@ pub(super) struct State {
     news: watch::Sender<News>,
     last_success: Option<Moment>,
     last_failure: Option<(FailureReason, Moment)>,
+    /// When an operator stopped it last. What is older must not come back from elsewhere.
+    stopped_at: Option<SystemTime>,
 }
 
 /// What the newest landing brought.
@@ -51,6 +55,20 @@ pub(super) enum Answer {
     Now(Outcome),
     /// When this flight has landed.
     After(Flight),
+}
+
+/// What became of another replica's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adopted {
+    /// It is the slot's now.
+    Taken {
+        /// When the slot is due.
+        due: Option<Instant>,
+    },
+    /// It is no better than what is here.
+    Unwanted,
+    /// The flight under way looks for itself.
+    Left,
 }
 
 /// A flight under way, as its waiters see it. Dropping it changes nothing.
@@ -71,9 +89,11 @@ impl Entry {
                 }),
                 last_success: None,
                 last_failure: None,
+                stopped_at: None,
             }),
             created_at: Moment::now(),
             last_used: AtomicU64::new(0),
+            nudge: Notify::new(),
         }
     }
 
@@ -146,9 +166,49 @@ impl Entry {
         }
     }
 
+    /// Has the flight under way, if it waits for another replica, look what there is.
+    pub(super) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// Waits for a nudge, also for one that came before.
+    pub(super) async fn nudged(&self) {
+        self.nudge.notified().await;
+    }
+
+    /// Takes over the token of another replica, if it is wanted, and says when the slot is
+    /// due then. A flight under way is to look for itself.
+    pub(super) fn adopt(&self, token: Token, now: Moment) -> Adopted {
+        let mut state = self.state();
+        if state.slot.flight().is_some() {
+            drop(state);
+            self.nudge();
+            return Adopted::Left;
+        }
+        let draw = token.id.draw();
+        let adopted = if state.wants(&token, now.instant) {
+            state.slot.adopt(token, now.instant, draw)
+        } else {
+            None
+        };
+        let Some(token) = adopted else {
+            return Adopted::Unwanted;
+        };
+        state.remember(now, None);
+        let landed = state.slot.last_flight();
+        state.news.send_replace(News {
+            landed,
+            outcome: Ok(token),
+        });
+        Adopted::Taken {
+            due: state.slot.due(),
+        }
+    }
+
     /// Stops the slot, and tells everybody who waits or watches.
     pub(super) fn quarantine(&self) {
         let mut state = self.state();
+        state.stopped_at = Some(clock::wall());
         state.slot.quarantine();
         let launched = state.slot.last_flight();
         // No flight that was launched so far is news when it lands.
@@ -178,6 +238,12 @@ impl State {
             None if slot.flight().is_some() => Condition::Pending,
             None => Condition::Cold,
         }
+    }
+
+    /// Whether another replica's token is better than what is here, and may be used.
+    pub(super) fn wants(&self, token: &Token, now: Instant) -> bool {
+        let is_later = |stopped_at| stopped_at < token.requested_at.wall;
+        self.stopped_at.is_none_or(is_later) && self.slot.wants(token, now)
     }
 
     /// Notes how the last flight went.

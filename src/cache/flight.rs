@@ -10,19 +10,24 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Edition, Registration,
-    entry::{Answer, Entry, State},
+    entry::{self, Adopted, Answer, Entry, State},
     landing::Landing,
+    sharing::{self, Brought, Part, Quest, Wish},
     timetable::Timetable,
 };
 use crate::{
     audit::{Audit, Event, Mint},
-    clock::{Instant, Moment},
+    clock::{self, Instant, Moment},
     destination::TokenKey,
     metrics::Metrics,
-    slot::{Decision, Failure, FailureReason, FlightNumber, Refusal, Report},
-    token::{Token, TokenId},
+    shared_cache::{Outcome, SharedCache, SharedFailure, SharedToken},
+    slot::{Decision, Failure, FlightNumber, Refusal, Report},
+    token::{Origin, Token, TokenId},
     upstream::FetchError,
 };
+
+/// The first flights wait no longer than this for what replicas share.
+const JOINING: Duration = Duration::from_secs(2);
 
 /// Launches flights and sees them land.
 pub(super) struct Flights {
@@ -30,6 +35,9 @@ pub(super) struct Flights {
     timetable: Timetable,
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
+    shared: Arc<SharedCache>,
+    /// Whether it is known what replicas share.
+    joined: watch::Sender<bool>,
     landings: watch::Sender<u64>,
     /// Slots of older editions are not kept fresh.
     edition: Mutex<Edition>,
@@ -46,12 +54,19 @@ struct Airborne {
 }
 
 impl Flights {
-    pub(super) fn new(timetable: Timetable, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Self {
+    pub(super) fn new(
+        timetable: Timetable,
+        metrics: Arc<Metrics>,
+        audit: Arc<Audit>,
+        shared: Arc<SharedCache>,
+    ) -> Self {
         Self {
             tasks: TaskTracker::new(),
             timetable,
             metrics,
             audit,
+            joined: watch::Sender::new(!shared.is_on()),
+            shared,
             landings: watch::Sender::new(0),
             edition: Mutex::default(),
         }
@@ -86,7 +101,7 @@ impl Flights {
         let mut state = entry.state();
         state.register(registration);
         let decision = state.slot.decide(now, min_validity);
-        self.follow(entry, state, decision)
+        self.follow(entry, state, decision, Wish::Better)
     }
 
     /// Decides for an operator who wants a successor now, and launches what that takes.
@@ -98,7 +113,7 @@ impl Flights {
         let mut state = entry.state();
         state.register(registration);
         let decision = state.slot.renew();
-        self.follow(entry, state, decision)
+        self.follow(entry, state, decision, Wish::After(clock::wall()))
     }
 
     /// Does what was decided.
@@ -107,6 +122,7 @@ impl Flights {
         entry: &Arc<Entry>,
         mut state: MutexGuard<'_, State>,
         decision: Decision,
+        wish: Wish,
     ) -> Answer {
         let (answer, launched) = match decision {
             Decision::Serve(token) => (Answer::Now(Ok(token)), None),
@@ -118,7 +134,7 @@ impl Flights {
             }
             Decision::Refuse(refusal) => (Answer::Now(Err(refusal)), None),
         };
-        self.act(entry, state, launched);
+        self.act(entry, state, launched, wish);
         answer
     }
 
@@ -138,7 +154,7 @@ impl Flights {
             report = Report::TooOften;
         }
         let launched = (report == Report::Refresh).then(|| state.slot.heed(now));
-        self.act(entry, state, launched);
+        self.act(entry, state, launched, Wish::Better);
         report
     }
 
@@ -151,7 +167,39 @@ impl Flights {
         let mut state = entry.state();
         let due = state.slot.due().is_some_and(|due| due <= now);
         let launched = due.then(|| state.slot.launch());
-        self.act(entry, state, launched);
+        self.act(entry, state, launched, Wish::Better);
+    }
+
+    /// Takes in what another replica tells of a slot.
+    pub(super) fn hear(&self, entry: &Entry, registration: &Registration, token: SharedToken) {
+        let now = Moment::now();
+        let Some(token) = sharing::arrive(&self.shared, token, registration, now) else {
+            return;
+        };
+        match entry.adopt(token, now) {
+            Adopted::Taken { due } => {
+                self.shared.count("adopt", "ok");
+                if let Some(due) = due {
+                    self.timetable.note(Arc::clone(&registration.key), due);
+                }
+                self.landings.send_modify(|count| *count += 1);
+            }
+            Adopted::Unwanted => self.shared.count("adopt", "stale"),
+            Adopted::Left => {}
+        }
+    }
+
+    /// What replicas share is known from now on, or is not to be had.
+    pub(super) fn join(&self) {
+        self.joined.send_replace(true);
+    }
+
+    /// Waits until it is known what replicas share, but not for long: what this broker would
+    /// mint first may be there already.
+    async fn await_joining(&self) {
+        let mut joined = self.joined.subscribe();
+        // Whoever waited in vain goes on alone.
+        let _ = timeout(JOINING, joined.wait_for(|joined| *joined)).await;
     }
 
     /// Waits for the flights under way.
@@ -166,11 +214,12 @@ impl Flights {
         entry: &Arc<Entry>,
         state: MutexGuard<'_, State>,
         launched: Option<FlightNumber>,
+        wish: Wish,
     ) {
         let launched = launched.map(|number| (number, Arc::clone(state.registration())));
         drop(state);
         if let Some((number, registration)) = launched {
-            self.fly(entry, registration, number);
+            self.fly(entry, registration, number, wish);
         }
     }
 
@@ -179,6 +228,7 @@ impl Flights {
         entry: &Arc<Entry>,
         registration: Arc<Registration>,
         number: FlightNumber,
+        wish: Wish,
     ) {
         self.metrics.launched();
         let mut airborne = Airborne {
@@ -190,8 +240,7 @@ impl Flights {
         };
         // A task of its own: no caller's end is the end of it.
         self.tasks.spawn(async move {
-            let result = mint(&airborne.registration, &airborne.flights.metrics).await;
-            airborne.land(result);
+            airborne.fly(wish).await;
         });
     }
 
@@ -209,8 +258,12 @@ impl Flights {
 
     /// Tells everybody but the callers what a flight brought.
     fn landed(&self, key: &Arc<TokenKey>, landing: &Landing) {
-        let outcome = landing.failing.map_or("ok", FailureReason::code);
-        let outcome = if landing.ignored { "ignored" } else { outcome };
+        let outcome = match landing.failing {
+            _ if landing.ignored => "ignored",
+            Some(reason) => reason.code(),
+            None if landing.origin == Some(Origin::Elsewhere) => "shared",
+            None => "ok",
+        };
         self.metrics
             .landed(key.destination.as_str(), key.application.as_str(), outcome);
         if let Some(due) = landing.due {
@@ -221,11 +274,63 @@ impl Flights {
 }
 
 impl Airborne {
-    fn land(&mut self, result: Result<Token, FetchError>) {
-        let (moment, draw) = (Moment::now(), rand::random());
+    /// Brings what is wished for, and tells the others what came of it.
+    async fn fly(&mut self, wish: Wish) {
+        let flights = Arc::clone(&self.flights);
+        if self.registration.place.is_some() {
+            flights.await_joining().await;
+        }
+        let quest = Quest {
+            registration: &self.registration,
+            entry: &self.entry,
+            shared: &flights.shared,
+            metrics: &flights.metrics,
+            wish,
+        };
+        let Brought {
+            result,
+            part,
+            pause,
+        } = quest.bring().await;
+        let outcome = self.land(result);
+        // Only now: no caller waits for the others to be told.
+        let Some(place) = &self.registration.place else {
+            return;
+        };
+        if let Some(until) = pause {
+            flights.shared.keep_pause(place, until.wall).await;
+        }
+        if let Part::Asked(lease) = part {
+            let now = Moment::now();
+            let outcome = match &outcome {
+                Ok(token) => Outcome::Token(token),
+                Err(Refusal::Failed { reason, retry_at }) => {
+                    let left = retry_at.saturating_duration_since(now.instant);
+                    Outcome::Failure(SharedFailure {
+                        reason: *reason,
+                        retry_at: now.after(left).wall,
+                    })
+                }
+                Err(Refusal::Quarantined | Refusal::ValidityUnattainable) => Outcome::Nothing,
+            };
+            flights.shared.finish(place, lease, outcome).await;
+        }
+    }
+
+    fn land(&mut self, result: Result<Token, FetchError>) -> entry::Outcome {
+        let moment = Moment::now();
         let now = moment.instant;
+        // Replicas draw the same moment for the same token, so that a fleet refreshes as
+        // often as one of them would; failures of each are spread.
+        let draw = match &result {
+            Ok(token) => token.id.draw(),
+            Err(_) => rand::random(),
+        };
+        let origin = result.as_ref().ok().map(|token| token.origin);
         let failure = result.as_ref().err().cloned();
-        if let Ok(token) = &result {
+        if let Ok(token) = &result
+            && token.origin == Origin::Here
+        {
             // Before anybody can have it, so that this is the first of its records.
             self.flights.record(token);
         }
@@ -241,57 +346,28 @@ impl Airborne {
         }
         let landing = Landing {
             ignored,
+            origin,
             minted: outcome.as_ref().ok().map(|token| token.id),
             failing_before,
             failing: state.slot.failing(),
             runway: state.slot.runway(now),
             due: state.slot.due(),
         };
-        state.announce(self.number, outcome);
+        state.announce(self.number, outcome.clone());
         drop(state);
         self.landed = true;
 
         landing.log(&self.registration.key, failure.as_ref(), now);
         self.flights.landed(&self.registration.key, &landing);
+        outcome
     }
 }
 
 impl Drop for Airborne {
     fn drop(&mut self) {
         if !self.landed {
-            self.land(Err(FetchError::Panicked));
+            // Nobody is told: the lease was dropped, too.
+            let _ = self.land(Err(FetchError::Panicked));
         }
     }
-}
-
-async fn mint(registration: &Registration, metrics: &Metrics) -> Result<Token, FetchError> {
-    let turn = registration.host.turn().await?;
-    let requested_at = Moment::now();
-    let answer = timeout(registration.timeout, registration.rotation.mint())
-        .await
-        .unwrap_or(Err(FetchError::TimedOut));
-    drop(turn);
-    let now = Instant::now();
-    metrics.answered(
-        registration.host.name(),
-        now.saturating_duration_since(requested_at.instant),
-    );
-    if let Err(error) = &answer
-        && let Some(asked) = error.retry_after()
-    {
-        registration.host.pause(now, asked);
-    }
-    let (minted, secret) = answer?;
-    let lifetime = registration
-        .lifetimes
-        .apply(minted.expires_in)
-        .map_err(|_| FetchError::Malformed("the declared lifetime is zero or less"))?;
-    Ok(Token {
-        key: Arc::clone(&registration.key),
-        access_token: Arc::new(minted.access_token),
-        id: TokenId::random(),
-        requested_at,
-        lifetime,
-        secret,
-    })
 }

@@ -63,9 +63,16 @@ impl Host {
         }
     }
 
-    /// Notes that the host asked to be left alone. A pause is never shortened.
-    pub(super) fn pause(&self, now: Instant, asked: Duration) {
+    /// Notes that the host asked to be left alone, and until when it is. A pause is never
+    /// shortened.
+    pub(super) fn pause(&self, now: Instant, asked: Duration) -> Instant {
         let until = now + believed_retry_after(asked);
+        self.pause_until(until);
+        until
+    }
+
+    /// Leaves the host alone until then.
+    pub(super) fn pause_until(&self, until: Instant) {
         let mut paused_until = self
             .paused_until
             .lock()

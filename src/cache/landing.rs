@@ -5,7 +5,10 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    clock::Instant, destination::TokenKey, slot::FailureReason, token::TokenId,
+    clock::Instant,
+    destination::TokenKey,
+    slot::FailureReason,
+    token::{Origin, TokenId},
     upstream::FetchError,
 };
 
@@ -13,6 +16,8 @@ use crate::{
 pub(super) struct Landing {
     /// It was launched before a quarantine.
     pub(super) ignored: bool,
+    pub(super) origin: Option<Origin>,
+    /// The token that it brought.
     pub(super) minted: Option<TokenId>,
     pub(super) failing_before: Option<FailureReason>,
     pub(super) failing: Option<FailureReason>,
@@ -41,6 +46,11 @@ impl Landing {
                 info!(
                     destination,
                     application, token_id, due_in, "minting works again"
+                );
+            } else if self.origin == Some(Origin::Elsewhere) {
+                debug!(
+                    destination,
+                    application, token_id, due_in, "took over a replica's token"
                 );
             } else {
                 debug!(destination, application, token_id, due_in, "minted a token");

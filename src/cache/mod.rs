@@ -10,6 +10,7 @@ mod flight;
 mod host;
 mod landing;
 mod schedule;
+mod sharing;
 mod timetable;
 mod watch;
 
@@ -19,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
+use futures_util::{StreamExt as _, stream};
 use moka::policy::EvictionPolicy;
 
 use self::{
@@ -31,7 +34,7 @@ use crate::{
     clock::{Instant, Moment},
     destination::{ApplicationName, DestinationId, TokenKey},
     metrics::Metrics,
-    shared_cache::Place,
+    shared_cache::{Found as Shared, Message, Name, Place, Seen, SharedCache},
     slot::{Decision, FailureReason, Refusal, Report},
     token::{LifetimeRule, Token, TokenId},
     upstream::Rotation,
@@ -99,6 +102,9 @@ pub struct Cache {
     flights: Arc<Flights>,
     /// What an operator stopped, whether or not it has a slot.
     quarantined: Mutex<Quarantined>,
+    shared: Arc<SharedCache>,
+    /// Whose places they are that other replicas tell of.
+    known: ArcSwap<HashMap<Name, Arc<Registration>>>,
 }
 
 /// What an operator stopped: one application of a destination, or all of them, those to
@@ -177,8 +183,12 @@ pub enum Foresight {
 
 impl Cache {
     /// An empty cache, and the schedule that refreshes it for as long as it is run. Every
-    /// token that is minted is recorded.
-    pub fn new(metrics: Arc<Metrics>, audit: Arc<Audit>) -> (Self, Schedule) {
+    /// token that is minted is recorded, and shared with other replicas.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        audit: Arc<Audit>,
+        shared: Arc<SharedCache>,
+    ) -> (Self, Schedule) {
         let slots = Slots::builder()
             .max_capacity(MAX_SLOTS)
             // Newcomers always get in: the default policy could turn them away.
@@ -186,12 +196,15 @@ impl Cache {
             .time_to_idle(IDLE_OUT)
             .build();
         let (timetable, noted) = timetable::timetable();
-        let flights = Arc::new(Flights::new(timetable, metrics, audit));
+        let flights = Flights::new(timetable, metrics, audit, Arc::clone(&shared));
+        let flights = Arc::new(flights);
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
         let cache = Self {
             slots,
             flights,
             quarantined: Mutex::default(),
+            shared,
+            known: ArcSwap::default(),
         };
         (cache, schedule)
     }
@@ -314,6 +327,7 @@ impl Cache {
         self.flights.keep_up_to(edition);
         let now = Instant::now();
         let registrations: HashMap<_, _> = registrations.map(|one| (&*one.key, one)).collect();
+        self.know(registrations.values().copied());
         for (key, entry) in &self.slots {
             match registrations.get(&**key) {
                 Some(registration) => {
@@ -325,6 +339,78 @@ impl Cache {
                 None => self.slots.invalidate(&*key),
             }
         }
+    }
+
+    /// Whether other replicas may have what this one lacks.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_on()
+    }
+
+    /// Fills the slots of these registrations with what other replicas have, and lets flights
+    /// begin that had to wait for that.
+    pub async fn join(&self, registrations: Vec<Arc<Registration>>) {
+        /// As many answers as are waited for at once.
+        const AT_ONCE: usize = 64;
+        stream::iter(registrations)
+            .for_each_concurrent(AT_ONCE, |registration| self.fill(registration))
+            .await;
+        self.flights.join();
+    }
+
+    async fn fill(&self, registration: Arc<Registration>) {
+        let Some(place) = &registration.place else {
+            return;
+        };
+        let found = self.shared.look(place, &mut Seen::default()).await;
+        for one in found.unwrap_or_default() {
+            self.hear(&registration, one);
+        }
+    }
+
+    /// Takes in what another replica tells.
+    pub fn heard(&self, message: &Message) {
+        let known = self.known.load();
+        let Some(registration) = known.get(&message.name) else {
+            return;
+        };
+        let Some(place) = &registration.place else {
+            return;
+        };
+        if let Some(found) = self.shared.open(place, message) {
+            self.hear(registration, found);
+        }
+        if let Some(until) = self.shared.open_host(place, message) {
+            sharing::heed(until, registration);
+        }
+    }
+
+    fn hear(&self, registration: &Arc<Registration>, found: Shared) {
+        match found {
+            Shared::Token(token) => {
+                let entry = self.entry(registration);
+                self.flights.hear(&entry, registration, token);
+            }
+            // Whoever waits for that flight is to look; nobody else need know.
+            Shared::Failure(_) => {
+                if let Some(entry) = self.slots.get(&registration.key) {
+                    entry.nudge();
+                }
+            }
+        }
+    }
+
+    /// Knows these places from now on, and no others.
+    fn know<'a>(&self, registrations: impl Iterator<Item = &'a Arc<Registration>>) {
+        let mut known = HashMap::new();
+        for registration in registrations {
+            let Some(place) = &registration.place else {
+                continue;
+            };
+            for name in place.slot_names().iter().chain(place.host_names()) {
+                known.insert(*name, Arc::clone(registration));
+            }
+        }
+        self.known.store(Arc::new(known));
     }
 
     /// Mints a successor now, whatever the back-off says, or joins the flight under way.

@@ -112,7 +112,11 @@ fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registra
 /// A cache whose schedule runs until the test ends.
 fn cache() -> (Arc<Cache>, DropGuard) {
     let stop = CancellationToken::new();
-    let (cache, schedule) = Cache::new(Arc::new(Metrics::new()), Arc::new(Audit::off()));
+    let (cache, schedule) = Cache::new(
+        Arc::new(Metrics::new()),
+        Arc::new(Audit::off()),
+        SharedCache::off(),
+    );
     tokio::spawn(schedule.run(stop.clone()));
     (Arc::new(cache), stop.drop_guard())
 }

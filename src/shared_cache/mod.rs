@@ -48,7 +48,7 @@ pub use self::{
     settings::{HostPort, Login, Servers, Settings, Tls},
     store::{Message, Name, Trouble},
 };
-use crate::{metrics::Metrics, token::Token};
+use crate::{clock, metrics::Metrics, token::Token};
 
 /// A flight of a broker that has just started waits no longer than this for the first
 /// connection, since what it would mint may be there already.
@@ -67,7 +67,7 @@ pub struct SharedCache {
 pub enum Found {
     /// A replica minted this token.
     Token(SharedToken),
-    /// A replica's flight failed in a way that counts for all of them.
+    /// A replica's flight failed.
     Failure(SharedFailure),
 }
 
@@ -110,7 +110,7 @@ pub enum News {
 pub enum Outcome<'a> {
     /// A token.
     Token(&'a Token),
-    /// A failure that counts for all of them.
+    /// A failure.
     Failure(SharedFailure),
     /// Nothing that is of use to them.
     Nothing,
@@ -132,8 +132,9 @@ impl SharedCache {
 
     /// Nothing that is shared, for tests.
     #[cfg(test)]
-    pub(crate) fn off(metrics: &Arc<Metrics>) -> Self {
-        Self::over(Arc::new(shelf::Shelf::default()), None, Arc::clone(metrics))
+    pub(crate) fn off() -> Arc<Self> {
+        let store = Arc::new(shelf::Shelf::default());
+        Arc::new(Self::over(store, None, Arc::default()))
     }
 
     pub(crate) fn over(
@@ -148,6 +149,11 @@ impl SharedCache {
         }
     }
 
+    /// Whether anything is shared.
+    pub fn is_on(&self) -> bool {
+        self.ring.load().is_some()
+    }
+
     /// Seals with another ring from now on, or shares nothing any more.
     pub fn replace(&self, ring: Option<Arc<Ring>>) {
         self.ring.store(ring);
@@ -159,17 +165,18 @@ impl SharedCache {
         let _ = timeout(FIRST_CONNECTION, self.store.settled()).await;
     }
 
-    /// What is kept for a slot and was not seen before. It is seen from now on.
-    pub async fn look(&self, place: &Place, seen: &mut Seen) -> Vec<Found> {
+    /// What is kept for a slot and was not seen before; it is seen from now on. `None` if the
+    /// store cannot be asked.
+    pub async fn look(&self, place: &Place, seen: &mut Seen) -> Option<Vec<Found>> {
         let mut found = Vec::new();
         for name in place.slot.names() {
-            let entries = self.heard("look", self.store.look(name).await);
-            found.extend(self.open_all(place, entries.unwrap_or_default(), seen));
+            let entries = self.heard("look", self.store.look(name).await)?;
+            found.extend(self.open_all(place, entries, seen));
             if !found.is_empty() {
                 break;
             }
         }
-        found
+        Some(found)
     }
 
     /// Asks for the turn to mint, for as long as `life`.
@@ -391,7 +398,7 @@ impl fmt::Debug for Lease {
 }
 
 fn left(until: SystemTime) -> Duration {
-    until.duration_since(SystemTime::now()).unwrap_or_default()
+    until.duration_since(clock::wall()).unwrap_or_default()
 }
 
 fn kept(place: &Place, kind: Kind, value: &[u8], lasts: Duration) -> Option<Kept> {

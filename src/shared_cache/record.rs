@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 
 use super::ring::NotOurs;
 use crate::{
-    clock::Moment,
+    clock::{self, Moment},
     destination::{ApplicationName, DestinationId, TokenKey},
     secret::Secret,
     slot::FailureReason,
-    token::{SecretName, Token, TokenId},
+    token::{Origin, SecretName, Token, TokenId},
     usage::{Quarantine, Stamp},
 };
 
@@ -47,7 +47,7 @@ pub struct SharedToken {
     secret: SecretName,
 }
 
-/// A failure that counts for all replicas: it is the token endpoint's own word.
+/// A replica's flight that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedFailure {
     /// What is wrong.
@@ -106,7 +106,7 @@ impl SharedToken {
     /// The token as it is sealed, and how long that is of use.
     pub(super) fn encode(token: &Token) -> (Zeroizing<Vec<u8>>, Duration) {
         let wall = token.expires_at().wall;
-        let left = wall.duration_since(SystemTime::now()).unwrap_or_default();
+        let left = wall.duration_since(clock::wall()).unwrap_or_default();
         let written = WrittenToken {
             access_token: token.access_token.expose().to_owned(),
             id: token.id.to_string(),
@@ -171,11 +171,31 @@ impl SharedToken {
             },
             lifetime,
             secret: Arc::new(self.secret),
+            origin: Origin::Elsewhere,
         })
     }
 }
 
+impl Untimely {
+    /// The outcome that metrics show.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::FromTheFuture => "from_the_future",
+        }
+    }
+}
+
 impl SharedFailure {
+    /// Whether it is the token endpoint's own word, so that it counts for all replicas. What
+    /// else went wrong may be one replica's own trouble, and is shared by those who waited.
+    pub fn is_endpoints_word(&self) -> bool {
+        matches!(
+            self.reason,
+            FailureReason::CredentialRejected | FailureReason::Throttled
+        )
+    }
+
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         encode(&WrittenFailure {
             reason: self.reason.code().to_owned(),
@@ -185,9 +205,8 @@ impl SharedFailure {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
         let written = WrittenFailure::decode(bytes).map_err(|_| NotOurs)?;
-        let shared = [FailureReason::CredentialRejected, FailureReason::Throttled];
-        let mut shared = shared.into_iter();
-        let reason = shared.find(|reason| reason.code() == written.reason);
+        let mut reasons = FailureReason::ALL.into_iter();
+        let reason = reasons.find(|reason| reason.code() == written.reason);
         Ok(Self {
             reason: reason.ok_or(NotOurs)?,
             retry_at: wall(written.retry_at)?,

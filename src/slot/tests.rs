@@ -44,6 +44,7 @@ impl Bench {
             access_token: Arc::new(Secret::new("t".to_owned())),
             id: TokenId::random(),
             requested_at: self.start.after(self.now),
+            origin: Origin::Here,
             lifetime,
             secret: SecretName::sample(),
         }
@@ -577,6 +578,7 @@ fn keeps_the_promises(events: &[Event]) {
                 };
                 let token = Token {
                     requested_at: bench.start.after(launched),
+                    origin: Origin::Here,
                     ..bench.token(secs(life))
                 };
                 let id = token.id;

@@ -88,6 +88,14 @@ pub enum FetchError {
     /// The endpoint answered with something that is not a token.
     #[error("the token endpoint's answer is not usable: {0}")]
     Malformed(&'static str),
+    /// Another replica asked, and this is what it was told. Nobody need ask again before.
+    #[error("another replica's flight failed as {}", .reason.code())]
+    Elsewhere {
+        /// What is wrong.
+        reason: FailureReason,
+        /// How long it was told, or decided, to leave the endpoint alone.
+        retry_after: Option<Duration>,
+    },
     /// There are no credentials to ask with.
     #[error("the credentials for this destination are missing")]
     CredentialMissing,
@@ -100,7 +108,9 @@ impl FetchError {
     /// How long the host asks to be left alone, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Throttled { retry_after } | Self::Status { retry_after, .. } => *retry_after,
+            Self::Throttled { retry_after }
+            | Self::Status { retry_after, .. }
+            | Self::Elsewhere { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -113,6 +123,7 @@ impl From<&FetchError> for Failure {
             FetchError::CredentialMissing => FailureReason::CredentialMissing,
             FetchError::Throttled { .. } => FailureReason::Throttled,
             FetchError::Malformed(_) => FailureReason::Malformed,
+            FetchError::Elsewhere { reason, .. } => *reason,
             FetchError::Status { .. }
             | FetchError::Transport(_)
             | FetchError::TimedOut

@@ -223,7 +223,7 @@ mod tests {
         clock::Moment,
         destination::TokenKey,
         secret::Secret,
-        token::{Minted, SecretName, Token, TokenId},
+        token::{Minted, Origin, SecretName, Token, TokenId},
         upstream::{FetchError, Minter, Rotation, TokenSource},
     };
 
@@ -251,6 +251,7 @@ mod tests {
             access_token: Arc::new(Secret::new("token".to_owned())),
             id: TokenId::random(),
             requested_at: Moment::now(),
+            origin: Origin::Here,
             lifetime: Duration::from_secs(1000),
             secret: SecretName::sample(),
         };

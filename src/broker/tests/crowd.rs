@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     admission::{Admission, Connected, Shares},
     policy::CallerPattern,
+    shared_cache::SharedCache,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -65,7 +66,11 @@ impl Crowd {
             let listing = Listing::sample(registration, callers);
             catalogue.add(listing);
         }
-        let (cache, schedule) = Cache::new(Arc::new(Metrics::new()), Arc::new(Audit::off()));
+        let (cache, schedule) = Cache::new(
+            Arc::new(Metrics::new()),
+            Arc::new(Audit::off()),
+            SharedCache::off(),
+        );
         let stop = CancellationToken::new();
         tokio::spawn(schedule.run(stop.clone()));
         Self {

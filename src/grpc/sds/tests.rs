@@ -19,6 +19,7 @@ use crate::{
     destination::TokenKey,
     policy::CallerPattern,
     secret::Secret,
+    shared_cache::SharedCache,
     token::Minted,
     upstream::{FetchError, Rotation, TokenSource},
 };
@@ -46,7 +47,11 @@ fn sds() -> Sds {
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
     catalogue.add(Listing::sample(Arc::new(registration), callers));
     let metrics = Arc::new(Metrics::new());
-    let (cache, _schedule) = Cache::new(Arc::clone(&metrics), Arc::new(Audit::off()));
+    let (cache, _schedule) = Cache::new(
+        Arc::clone(&metrics),
+        Arc::new(Audit::off()),
+        SharedCache::off(),
+    );
     Sds {
         broker: Arc::new(Broker::new(catalogue, cache, Arc::new(Audit::off()))),
         metrics,
