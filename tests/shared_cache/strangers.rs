@@ -52,9 +52,3 @@ async fn fleets_with_different_namespaces_share_nothing() {
 async fn fleets_with_different_sealing_keys_share_nothing() {
     are_strangers(|config| config.replace("shared-cache.key", "other.key")).await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs redis-server"]
-async fn fleets_in_different_databases_share_nothing() {
-    are_strangers(|config| format!("{config}database = 1\n")).await;
-}
