@@ -1,9 +1,12 @@
-//! Reads certificates and private keys from PEM files.
+//! Reads certificates and private keys from PEM files, and sees whether they can be used.
 
 use std::path::Path;
 
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
 };
 use zeroize::Zeroizing;
 
@@ -36,6 +39,12 @@ pub enum PemError {
     /// It holds no private key.
     #[error("holds no private key in PEM")]
     NoPrivateKey,
+    /// A certificate in it cannot be that of an authority.
+    #[error("holds a certificate that cannot be an authority")]
+    NoAuthority,
+    /// The key is another one's, or of a kind that nobody can use.
+    #[error("is not the private key of the certificate")]
+    OtherKey,
 }
 
 /// Reads all certificates in a file, at least one.
@@ -49,6 +58,34 @@ pub fn certificates(file: &Path) -> Result<PemFile<Vec<CertificateDer<'static>>>
         Ok(content) if !content.is_empty() => Ok(PemFile { bytes, content }),
         _ => Err(PemError::NoCertificates),
     }
+}
+
+/// Reads all certificates in a file, each of which can be believed as an authority.
+///
+/// # Errors
+/// [`PemError`].
+pub fn authorities(file: &Path) -> Result<PemFile<Vec<CertificateDer<'static>>>, PemError> {
+    let read = certificates(file)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &read.content {
+        let added = roots.add(certificate.clone());
+        added.map_err(|_| PemError::NoAuthority)?;
+    }
+    Ok(read)
+}
+
+/// Sees whether a private key is that of the first certificate of a chain.
+///
+/// # Errors
+/// [`PemError::OtherKey`].
+pub fn belong_together(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<(), PemError> {
+    let provider = aws_lc_rs::default_provider();
+    CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider)
+        .map(|_| ())
+        .map_err(|_| PemError::OtherKey)
 }
 
 /// Reads all revocation lists in a file, at least one (RFC 5280 §5).

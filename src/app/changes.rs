@@ -29,6 +29,9 @@ pub(super) fn changes(old: &Config, new: &Config, touched: &[&Path]) -> Vec<Stri
     if old.cache != new.cache {
         changes.push("[cache] has changed".to_owned());
     }
+    if old.shared_cache != new.shared_cache {
+        changes.push("[shared_cache] has changed".to_owned());
+    }
     upstreams(old, new, &mut changes);
     destinations(old, new, &mut changes);
     changes

@@ -121,6 +121,7 @@ impl Folder {
     }
 }
 
-fn names(path: &Path, problem: impl Display) -> String {
+/// What is wrong with a file that is named.
+pub(super) fn names(path: &Path, problem: impl Display) -> String {
     format!("names {:?}, which {problem}", path.to_string_lossy())
 }

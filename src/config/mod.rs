@@ -16,6 +16,7 @@ mod files;
 mod findings;
 mod folder;
 mod grant;
+mod host_port;
 mod http;
 mod kind;
 mod mistakes;
@@ -23,7 +24,9 @@ mod oauth2;
 mod outline;
 mod reader;
 mod route;
+mod secret_file;
 mod server;
+mod shared_cache;
 mod suggestion;
 mod telemetry;
 mod unique;
@@ -192,6 +195,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let credentials = Credentials::read(credentials, folder, environment);
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
     let audit = audit::read(root.section("audit", "[audit]"), folder);
+    let shared_cache = shared_cache::read(&root, folder);
     let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
     let sections = root.sections("destination", "[[destination]]");
@@ -205,7 +209,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
         admin,
         cache,
         audit,
-        shared_cache: None,
+        shared_cache,
         telemetry,
         upstreams: upstreams.finish(),
         spare_credentials: credentials.spare(&destinations),

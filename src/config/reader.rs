@@ -13,8 +13,8 @@ use super::{
     values,
 };
 
-/// Keys that somebody might write because the upstream calls its credentials so.
-const SECRET_KEYS: [&str; 8] = [
+/// Keys that somebody might write because an upstream or a server calls its credentials so.
+const SECRET_KEYS: [&str; 9] = [
     "client_id",
     "client_secret",
     "clientId",
@@ -23,6 +23,7 @@ const SECRET_KEYS: [&str; 8] = [
     "password",
     "private_key",
     "secret",
+    "sentinel_password",
 ];
 
 /// One table of the file. It remembers which keys were asked for; at the end all others
@@ -236,8 +237,13 @@ impl<'a> Section<'a> {
                 continue;
             }
             let instead = if SECRET_KEYS.contains(&name) {
-                "credentials are never in this file: write credential = \"sealed:NAME\", \"file:NAME\" or \"env:NAME\""
-                    .to_owned()
+                let file = asked
+                    .iter()
+                    .find(|key| key.strip_suffix("_file") == Some(name));
+                match file {
+                    Some(file) => format!("secrets are never in this file: write it into a file of its own, and {file} = \"redis.password\""),
+                    None => "credentials are never in this file: write credential = \"sealed:NAME\", \"file:NAME\" or \"env:NAME\"".to_owned(),
+                }
             } else {
                 instead_of(name, &asked)
             };

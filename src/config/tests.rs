@@ -8,11 +8,14 @@ use super::*;
 use crate::{
     admission::Shares,
     audit::{DEFAULT_STALL_TIMEOUT, OnFailure},
+    cli::dev::Authority,
     credential::{
         CredentialRef, Offered, Proof,
         sealed::{Keys, Store},
     },
     mesh::Route,
+    secret::Secret,
+    shared_cache::{HostPort, Login, Ring, Servers, Settings},
     upstream::{AddressRule, ClientAuthentication, Endpoint, OAuth2Settings, Protocol},
 };
 
@@ -20,6 +23,10 @@ mod fuzz;
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+
+/// Of 32 bytes each.
+const SEALING_KEY: &str = "Y2FuYXJ5LW9mLXRoZS1zaGFyZWQtY2FjaGUtMDAwMDE=\n";
+const NEXT_SEALING_KEY: &str = "Y2FuYXJ5LW9mLXRoZS1zaGFyZWQtY2FjaGUtMDAwMDI=\n";
 
 const SERVER: &str = r#"
 [server]
@@ -67,7 +74,45 @@ impl Site {
             fs::write(path, content).unwrap();
         }
         site.seal();
+        site.share();
         site
+    }
+
+    /// Writes what a `[shared_cache]` names, right and wrong.
+    fn share(&self) {
+        let authority = Authority::new().unwrap();
+        let [own, other] = ["own", "other"].map(|name| {
+            let id = format!("spiffe://td/{name}");
+            authority.client(&id).unwrap()
+        });
+        for (file, content) in [
+            ("shared.key", SEALING_KEY.as_bytes()),
+            ("shared-cache.key", SEALING_KEY.as_bytes()),
+            (
+                "shared-spaced.key",
+                format!(" {SEALING_KEY}\r\n").as_bytes(),
+            ),
+            ("next.key", NEXT_SEALING_KEY.as_bytes()),
+            ("redis.password", b"canary-password\n"),
+            ("sentinel.password", b"canary of sentinels"),
+            ("tls/redis-ca.pem", authority.certificate().as_bytes()),
+            ("tls/redis.pem", own.certificate.as_bytes()),
+            ("tls/redis-key.pem", own.key.expose().as_bytes()),
+            ("tls/redis-other-key.pem", other.key.expose().as_bytes()),
+            ("wrong/empty", b"\n"),
+            ("wrong/lines", b"canary\ncanary\n"),
+            ("wrong/bytes", b"canary\xff"),
+            ("wrong/short", b"Y2FuYXJ5"),
+            (
+                "wrong/twice",
+                format!("{SEALING_KEY}{NEXT_SEALING_KEY}").as_bytes(),
+            ),
+            ("wrong/large", &[b'x'; 4097]),
+        ] {
+            let path = self.0.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
     }
 
     /// Writes the key `broker.key`, and the store `credentials.age` with two credentials.
@@ -118,20 +163,23 @@ impl Site {
     /// The mistakes in a text, to which the sections are added that it does not hold.
     fn mistakes(&self, text: &str) -> Vec<String> {
         let mut whole = text.to_owned();
+        // In which `server` is a key.
+        let shares = text.contains("[shared_cache]");
         for (title, section) in [
             ("server", SERVER),
             ("credentials", CREDENTIALS),
             ("destination", DESTINATION),
         ] {
-            if !text
-                .lines()
-                .any(|line| line.trim_start_matches('[').starts_with(title))
-            {
+            let begins = |line: &str| line.trim_start_matches('[').starts_with(title);
+            if shares || !text.lines().any(begins) {
                 whole.push_str(section);
             }
         }
         let mistakes = self.read(&whole).err().unwrap_or_default();
-        assert!(!mistakes.concat().contains("canary"), "{mistakes:?}");
+        // The second one is how the first begins in Base64.
+        for canary in ["canary", "Y2FuYXJ5"] {
+            assert!(!mistakes.concat().contains(canary), "{mistakes:?}");
+        }
         mistakes
     }
 
@@ -169,7 +217,9 @@ fn assert_mistakes(cases: &str) {
         let lines = case.lines();
         let (expected, text): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("=> "));
         let expected: Vec<_> = expected.iter().map(|line| &line[3..]).collect();
-        assert_eq!(site.mistakes(&text.join("\n")), expected, "in:\n{case}");
+        // A key that somebody wrote where its file belongs.
+        let text = text.join("\n").replace("KEY", SEALING_KEY.trim_end());
+        assert_eq!(site.mistakes(&text), expected, "in:\n{case}");
     }
 }
 
@@ -177,14 +227,10 @@ fn assert_mistakes(cases: &str) {
 fn the_example_says_the_defaults() {
     let site = Site::new();
     let config = site.read(EXAMPLE).unwrap();
+    assert_eq!(config.shared_cache, None);
     // Every key that is commented out shows its default, so writing it changes nothing.
-    let written: String = EXAMPLE
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(key) if is_default(key) => format!("{key}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect();
+    let (before, shared, after) = parts_of_example();
+    let written = [with_defaults(before), with_defaults(after)].join(shared);
     let explicit = site.read(&written).unwrap();
     let keys = |text: &str| {
         text.lines()
@@ -205,6 +251,26 @@ fn the_example_says_the_defaults() {
     assert_eq!(config.upstreams, explicit.upstreams);
     let grants = |config: &Config| config.destinations[1].grants.clone();
     assert_eq!(grants(&config), grants(&explicit));
+}
+
+/// The section that is commented out as a whole, and what stands before and after it.
+fn parts_of_example() -> (&'static str, &'static str, &'static str) {
+    let at = EXAMPLE.find("# [shared_cache]\n").unwrap();
+    let (before, rest) = EXAMPLE.split_at(at);
+    let (shared, after) = rest.split_at(rest.find("\n\n").unwrap());
+    (before, shared, after)
+}
+
+fn without_marks(text: &str, is_key: impl Fn(&str) -> bool) -> String {
+    let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+        Some(key) if is_key(key) => format!("{key}\n"),
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+fn with_defaults(text: &str) -> String {
+    without_marks(text, is_default)
 }
 
 /// Whether a comment is a key with its default, and not prose or a mere example.
@@ -512,6 +578,189 @@ fn mistakes_of_syntax_and_type() {
 #[test]
 fn mistakes_in_the_sections_of_the_broker() {
     assert_mistakes(include_str!("mistaken/broker.txt"));
+}
+
+#[test]
+fn mistakes_in_what_replicas_share() {
+    assert_mistakes(include_str!("mistaken/shared_cache.txt"));
+}
+
+#[test]
+fn the_shared_cache_of_the_example_says_the_defaults() {
+    let site = Site::new();
+    let (before, shared, after) = parts_of_example();
+    let shared = without_marks(shared, |_| true);
+    let read = |shared: &str| {
+        let config = site.read(&[before, after].join(shared)).unwrap();
+        config.shared_cache.unwrap()
+    };
+    let settings = read(&shared);
+    assert_eq!(
+        settings,
+        Settings {
+            servers: Servers::One(HostPort {
+                host: "redis.example".to_owned(),
+                port: 6379,
+            }),
+            login: Login::default(),
+            tls: None,
+            database: 0,
+            namespace: "token-broker".to_owned(),
+            timeout: Duration::from_millis(50),
+            ring: Arc::new(Ring::new(SEALING_KEY, None).unwrap()),
+        }
+    );
+    let defaults = ["database", "namespace", "tls", "timeout"];
+    let explicit = without_marks(&shared, |key| {
+        defaults.contains(&key.split(' ').next().unwrap())
+    });
+    let written = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(written(&explicit) - written(&shared), defaults.len());
+    assert_eq!(read(&explicit), settings);
+}
+
+#[test]
+fn no_key_of_the_shared_cache_in_the_example_is_unknown() {
+    let site = Site::new();
+    let (_, shared, _) = parts_of_example();
+    let shared = without_marks(&without_marks(shared, |_| true), |key| key.contains(" = "));
+    let mistakes = site.mistakes(&shared.replace("tls = false", "tls = true"));
+    let messages: Vec<_> = mistakes
+        .iter()
+        .filter_map(|mistake| mistake.split_once(' '))
+        .map(|(_, message)| message)
+        .collect();
+    assert_eq!(
+        messages,
+        [
+            "\"cluster\" cannot stand beside \"server\": write one of them",
+            "\"sentinels\" cannot stand beside \"server\": write one of them",
+            "\"database\" cannot stand beside \"cluster\": a cluster has database 0 only, so remove it",
+        ]
+    );
+}
+
+#[test]
+fn a_shared_cache_is_read_with_everything_that_it_names() {
+    let site = Site::new();
+    let shared = |section: &str| {
+        let text = [DESTINATION, "[shared_cache]\n", section].concat();
+        let settings = site.destination(&text).unwrap().shared_cache.unwrap();
+        // Nothing of what was read from files is in what can be printed.
+        let printed = format!("{settings:?}");
+        assert!(!printed.contains("canary") && !printed.contains("Y2FuYXJ5"));
+        assert!(!printed.contains("PRIVATE KEY"), "{printed}");
+        settings
+    };
+    let at = |host: &str, port| HostPort {
+        host: host.to_owned(),
+        port,
+    };
+    let login = |username: Option<&str>, password: &str| Login {
+        username: username.map(str::to_owned),
+        password: Some(Arc::new(Secret::new(password.to_owned()))),
+    };
+
+    let one = shared(
+        r#"
+server = "[fd00::1]"
+sealing_keys = ["shared-spaced.key", "next.key"]
+username = "broker"
+password_file = "redis.password"
+database = 3
+namespace = "shop.1_-"
+tls = true
+timeout = "5s"
+"#,
+    );
+    assert_eq!(one.servers, Servers::One(at("fd00::1", 6379)));
+    assert_eq!(one.login, login(Some("broker"), "canary-password"));
+    assert_eq!((one.database, one.namespace.as_str()), (3, "shop.1_-"));
+    assert_eq!(one.timeout, Duration::from_secs(5));
+    let public = one.tls.unwrap();
+    assert!(public.ca.is_none() && public.client.is_none());
+    let ring = |current, other| Arc::new(Ring::new(current, other).unwrap());
+    assert_eq!(one.ring, ring(SEALING_KEY, Some(NEXT_SEALING_KEY)));
+
+    let cluster = shared(
+        r#"
+cluster = ["a.example", "10.0.0.1:7000"]
+sealing_keys = ["next.key"]
+password_file = "redis.password"
+tls = true
+ca = "tls/redis-ca.pem"
+cert = "tls/redis.pem"
+key = "tls/redis-key.pem"
+"#,
+    );
+    let nodes = vec![at("a.example", 6379), at("10.0.0.1", 7000)];
+    assert_eq!(cluster.servers, Servers::Cluster(nodes));
+    assert_eq!(cluster.login, login(None, "canary-password"));
+    assert_eq!(cluster.ring, ring(NEXT_SEALING_KEY, None));
+    let tls = cluster.tls.unwrap();
+    let file = |name: &str| fs::read(site.0.path().join(name)).unwrap();
+    assert_eq!(tls.ca.unwrap(), file("tls/redis-ca.pem"));
+    let (cert, key) = tls.client.unwrap();
+    assert_eq!(cert, file("tls/redis.pem"));
+    assert_eq!(key.expose().as_bytes(), file("tls/redis-key.pem"));
+
+    let sentinel = shared(
+        r#"
+sentinels = ["a.example", "b.example:26380"]
+master = "mymaster"
+sentinel_username = "watcher"
+sentinel_password_file = "sentinel.password"
+sealing_keys = ["shared.key"]
+"#,
+    );
+    let expected = Servers::Sentinel {
+        sentinels: vec![at("a.example", 26_379), at("b.example", 26_380)],
+        master: "mymaster".to_owned(),
+        login: login(Some("watcher"), "canary of sentinels"),
+    };
+    assert_eq!(sentinel.servers, expected);
+    assert_eq!(sentinel.login, Login::default());
+    assert!(sentinel.tls.is_none());
+}
+
+#[test]
+fn a_change_of_any_file_of_the_shared_cache_is_noticed() {
+    let site = Site::new();
+    let shared = r#"
+[shared_cache]
+sentinels = ["a.example"]
+master = "mymaster"
+sentinel_password_file = "sentinel.password"
+sealing_keys = ["shared.key", "next.key"]
+password_file = "redis.password"
+tls = true
+ca = "tls/redis-ca.pem"
+cert = "tls/redis.pem"
+key = "tls/redis-key.pem"
+"#;
+    let file = site.0.path().join("broker.toml");
+    fs::write(&file, [SERVER, CREDENTIALS, DESTINATION, shared].concat()).unwrap();
+    let reading = Reading::of(&file);
+    let before = reading.config.unwrap().shared_cache;
+    assert!(before.is_some());
+    for (name, content) in [
+        ("sentinel.password", "canary 1"),
+        ("redis.password", "canary 2"),
+        ("shared.key", "Y2FuYXJ5LW9mLXRoZS1zaGFyZWQtY2FjaGUtMDAwMDM="),
+        ("next.key", "Y2FuYXJ5LW9mLXRoZS1zaGFyZWQtY2FjaGUtMDAwMDQ="),
+    ] {
+        let was = Reading::of(&file);
+        fs::write(site.0.path().join(name), content).unwrap();
+        assert_ne!(was.files.again(), was.files, "{name}");
+        let is = Reading::of(&file).config.unwrap().shared_cache;
+        assert_ne!(was.config.unwrap().shared_cache, is, "{name}");
+    }
+    assert_ne!(Reading::of(&file).config.unwrap().shared_cache, before);
+    for name in ["tls/redis-ca.pem", "tls/redis.pem", "tls/redis-key.pem"] {
+        let was = Reading::of(&file);
+        fs::write(site.0.path().join(name), CERTIFICATE).unwrap();
+        assert_ne!(was.files.again(), was.files, "{name}");
+    }
 }
 
 #[test]

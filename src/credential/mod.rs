@@ -17,6 +17,7 @@ pub use environment::Environment;
 pub use error::{CredentialError, Problem};
 pub use mounted::Mounted;
 pub use offered::Offered;
+pub use parts::one_line;
 pub use reference::{CredentialRef, InvalidReference};
 
 /// A place where credentials are kept.

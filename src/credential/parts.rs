@@ -23,6 +23,14 @@ pub(super) struct Parts {
     pub(super) no_proof: CredentialError,
 }
 
+/// The secret of one line that a file holds, whatever it is for.
+///
+/// # Errors
+/// [`CredentialError`], which names the place and repeats nothing of it.
+pub fn one_line(place: String, bytes: Zeroizing<Vec<u8>>) -> Result<Secret, CredentialError> {
+    Part { place, bytes }.line()
+}
+
 /// One file or variable.
 pub(super) struct Part {
     pub(super) place: String,

@@ -38,8 +38,10 @@ async fn what_changed_is_told_one_line_each() {
         .replace("state_file = \"state.json\"", "state_file = \"other.json\"")
         .replace("ns/ops/**", "ns/ops/sa/*");
     let new = format!(
-        "[[destination]]\nid = \"new\"\nunprotected = true\n[[destination.grant]]\ncallers = [\"{STRANGER}\"]\n[cache]\nrunway_warning = \"5m\"\n"
+        "[[destination]]\nid = \"new\"\nunprotected = true\n[[destination.grant]]\ncallers = [\"{STRANGER}\"]\n[cache]\nrunway_warning = \"5m\"\n[shared_cache]\nserver = \"127.0.0.1:1\"\nsealing_keys = [\"shared.key\"]\n"
     );
+    // 32 bytes.
+    desk.write("shared.key", &format!("{}=", "A".repeat(43)));
     desk.site
         .upstream
         .register("d1", &client_id("d1"), "renewed");
@@ -56,6 +58,7 @@ async fn what_changed_is_told_one_line_each() {
         "[admin] state_file has changed: it waits for the next start",
         "[admin] allow has changed",
         "[cache] has changed",
+        "[shared_cache] has changed",
         "upstream \"occtoo\" has changed",
         "destination \"new\" is new",
         "destination \"d0\" is gone",

@@ -38,8 +38,8 @@ fn every_mistake_has_its_place_in_the_file() {
     let folder = Folder::of(&site.0.path().join("broker.toml"));
     let environment = Environment::new(|_| None);
     let line = prop_oneof![
-        "\\[{0,2}(server|http|credentials|cache|audit|telemetry|upstream|destination)\\]{0,2}",
-        "(listen|cert|file|id|name|upstream|endpoint|callers|directory|warm) = \\PC{0,12}",
+        "\\[{0,2}(server|http|credentials|cache|shared_cache|audit|telemetry|upstream|destination)\\]{0,2}",
+        "(listen|cert|file|id|name|upstream|endpoint|callers|directory|warm|tls|cluster|sealing_keys|password_file) = \\PC{0,12}",
         "\\PC{0,20}",
     ];
     Target::new("configuration")
