@@ -202,16 +202,7 @@ impl Metrics {
             "Whether an audit sink takes records, by sink",
             metrics.audit_sinks.clone(),
         );
-        registry.register(
-            "shared_cache_operations",
-            "What was asked of the shared cache and what became of it, by operation and outcome",
-            metrics.shared_cache.clone(),
-        );
-        registry.register(
-            "shared_cache_up",
-            "Whether the shared cache answers; 0 as well where none is configured",
-            metrics.shared_cache_up.clone(),
-        );
+        metrics.register_shared_cache(&mut registry);
         registry.register(
             "build",
             "The version that runs",
@@ -221,6 +212,19 @@ impl Metrics {
             registry,
             ..metrics
         }
+    }
+
+    fn register_shared_cache(&self, registry: &mut Registry) {
+        registry.register(
+            "shared_cache_operations",
+            "What was asked of the shared cache and what became of it, by operation and outcome",
+            self.shared_cache.clone(),
+        );
+        registry.register(
+            "shared_cache_up",
+            "Whether the shared cache answers; 0 as well where none is configured",
+            self.shared_cache_up.clone(),
+        );
     }
 
     /// A call was answered. `destination` is the configured id, or empty when the caller

@@ -54,8 +54,6 @@ pub struct Broker {
     policy: tokio::sync::watch::Sender<()>,
     /// Whether every warm destination had its first try at some time.
     begun: AtomicBool,
-    /// Whether it has what other replicas had when it started.
-    joined: AtomicBool,
 }
 
 /// A caller's right to the tokens of one registration, for one request.
@@ -72,7 +70,6 @@ impl Broker {
     pub fn new(catalogue: Catalogue, cache: Cache, audit: Arc<Audit>) -> Self {
         cache.adopt(catalogue.edition(), catalogue.registrations());
         Self {
-            joined: AtomicBool::new(!cache.is_shared()),
             catalogue: ArcSwap::from_pointee(catalogue),
             cache,
             audit,
@@ -90,7 +87,6 @@ impl Broker {
             .map(Arc::clone)
             .collect();
         self.cache.join(registrations).await;
-        self.joined.store(true, Ordering::Relaxed);
     }
 
     /// Answers from another catalogue from now on. Tokens whose keys are in both stay, and
@@ -206,8 +202,7 @@ impl Broker {
         }
         // Once it was ready, one more warm destination does not take the others away.
         let begun = self.begun.fetch_or(all_tried, Ordering::Relaxed) || all_tried;
-        let joined = self.joined.load(Ordering::Relaxed);
-        begun && joined && works && self.audit.accepts()
+        begun && works && self.cache.has_joined() && self.audit.accepts()
     }
 
     /// The audit trail, for what does not go through here.

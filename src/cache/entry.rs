@@ -14,7 +14,7 @@ use super::{Condition, Edition, Registration, Standing};
 use crate::{
     clock::{self, Instant, Moment},
     slot::{FailureReason, FlightNumber, Refusal, Slot},
-    token::Token,
+    token::{Token, TokenId},
 };
 
 /// What everybody who waits for a flight gets.
@@ -67,7 +67,7 @@ pub(super) enum Adopted {
     },
     /// It is no better than what is here.
     Unwanted,
-    /// The flight under way looks for itself.
+    /// It is here already, or the flight under way looks for itself.
     Left,
 }
 
@@ -185,6 +185,9 @@ impl Entry {
             self.nudge();
             return Adopted::Left;
         }
+        if state.has(token.id) {
+            return Adopted::Left;
+        }
         let draw = token.id.draw();
         let adopted = if state.wants(&token, now.instant) {
             state.slot.adopt(token, now.instant, draw)
@@ -244,6 +247,11 @@ impl State {
     pub(super) fn wants(&self, token: &Token, now: Instant) -> bool {
         let is_later = |stopped_at| stopped_at < token.requested_at.wall;
         self.stopped_at.is_none_or(is_later) && self.slot.wants(token, now)
+    }
+
+    /// Whether this is the token at hand.
+    pub(super) fn has(&self, id: TokenId) -> bool {
+        self.slot.token().is_some_and(|token| token.id == id)
     }
 
     /// Notes how the last flight went.

@@ -192,6 +192,12 @@ impl Flights {
     /// What replicas share is known from now on, or is not to be had.
     pub(super) fn join(&self) {
         self.joined.send_replace(true);
+        // The broker may be ready now.
+        self.landings.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        *self.joined.borrow()
     }
 
     /// Waits until it is known what replicas share, but not for long: what this broker would

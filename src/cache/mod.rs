@@ -341,9 +341,9 @@ impl Cache {
         }
     }
 
-    /// Whether other replicas may have what this one lacks.
-    pub fn is_shared(&self) -> bool {
-        self.shared.is_on()
+    /// Whether it is known what other replicas had at the start, or that it cannot be known.
+    pub fn has_joined(&self) -> bool {
+        self.flights.has_joined()
     }
 
     /// Fills the slots of these registrations with what other replicas have, and lets flights

@@ -147,7 +147,12 @@ impl Quest<'_> {
             Wish::Better => true,
             Wish::After(moment) => moment < token.requested_at.wall,
         };
-        let wanted = is_after && self.entry.state().wants(&token, now.instant);
+        let state = self.entry.state();
+        if state.has(token.id) {
+            return None;
+        }
+        let wanted = is_after && state.wants(&token, now.instant);
+        drop(state);
         self.shared
             .count("adopt", if wanted { "ok" } else { "stale" });
         wanted.then_some(token)

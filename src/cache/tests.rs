@@ -1029,3 +1029,5 @@ async fn a_survey_says_when_a_slot_was_used_and_how_it_went() {
     assert_eq!(standing.last_success.unwrap().instant, minted);
     assert_eq!(standing.last_used.unwrap().instant - minted, secs(100));
 }
+
+mod fleet;

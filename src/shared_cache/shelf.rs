@@ -63,6 +63,39 @@ impl Shelf {
         slots.extend(b.map(|slot| (*one, slot)));
     }
 
+    /// Takes the turn of a slot for so long, as a replica would that dies then.
+    pub(crate) fn take_turn(&self, name: &Name, life: Duration) {
+        let mut slots = lock(&self.slots);
+        let slot = slots.entry(*name).or_default();
+        slot.fence += 1;
+        let turn = Turn {
+            owner: rand::random(),
+            fence: slot.fence,
+        };
+        slot.turn = Some((turn, Instant::now() + life));
+    }
+
+    /// What is kept for a slot.
+    pub(crate) fn copy(&self, name: &Name) -> Vec<Entry> {
+        let slots = lock(&self.slots);
+        let slot = slots.get(name);
+        slot.map(|slot| slot.alive(Instant::now()))
+            .unwrap_or_default()
+    }
+
+    /// Puts what was kept once in the place of what is kept now, and tells of it.
+    pub(crate) fn put_back(&self, name: &Name, entries: &[Entry]) {
+        for entry in entries {
+            let until = Instant::now() + Duration::from_secs(3600);
+            let sealed = entry.sealed.clone();
+            let mut slots = lock(&self.slots);
+            let slot = slots.entry(*name).or_default();
+            slot.entries.insert(entry.kind, (sealed, until));
+            drop(slots);
+            self.publish(entry.kind, name, &entry.sealed);
+        }
+    }
+
     fn here<T>(&self, value: T) -> Result<T, Trouble> {
         if self.gone.load(Ordering::SeqCst) {
             Err(Trouble::Unreachable)
