@@ -30,6 +30,14 @@ impl Backoff {
         cap: Duration::from_secs(300),
     };
 
+    /// After a connection to what replicas share was lost or refused. Nobody waits for it, and
+    /// a server that is back is found within seconds.
+    pub const RECONNECT: Self = Self {
+        floor: Duration::from_millis(50),
+        base: Duration::from_millis(100),
+        cap: Duration::from_secs(5),
+    };
+
     /// The wait after `failures` (at least one) failures in a row, for a `draw` from `[0, 1)`.
     pub fn delay(&self, failures: u32, draw: f64) -> Duration {
         // 2^16 times the base is above every cap, and a larger exponent could overflow.

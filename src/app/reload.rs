@@ -28,7 +28,7 @@ use crate::{
     listener::Terms,
     mesh::LiveMesh,
     metrics::Metrics,
-    shared_cache::{Ring, SharedCache},
+    shared_cache::SharedCache,
 };
 
 /// How often the files are looked at. A change is taken in when two looks have seen the
@@ -145,7 +145,7 @@ impl Live {
             (catalogue, *kept) = wiring::catalogue(&config, self.broker.edition().next(), &kept)?;
             drop(kept);
             // Nothing can fail any more.
-            self.shared.replace(ring(&config));
+            self.shared.replace(config.shared_cache.clone());
             self.broker.replace(catalogue);
             self.mesh.store(Arc::new(wiring::mesh(&config)));
             self.operator.replace(rules(&config));
@@ -156,11 +156,6 @@ impl Live {
         });
         (reading.files, in_force)
     }
-}
-
-fn ring(config: &Config) -> Option<Arc<Ring>> {
-    let shared = config.shared_cache.as_ref();
-    shared.map(|shared| Arc::clone(&shared.ring))
 }
 
 /// What a configuration says about operating.

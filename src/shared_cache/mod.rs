@@ -31,7 +31,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use self::{
     place::context,
@@ -59,6 +62,8 @@ pub struct SharedCache {
     store: Arc<dyn Store>,
     /// What everything that is not a slot's is sealed with; `None` while nothing is shared.
     ring: ArcSwapOption<Ring>,
+    /// What the link goes by.
+    settings: watch::Sender<Option<Settings>>,
     metrics: Arc<Metrics>,
 }
 
@@ -125,8 +130,12 @@ impl SharedCache {
         news: mpsc::Sender<News>,
     ) -> (Self, Link) {
         let ring = settings.as_ref().map(|settings| Arc::clone(&settings.ring));
-        let (store, link) = redis::link(settings, Arc::clone(metrics), news);
-        let shared = Self::over(store, ring, Arc::clone(metrics));
+        let settings = watch::Sender::new(settings);
+        let (store, link) = redis::link(settings.subscribe(), Arc::clone(metrics), news);
+        let shared = Self {
+            settings,
+            ..Self::over(store, ring, Arc::clone(metrics))
+        };
         (shared, link)
     }
 
@@ -145,6 +154,7 @@ impl SharedCache {
         Self {
             store,
             ring: ArcSwapOption::new(ring),
+            settings: watch::Sender::new(None),
             metrics,
         }
     }
@@ -154,9 +164,16 @@ impl SharedCache {
         self.ring.load().is_some()
     }
 
-    /// Seals with another ring from now on, or shares nothing any more.
-    pub fn replace(&self, ring: Option<Arc<Ring>>) {
+    /// Goes on with other settings from now on, or shares nothing any more. The connection is
+    /// made anew only if they differ.
+    pub fn replace(&self, settings: Option<Settings>) {
+        let ring = settings.as_ref().map(|settings| Arc::clone(&settings.ring));
         self.ring.store(ring);
+        self.settings.send_if_modified(|last| {
+            let differ = *last != settings;
+            *last = settings;
+            differ
+        });
     }
 
     /// Waits until the store was reached for the first time, but not for long.

@@ -1,6 +1,6 @@
 //! Which servers hold what is shared, and how they are reached.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, slice, sync::Arc, time::Duration};
 
 use super::Ring;
 use crate::secret::Secret;
@@ -103,6 +103,27 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls")
             .field("client", &self.client.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, all) = match self {
+            Self::One(server) => ("", slice::from_ref(server)),
+            Self::Cluster(nodes) => ("cluster of ", nodes.as_slice()),
+            Self::Sentinel {
+                sentinels, master, ..
+            } => {
+                write!(f, "{master} of ")?;
+                ("sentinels ", sentinels.as_slice())
+            }
+        };
+        f.write_str(before)?;
+        for (position, server) in all.iter().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{server}")?;
+        }
+        Ok(())
     }
 }
 

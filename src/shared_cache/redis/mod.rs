@@ -1,30 +1,164 @@
-//! The store behind a Redis server.
+//! The store behind a Redis server, a Redis Cluster or Redis Sentinel. No other room names redis.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `link` | keeps a line to the servers, for as long as it is run |
+//! | `state` | whether there is a line, as all operations see it |
+//! | `line` | one connection, and what is asked over it |
+//! | `connect` | how a connection is made, to each kind of servers |
+//! | `sentinel` | where the master is |
+//! | `wire` | a connection to one server, or to the nodes of a cluster |
+//! | `keys` | the names of keys and of the channel |
+//! | `scripts` | the steps that are atomic, in Lua |
+//! | `reply` | what the scripts answer |
+//! | `news` | what other replicas tell |
+//! | `trouble` | what an error means |
 
-use std::sync::Arc;
+mod connect;
+mod keys;
+mod line;
+mod link;
+mod news;
+mod reply;
+mod scripts;
+mod sentinel;
+mod state;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod wire;
 
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use std::{sync::Arc, time::Duration};
 
-use super::{News, Settings, store::Store};
+use futures_util::future::{BoxFuture, FutureExt as _};
+use tokio::sync::{mpsc, watch};
+
+pub use self::link::Link;
+use self::state::Shared;
+use super::{
+    News, Settings,
+    sealed::{Head, Sealed},
+    store::{Beginning, Entry, Kept, Name, Store, Trouble, Turn},
+};
 use crate::metrics::Metrics;
 
-/// What reaches the servers, for as long as it is run.
-pub struct Link {}
+/// So many turns wait to be given back. Any other ends by itself.
+const ABANDONED: usize = 1024;
 
+/// The store that is reached by these settings, which may change, and the link that reaches it.
 pub(super) fn link(
-    _settings: Option<Settings>,
-    _metrics: Arc<Metrics>,
-    _news: mpsc::Sender<News>,
+    settings: watch::Receiver<Option<Settings>>,
+    metrics: Arc<Metrics>,
+    news: mpsc::Sender<News>,
 ) -> (Arc<dyn Store>, Link) {
-    unimplemented!()
+    let is_configured = settings.borrow().is_some();
+    let shared = Arc::new(Shared::new(is_configured, metrics));
+    let (abandoned, abandonments) = mpsc::channel(ABANDONED);
+    let link = Link::new(Arc::clone(&shared), settings, news, abandonments);
+    (Arc::new(Redis { shared, abandoned }), link)
 }
 
-impl Link {
-    /// Keeps up the connection until `stop` is cancelled.
-    pub async fn run(self, stop: CancellationToken) {
-        stop.cancelled().await;
+/// The store, as everybody sees it.
+struct Redis {
+    shared: Arc<Shared>,
+    abandoned: mpsc::Sender<(Name, Turn)>,
+}
+
+impl Store for Redis {
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        self.shared.settled().boxed()
     }
 
-    /// Goes on with other settings, or with none.
-    pub fn replace(&self, _settings: Option<Settings>) {}
+    fn look<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Entry>, Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            line.bounded(line.look(name)).await
+        }
+        .boxed()
+    }
+
+    fn begin<'a>(
+        &'a self,
+        name: &'a Name,
+        seen: &'a [Head],
+        life: Duration,
+    ) -> BoxFuture<'a, Result<Beginning, Trouble>> {
+        async move {
+            let server = self.shared.line()?;
+            let began = server.bounded(server.begin(name, seen, life)).await;
+            self.shared.wrote(began)
+        }
+        .boxed()
+    }
+
+    fn finish<'a>(
+        &'a self,
+        name: &'a Name,
+        turn: Option<&'a Turn>,
+        outcome: Option<Kept>,
+    ) -> BoxFuture<'a, Result<bool, Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            let finished = line.bounded(line.finish(name, turn, outcome)).await;
+            self.shared.wrote(finished)
+        }
+        .boxed()
+    }
+
+    fn abandon(&self, name: &Name, turn: &Turn) {
+        // One that finds no place ends by itself, a little later.
+        let _ = self.abandoned.try_send((*name, *turn));
+    }
+
+    fn forget<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<(), Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            let forgot = line.bounded(line.forget(name)).await;
+            self.shared.wrote(forgot)
+        }
+        .boxed()
+    }
+
+    fn pause<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<Sealed>, Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            line.bounded(line.pause(name)).await
+        }
+        .boxed()
+    }
+
+    fn keep_pause<'a>(
+        &'a self,
+        name: &'a Name,
+        sealed: Sealed,
+        lasts: Duration,
+    ) -> BoxFuture<'a, Result<(), Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            let kept = line.bounded(line.keep_pause(name, sealed, lasts)).await;
+            self.shared.wrote(kept)
+        }
+        .boxed()
+    }
+
+    fn quarantines(&self) -> BoxFuture<'_, Result<Vec<(Name, Sealed)>, Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            line.bounded(line.quarantines()).await
+        }
+        .boxed()
+    }
+
+    fn keep_quarantine<'a>(
+        &'a self,
+        name: &'a Name,
+        sealed: Sealed,
+    ) -> BoxFuture<'a, Result<(), Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            let kept = line.bounded(line.keep_quarantine(name, sealed)).await;
+            self.shared.wrote(kept)
+        }
+        .boxed()
+    }
 }

@@ -1,0 +1,174 @@
+//! One connection, and what is asked over it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use ::redis::{RedisError, Value, cmd};
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    Beginning, Entry, Head, Kept, Name, Sealed, Trouble, Turn,
+    keys::Keys,
+    news::{self, Listener},
+    reply,
+    scripts::{BEGIN_STEP, FINISH_STEP, FORGET_STEP, LOOK_STEP, PAUSE_STEP, QUARANTINE_STEP, Step},
+    trouble::trouble,
+    wire::Wire,
+};
+use crate::{metrics::Metrics, shared_cache::record::Kind};
+
+/// Nothing is kept for longer than thirty years, and no server could count it.
+const MAX_MILLIS: u64 = 1_000_000_000_000;
+
+/// A connection that is in use.
+pub(super) struct Line {
+    pub(super) wire: Wire,
+    pub(super) keys: Keys,
+    /// How long one answer may take.
+    pub(super) timeout: Duration,
+    pub(super) listener: Arc<Listener>,
+    pub(super) metrics: Arc<Metrics>,
+    /// The server is no longer in charge.
+    pub(super) stale: Notify,
+}
+
+impl Line {
+    /// Waits for an answer, within the time that it may take, and has the connection looked
+    /// at if there is none.
+    pub(super) async fn bounded<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        let answer = timeout(self.timeout, answer).await;
+        let answer = answer.unwrap_or(Err(Trouble::Slow));
+        match &answer {
+            Err(
+                Trouble::Slow
+                | Trouble::Unreachable
+                | Trouble::Garbage
+                | Trouble::Denied
+                | Trouble::Loading,
+            ) => self.listener.doubt.notify_one(),
+            Err(Trouble::ReadOnly) => self.stale.notify_one(),
+            Ok(_) | Err(Trouble::Full | Trouble::Moved) => {}
+        }
+        answer
+    }
+
+    pub(super) async fn look(&self, name: &Name) -> Result<Vec<Entry>, Trouble> {
+        let answer = self.step(&LOOK_STEP, &[self.keys.slot(name)], &[]).await?;
+        reply::entries(answer)
+    }
+
+    pub(super) async fn begin(
+        &self,
+        name: &Name,
+        seen: &[Head],
+        life: Duration,
+    ) -> Result<Beginning, Trouble> {
+        let owner = rand::random();
+        let (id, life) = (written(owner), millis(life));
+        let mut arguments = vec![id.as_bytes(), life.as_bytes()];
+        arguments.extend(seen.iter().map(Head::as_bytes));
+        let answer = self
+            .step(&BEGIN_STEP, &self.slot_keys(name), &arguments)
+            .await?;
+        reply::beginning(answer, owner)
+    }
+
+    pub(super) async fn finish(
+        &self,
+        name: &Name,
+        turn: Option<&Turn>,
+        outcome: Option<Kept>,
+    ) -> Result<bool, Trouble> {
+        let owner = turn.map(|turn| written(turn.owner)).unwrap_or_default();
+        let fence = turn.map(|turn| turn.fence.to_string()).unwrap_or_default();
+        let (message, lasts) = match outcome {
+            Some(Kept { entry, lasts }) => {
+                (news::encode(entry.kind, name, &entry.sealed), millis(lasts))
+            }
+            None => (Vec::new(), String::new()),
+        };
+        let channel = self.keys.channel();
+        let arguments: [&[u8]; 5] = [
+            channel.as_bytes(),
+            owner.as_bytes(),
+            fence.as_bytes(),
+            &message,
+            lasts.as_bytes(),
+        ];
+        let keys = self.slot_keys(name);
+        let answer = self.step(&FINISH_STEP, &keys, &arguments).await?;
+        reply::lasted(&answer)
+    }
+
+    pub(super) async fn forget(&self, name: &Name) -> Result<(), Trouble> {
+        let keys = self.slot_keys(name);
+        let answer = self.step(&FORGET_STEP, &keys, &[]).await?;
+        reply::done(&answer)
+    }
+
+    pub(super) async fn pause(&self, name: &Name) -> Result<Option<Sealed>, Trouble> {
+        let mut get = cmd("GET");
+        get.arg(self.keys.pause(name));
+        reply::value(heard(self.wire.ask(&get).await)?)
+    }
+
+    pub(super) async fn keep_pause(
+        &self,
+        name: &Name,
+        sealed: Sealed,
+        lasts: Duration,
+    ) -> Result<(), Trouble> {
+        let message = news::encode(Kind::Pause, name, &sealed);
+        let (channel, lasts) = (self.keys.channel(), millis(lasts));
+        let arguments: [&[u8]; 3] = [channel.as_bytes(), &message, lasts.as_bytes()];
+        let keys = [self.keys.pause(name)];
+        let answer = self.step(&PAUSE_STEP, &keys, &arguments).await?;
+        reply::done(&answer)
+    }
+
+    pub(super) async fn quarantines(&self) -> Result<Vec<(Name, Sealed)>, Trouble> {
+        let mut all = cmd("HGETALL");
+        all.arg(self.keys.quarantines());
+        let odd = || self.metrics.shared_cache("quarantines", "garbage");
+        reply::named(heard(self.wire.ask(&all).await)?, odd)
+    }
+
+    pub(super) async fn keep_quarantine(&self, name: &Name, sealed: Sealed) -> Result<(), Trouble> {
+        let message = news::encode(Kind::Quarantine, name, &sealed);
+        let (channel, field) = (self.keys.channel(), name.to_string());
+        let arguments: [&[u8]; 3] = [channel.as_bytes(), &message, field.as_bytes()];
+        let keys = [self.keys.quarantines()];
+        let answer = self.step(&QUARANTINE_STEP, &keys, &arguments).await?;
+        reply::done(&answer)
+    }
+
+    fn slot_keys(&self, name: &Name) -> [String; 2] {
+        [self.keys.slot(name), self.keys.turn(name)]
+    }
+
+    async fn step(
+        &self,
+        step: &Step,
+        keys: &[String],
+        arguments: &[&[u8]],
+    ) -> Result<Value, Trouble> {
+        heard(step.run(&self.wire, keys, arguments).await)
+    }
+}
+
+fn heard(answer: Result<Value, RedisError>) -> Result<Value, Trouble> {
+    answer.map_err(|error| trouble(&error))
+}
+
+/// An owner, as the servers have it.
+fn written(owner: u128) -> String {
+    format!("{owner:032x}")
+}
+
+/// At least one, since a server takes none for a mistake.
+fn millis(lasts: Duration) -> String {
+    let millis = u64::try_from(lasts.as_millis()).unwrap_or(MAX_MILLIS);
+    millis.clamp(1, MAX_MILLIS).to_string()
+}

@@ -1,0 +1,204 @@
+//! Keeps a line to the servers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{self, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Name, News, Settings, Trouble, Turn,
+    connect::connect,
+    keys::Keys,
+    line::Line,
+    news::Listener,
+    state::{Shared, State},
+};
+use crate::backoff::Backoff;
+
+/// A line is looked at so often although nobody complains: without news nobody would notice
+/// that it is dead.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// So many probes in a row fail before the line is given up.
+const STRIKES: u32 = 3;
+/// A line that lasted for so long was a good one: the next attempt does not wait longer for
+/// those that failed before.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// What reaches the servers, for as long as it is run.
+pub struct Link {
+    shared: Arc<Shared>,
+    settings: watch::Receiver<Option<Settings>>,
+    news: mpsc::Sender<News>,
+    abandoned: mpsc::Receiver<(Name, Turn)>,
+}
+
+/// Why a line is no longer used.
+enum End {
+    Broken(Trouble),
+    Replaced(Line),
+}
+
+impl Link {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        settings: watch::Receiver<Option<Settings>>,
+        news: mpsc::Sender<News>,
+        abandoned: mpsc::Receiver<(Name, Turn)>,
+    ) -> Self {
+        Self {
+            shared,
+            settings,
+            news,
+            abandoned,
+        }
+    }
+
+    /// Keeps up the connection until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        let shared = Arc::clone(&self.shared);
+        stop.run_until_cancelled_owned(self.keep_up()).await;
+        // Whoever asks later is told at once that nobody answers.
+        shared.set(State::Down(Trouble::Unreachable));
+    }
+
+    /// Serves one configuration after the other.
+    async fn keep_up(mut self) {
+        let mut configured = self.settings.clone();
+        loop {
+            let settings = configured.borrow_and_update().clone();
+            let serve = async {
+                match &settings {
+                    Some(settings) => self.serve(settings).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = serve => {}
+                changed = configured.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            self.shared.set(State::Down(Trouble::Unreachable));
+        }
+    }
+
+    /// Has one line after the other, and never returns.
+    async fn serve(&mut self, settings: &Settings) {
+        let servers = settings.servers.to_string();
+        let mut last = None;
+        let mut failures = 0;
+        loop {
+            let trouble = match self.connect(settings).await {
+                Ok(line) => {
+                    if last.take().is_some() {
+                        tracing::info!(%servers, "the shared cache answers again");
+                    }
+                    let since = Instant::now();
+                    let trouble = self.hold(settings, line).await;
+                    if since.elapsed() > GOOD {
+                        failures = 0;
+                    }
+                    trouble
+                }
+                Err(trouble) => trouble,
+            };
+            self.shared.set(State::Down(trouble));
+            if last.replace(trouble) != Some(trouble) {
+                let code = trouble.code();
+                tracing::warn!(%servers, code, "the shared cache does not answer: this replica is on its own");
+            }
+            failures += 1;
+            time::sleep(Backoff::RECONNECT.delay(failures, rand::random())).await;
+        }
+    }
+
+    async fn connect(&self, settings: &Settings) -> Result<Line, Trouble> {
+        let metrics = &self.shared.metrics;
+        let channel = Keys::new(&settings.namespace).channel();
+        let listener = Listener::new(channel, self.news.clone(), Arc::clone(metrics));
+        let line = connect(settings, Arc::new(listener), Arc::clone(metrics)).await;
+        let outcome = line.as_ref().err().map_or("ok", |trouble| trouble.code());
+        metrics.shared_cache("connect", outcome);
+        line
+    }
+
+    /// Uses a line, and those that replace it, until one breaks.
+    async fn hold(&mut self, settings: &Settings, line: Line) -> Trouble {
+        let mut line = Arc::new(line);
+        loop {
+            self.shared.set(State::Up(Arc::clone(&line)));
+            line.listener.open();
+            match self.watch(settings, &line).await {
+                End::Broken(trouble) => return trouble,
+                End::Replaced(other) => line = Arc::new(other),
+            }
+        }
+    }
+
+    async fn watch(&mut self, settings: &Settings, line: &Line) -> End {
+        let mut heartbeat = time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut strikes = 0;
+        // A cluster finds out by itself who is in charge.
+        let may_renew = !line.wire.is_cluster();
+        let mut renewals = 0;
+        let mut renew_at = time::Instant::now();
+        loop {
+            tokio::select! {
+                _ = heartbeat.tick() => {}
+                () = line.listener.doubt.notified() => {}
+                Some((name, turn)) = self.abandoned.recv() => {
+                    // One that could not be given back ends by itself.
+                    let _ = line.bounded(line.finish(&name, Some(&turn), None)).await;
+                    continue;
+                }
+                () = line.stale.notified(), if may_renew && renew_at <= time::Instant::now() => {
+                    if let Some(other) = self.renew(settings).await {
+                        return End::Replaced(other);
+                    }
+                    renewals += 1;
+                    renew_at = time::Instant::now()
+                        + Backoff::RECONNECT.delay(renewals, rand::random());
+                    continue;
+                }
+            }
+            line.listener.catch_up();
+            match self.probe(line).await {
+                Ok(()) => strikes = 0,
+                Err(trouble) => {
+                    strikes += 1;
+                    // A node of a cluster may be gone and leave the others to ask.
+                    let may_recover = trouble == Trouble::Slow || line.wire.is_cluster();
+                    if !may_recover || strikes >= STRIKES {
+                        return End::Broken(trouble);
+                    }
+                    time::sleep(line.timeout).await;
+                    line.listener.doubt.notify_one();
+                }
+            }
+        }
+    }
+
+    async fn probe(&self, line: &Line) -> Result<(), Trouble> {
+        let probe = time::timeout(line.timeout, line.wire.probe()).await;
+        let probe = probe.unwrap_or(Err(Trouble::Slow));
+        let outcome = probe.err().map_or("ok", Trouble::code);
+        self.shared.metrics.shared_cache("probe", outcome);
+        probe
+    }
+
+    /// A line to whoever is in charge by now. The old one still serves those who only read.
+    async fn renew(&self, settings: &Settings) -> Option<Line> {
+        let line = self.connect(settings).await.ok()?;
+        let is_master = time::timeout(line.timeout, line.wire.is_master()).await;
+        matches!(is_master, Ok(Ok(true))).then_some(line)
+    }
+}

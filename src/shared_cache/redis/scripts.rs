@@ -1,0 +1,174 @@
+//! The steps that are atomic, in Lua.
+//!
+//! A slot is a hash: `t` and `f` are its sealed token and failure, `t:until` and `f:until` the
+//! moments after which they are of no use, `fence` the number of its last turn, and `kept` the
+//! number of the last turn that has kept something. Moments are milliseconds of the server's
+//! clock, which is the one that all replicas have in common.
+
+use std::sync::LazyLock;
+
+use ::redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
+
+use super::wire::Wire;
+
+/// What is larger is none of ours, and not read further.
+pub(super) const MAX_VALUE: usize = 64 * 1024;
+
+/// A slot is remembered for so long at least: a flight that outlived its turn must not keep
+/// what was forgotten meanwhile.
+const MEMORY: &str = "600000";
+
+/// What the other steps are made of.
+const WORDS: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local slot = KEYS[1]
+
+local function alive(kind)
+  local kept = redis.call('HMGET', slot, kind, kind .. ':until')
+  return kept[1] and now < (tonumber(kept[2]) or 0) and kept[1]
+end
+
+local function number(field)
+  local number = tonumber(redis.call('HGET', slot, field)) or 0
+  if number >= 0 and number < 2^52 then return math.floor(number) else return 0 end
+end
+
+local function remember(least)
+  least = math.max(least, MEMORY)
+  if redis.call('PTTL', slot) < least then redis.call('PEXPIRE', slot, least) end
+end
+";
+
+/// Of what is too large just enough is told to show that it is.
+const LOOK: &str = "
+local found = {}
+for _, kind in ipairs({'t', 'f'}) do
+  local sealed = alive(kind)
+  if sealed then
+    table.insert(found, kind)
+    table.insert(found, string.sub(sealed, 1, MAX_VALUE + 1))
+  end
+end
+return found
+";
+
+/// What is too large was kept by nobody, and is overwritten by whoever mints.
+const BEGIN: &str = "
+local turn, owner, life = KEYS[2], ARGV[1], tonumber(ARGV[2])
+local seen = {}
+for i = 3, #ARGV do seen[ARGV[i]] = true end
+local found, is_new = {'found'}, false
+for _, kind in ipairs({'t', 'f'}) do
+  local sealed = alive(kind)
+  if sealed and #sealed <= MAX_VALUE then
+    table.insert(found, kind)
+    table.insert(found, sealed)
+    is_new = is_new or not seen[string.sub(sealed, 1, HEAD)]
+  end
+end
+if is_new then return found end
+if not redis.call('SET', turn, owner, 'NX', 'PX', life) then
+  local left = redis.call('PTTL', turn)
+  if left < 0 then
+    redis.call('PEXPIRE', turn, life)
+    left = life
+  end
+  return {'held', left}
+end
+local fence = math.max(number('fence'), number('kept')) + 1
+redis.call('HSET', slot, 'fence', fence)
+remember(life + MEMORY)
+return {'granted', fence}
+";
+
+/// The message says what is kept: its kind, the name, and from its 18th byte on what is sealed.
+const FINISH: &str = "
+local turn, channel = KEYS[2], ARGV[1]
+local owner, fence, message, lasts = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local lasted = 1
+if owner ~= '' then
+  if redis.call('GET', turn) == owner then redis.call('DEL', turn) else lasted = 0 end
+end
+if message == '' then return lasted end
+local kept = number('kept')
+fence = fence or math.max(number('fence'), kept) + 1
+if kept >= fence then return lasted end
+local kind = string.sub(message, 1, 1)
+if kind == 't' then redis.call('HDEL', slot, 'f', 'f:until') end
+redis.call('HSET', slot, kind, string.sub(message, 18), kind .. ':until', now + lasts, 'kept', fence)
+remember(lasts)
+redis.call('PUBLISH', channel, message)
+return lasted
+";
+
+/// A turn that is under way is older than the one that is counted here, and keeps nothing.
+const FORGET: &str = "
+redis.call('DEL', KEYS[2])
+if redis.call('EXISTS', slot) == 0 then return 0 end
+local fence = math.max(number('fence'), number('kept')) + 1
+redis.call('HDEL', slot, 't', 't:until', 'f', 'f:until')
+redis.call('HSET', slot, 'fence', fence, 'kept', fence)
+remember(0)
+return 1
+";
+
+const KEEP_PAUSE: &str = "
+local channel, message, lasts = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if redis.call('PTTL', KEYS[1]) >= lasts then return 0 end
+redis.call('SET', KEYS[1], string.sub(message, 18), 'PX', lasts)
+redis.call('PUBLISH', channel, message)
+return 1
+";
+
+const KEEP_QUARANTINE: &str = "
+local channel, message, name = ARGV[1], ARGV[2], ARGV[3]
+redis.call('HSET', KEYS[1], name, string.sub(message, 18))
+redis.call('PUBLISH', channel, message)
+return 1
+";
+
+/// One of the steps.
+pub(super) struct Step {
+    lua: String,
+    hash: String,
+}
+
+pub(super) static LOOK_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, LOOK));
+pub(super) static BEGIN_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, BEGIN));
+pub(super) static FINISH_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, FINISH));
+pub(super) static FORGET_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, FORGET));
+pub(super) static PAUSE_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("", KEEP_PAUSE));
+pub(super) static QUARANTINE_STEP: LazyLock<Step> =
+    LazyLock::new(|| Step::new("", KEEP_QUARANTINE));
+
+impl Step {
+    fn new(words: &str, step: &str) -> Self {
+        let lua = format!("{words}{step}")
+            .replace("MEMORY", MEMORY)
+            .replace("MAX_VALUE", &MAX_VALUE.to_string())
+            .replace("HEAD", &super::super::sealed::HEAD.to_string());
+        let hash = Script::new(&lua).get_hash().to_owned();
+        Self { lua, hash }
+    }
+
+    /// Runs it where its keys are. A server that does not know it yet is sent all of it.
+    pub(super) async fn run(
+        &self,
+        wire: &Wire,
+        keys: &[String],
+        arguments: &[&[u8]],
+    ) -> Result<Value, RedisError> {
+        let call = |command: &str, script: &str| -> Cmd {
+            let mut call = cmd(command);
+            call.arg(script).arg(keys.len()).arg(keys).arg(arguments);
+            call
+        };
+        match wire.ask(&call("EVALSHA", &self.hash)).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                wire.ask(&call("EVAL", &self.lua)).await
+            }
+            answer => answer,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether there is a line to the servers, as all operations see it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{Trouble, line::Line};
+use crate::metrics::Metrics;
+
+/// What the store and its link have in common.
+pub(super) struct Shared {
+    state: watch::Sender<State>,
+    /// Why nothing can be written, although there is a line.
+    complaint: Mutex<Option<Trouble>>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Whether there is a line.
+#[derive(Clone)]
+pub(super) enum State {
+    /// Nobody has tried yet.
+    Unsettled,
+    Up(Arc<Line>),
+    Down(Trouble),
+}
+
+impl Shared {
+    pub(super) fn new(is_configured: bool, metrics: Arc<Metrics>) -> Self {
+        let state = if is_configured {
+            State::Unsettled
+        } else {
+            State::Down(Trouble::Unreachable)
+        };
+        Self {
+            state: watch::Sender::new(state),
+            complaint: Mutex::new(None),
+            metrics,
+        }
+    }
+
+    /// Waits for the first success or the first failure.
+    pub(super) async fn settled(&self) {
+        let mut state = self.state.subscribe();
+        // It fails only when the sender is gone, which is borrowed here.
+        let _ = state
+            .wait_for(|state| !matches!(state, State::Unsettled))
+            .await;
+    }
+
+    /// The line, or why there is none.
+    pub(super) fn line(&self) -> Result<Arc<Line>, Trouble> {
+        match &*self.state.borrow() {
+            State::Up(line) => Ok(Arc::clone(line)),
+            State::Down(trouble) => Err(*trouble),
+            State::Unsettled => Err(Trouble::Unreachable),
+        }
+    }
+
+    /// Goes over to another state, and gives back the one before.
+    pub(super) fn set(&self, state: State) -> State {
+        self.metrics.shared_cache_up(matches!(state, State::Up(_)));
+        self.state.send_replace(state)
+    }
+
+    /// Notices whether writing works, which reading says nothing about.
+    pub(super) fn wrote<T>(&self, written: Result<T, Trouble>) -> Result<T, Trouble> {
+        let complaint = match &written {
+            Ok(_) => None,
+            Err(
+                trouble @ (Trouble::Denied
+                | Trouble::Full
+                | Trouble::ReadOnly
+                | Trouble::Loading
+                | Trouble::Moved),
+            ) => Some(*trouble),
+            // The link notices these, or they are about one value.
+            Err(Trouble::Unreachable | Trouble::Slow | Trouble::Garbage) => return written,
+        };
+        let mut last = self
+            .complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *last != complaint {
+            *last = complaint;
+            if let Some(trouble) = complaint {
+                let code = trouble.code();
+                tracing::warn!(code, "the shared cache takes no writes: nothing is shared");
+            } else {
+                tracing::info!("the shared cache takes writes again");
+            }
+        }
+        drop(last);
+        written
+    }
+}

@@ -1,0 +1,5 @@
+//! What the store does, with servers that behave and with others.
+
+mod contract;
+mod fixture;
+mod server;
