@@ -148,6 +148,9 @@ fn name(text: &str) -> Result<Arc<str>, InvalidName> {
 mod fuzz;
 
 #[cfg(test)]
+pub(crate) use tests::any_key;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -177,7 +180,8 @@ mod tests {
         }
     }
 
-    fn any_key() -> impl Strategy<Value = TokenKey> {
+    /// Keys that often agree in parts, and whose parts often look like one another.
+    pub(crate) fn any_key() -> impl Strategy<Value = TokenKey> {
         let option = proptest::option::of("[a-z]{0,3}");
         (
             (

@@ -15,12 +15,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
 
-use self::{reload::Live, wiring::Kept};
+use self::{reload::Live, replicas::Replicas, wiring::Kept};
 use crate::{
     admission::Admission,
     audit::{Audit, AuditError},
@@ -33,7 +33,6 @@ use crate::{
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
-    shared_cache::SharedCache,
     upstream::SetupError,
     usage::StateError,
     web,
@@ -53,9 +52,8 @@ pub struct App {
     stopped: CancellationToken,
     doors: TaskTracker,
     house: TaskTracker,
-    /// What reaches the other replicas, also while the last flights land.
-    links: TaskTracker,
-    unlinked: CancellationToken,
+    /// They hear of the last flights, too.
+    replicas: Replicas,
 }
 
 /// Why a broker does not start, or does not take in a changed configuration.
@@ -134,18 +132,14 @@ impl App {
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let admission = Admission::new(server.shares);
         let (address, port) = bind("[server]", server.listen)?;
-        let http = match &config.http {
-            Some(http) => Some(bind("[http]", http.listen)?),
-            None => None,
-        };
+        let http = config.http.as_ref();
+        let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
         let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
-        let (news, told) = mpsc::channel(replicas::NEWS);
-        let (shared, link) = SharedCache::new(config.shared_cache.clone(), &metrics, news);
-        let shared = Arc::new(shared);
+        let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
         let (cache, schedule) = Cache::new(
             Arc::clone(&metrics),
             Arc::clone(&audit),
@@ -182,11 +176,7 @@ impl App {
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
-        let unlinked = CancellationToken::new();
-        let links = TaskTracker::new();
-        links.spawn(link.run(unlinked.clone()));
-        house.spawn(replicas::listen(told, Arc::clone(&broker), stopped.clone()));
-        house.spawn(replicas::join(Arc::clone(&shared), Arc::clone(&broker)));
+        let replicas = others.begin(&shared, &broker);
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
@@ -207,8 +197,7 @@ impl App {
             house.spawn(http.serve(stopped.clone()));
             address
         });
-        let http_shown = http_address.map(tracing::field::display);
-        info!(%address, http_address = http_shown, destinations = config.destinations.len(), "answering");
+        info!(%address, http_address = http_address.map(tracing::field::display), destinations = config.destinations.len(), "answering");
         let reload = Arc::new(Notify::new());
         let live = Live {
             file: file.to_owned(),
@@ -234,8 +223,7 @@ impl App {
             stopped,
             doors,
             house,
-            links,
-            unlinked,
+            replicas,
         })
     }
 
@@ -278,13 +266,10 @@ impl App {
         let quiet = async {
             self.house.wait().await;
             self.broker.cache().drain().await;
-            self.unlinked.cancel();
-            self.links.close();
-            self.links.wait().await;
+            self.replicas.end().await;
         };
         if tokio::time::timeout(GRACE, quiet).await.is_err() {
             warn!("not everything ended in time");
-            self.unlinked.cancel();
         }
         books::close(self.operator).await;
         // Last, since whatever lands until now is recorded.

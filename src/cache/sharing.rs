@@ -29,6 +29,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// A holder may die, and whoever takes its place as well. Then everybody goes alone.
 const LEASES_WAITED_FOR: u32 = 2;
 
+/// A failure that has no longer to last is over: clocks differ a little, and whoever failed is
+/// not to be put off by its own failure when it tries again.
+const NEARLY_OVER: Duration = Duration::from_millis(500);
+
 /// What a flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -161,13 +165,14 @@ impl Quest<'_> {
     /// The failure as this flight's own, if it is.
     fn share(&self, failure: SharedFailure, has_waited: bool) -> Option<FetchError> {
         let now = Moment::now();
-        let counts = match self.wish {
-            Wish::Better => failure.is_endpoints_word() || has_waited,
-            // Whoever asked before this was wished for does not count; who asked after does.
-            Wish::After(_) => has_waited,
-        };
-        let left = now.at(failure.retry_at).checked_duration_since(now.instant);
-        let left = left.filter(|left| !left.is_zero() && counts)?;
+        let left = now.at(failure.retry_at);
+        let left = left.saturating_duration_since(now.instant);
+        let holds = failure.is_endpoints_word() && NEARLY_OVER < left;
+        // Whoever waited has not seen it before, so it is of the flight that was waited for.
+        // An operator who wants a successor now is not put off by an older one.
+        if !has_waited && !(holds && self.wish == Wish::Better) {
+            return None;
+        }
         self.shared.count("adopt", "failure");
         Some(FetchError::Elsewhere {
             reason: failure.reason,

@@ -37,7 +37,7 @@ use tokio::{
 };
 
 use self::{
-    place::context,
+    place::of_any_quarantine,
     record::{Kind, Pause},
     ring::NotOurs,
     sealed::{Head, Sealed},
@@ -273,8 +273,9 @@ impl SharedCache {
 
     /// Tells the others that a host asks to be left alone.
     pub async fn keep_pause(&self, place: &Place, until: SystemTime) {
-        let context = place.host.context(Kind::Pause);
-        let sealed = place.ring.seal(&context, &Pause { until }.encode());
+        let context = place.host.contexts(Kind::Pause).next();
+        let sealed =
+            context.and_then(|context| place.ring.seal(&context, &Pause { until }.encode()));
         if let (Some(name), Some(sealed)) = (place.host.name(), sealed) {
             let kept = self.store.keep_pause(name, sealed, left(until)).await;
             self.heard("keep_pause", kept);
@@ -303,8 +304,8 @@ impl SharedCache {
             ..
         } = quarantine;
         let spot = Spot::of_quarantine(&ring, destination, application.as_ref());
-        // Whoever opens it does not know yet whose it is, and compares the name with what it says.
-        let sealed = ring.seal(&context(Kind::Quarantine, &[]), &quarantine.encode());
+        let context = of_any_quarantine().next();
+        let sealed = context.and_then(|context| ring.seal(&context, &quarantine.encode()));
         let (Some(name), Some(sealed)) = (spot.name(), sealed) else {
             return false;
         };
@@ -356,8 +357,8 @@ impl SharedCache {
     }
 
     fn open_entry(&self, place: &Place, entry: &Entry) -> Option<Found> {
-        let context = place.slot.context(entry.kind);
-        let found = place.ring.open(&context, &entry.sealed);
+        let contexts = place.slot.contexts(entry.kind);
+        let found = place.ring.open(contexts, &entry.sealed);
         let found = found.and_then(|value| match entry.kind {
             Kind::Token => SharedToken::decode(&value).map(Found::Token),
             Kind::Failure => SharedFailure::decode(&value).map(Found::Failure),
@@ -367,15 +368,14 @@ impl SharedCache {
     }
 
     fn open_pause(&self, place: &Place, sealed: &Sealed) -> Option<SystemTime> {
-        let context = place.host.context(Kind::Pause);
-        let pause = place.ring.open(&context, sealed);
+        let pause = place.ring.open(place.host.contexts(Kind::Pause), sealed);
         let pause = pause.and_then(|value| Pause::decode(&value));
         self.opened(pause).map(|pause| pause.until)
     }
 
     fn open_quarantine(&self, name: &Name, sealed: &Sealed) -> Option<SharedQuarantine> {
         let ring = self.ring.load_full()?;
-        let opened = ring.open(&context(Kind::Quarantine, &[]), sealed);
+        let opened = ring.open(of_any_quarantine(), sealed);
         let opened = opened.and_then(|value| SharedQuarantine::decode(&value));
         let opened = opened.and_then(|opened| {
             let application = opened.application.as_ref();
@@ -419,7 +419,11 @@ fn left(until: SystemTime) -> Duration {
 }
 
 fn kept(place: &Place, kind: Kind, value: &[u8], lasts: Duration) -> Option<Kept> {
-    let sealed = place.ring.seal(&place.slot.context(kind), value)?;
+    let context = place.slot.contexts(kind).next()?;
+    let sealed = place.ring.seal(&context, value)?;
     let entry = Entry { kind, sealed };
     (!lasts.is_zero()).then_some(Kept { entry, lasts })
 }
+
+#[cfg(test)]
+mod tests;

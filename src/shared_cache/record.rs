@@ -1,13 +1,13 @@
 //! What is sealed: a token, a failure, a pause or a quarantine.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prost::Message;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::ring::NotOurs;
 use crate::{
@@ -116,22 +116,20 @@ impl SharedToken {
             generation: token.secret.generation.clone(),
             client_id: token.secret.client_id.clone(),
         };
-        let encoded = encode(&written);
-        drop(Zeroizing::new(written.access_token));
-        (encoded, left)
+        (encode(&written), left)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
-        let written = WrittenToken::decode(bytes).map_err(|_| NotOurs)?;
+        let mut written = WrittenToken::decode(bytes).map_err(|_| NotOurs)?;
         Ok(Self {
-            access_token: Secret::new(written.access_token),
+            access_token: Secret::new(mem::take(&mut written.access_token)),
             id: TokenId::parse(&written.id).ok_or(NotOurs)?,
             requested_at: wall(written.requested_at)?,
             lifetime: Duration::from_millis(written.lifetime),
             secret: SecretName {
-                credential: written.credential,
-                generation: written.generation,
-                client_id: written.client_id,
+                credential: mem::take(&mut written.credential),
+                generation: mem::take(&mut written.generation),
+                client_id: mem::take(&mut written.client_id),
             },
         })
     }
@@ -322,6 +320,14 @@ struct WrittenStop {
     comment: String,
 }
 
+/// Also one that was read only in part. Its text is written once, into memory of its size, by
+/// whoever made it or by prost, so there is no other copy.
+impl Drop for WrittenToken {
+    fn drop(&mut self) {
+        self.access_token.zeroize();
+    }
+}
+
 impl fmt::Debug for WrittenToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WrittenToken")
@@ -345,3 +351,9 @@ fn wall(millis: u64) -> Result<SystemTime, NotOurs> {
     let wall = UNIX_EPOCH.checked_add(Duration::from_millis(millis));
     wall.ok_or(NotOurs)
 }
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests;

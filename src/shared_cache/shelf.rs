@@ -63,6 +63,50 @@ impl Shelf {
         slots.extend(b.map(|slot| (*one, slot)));
     }
 
+    /// All that is kept, as somebody who reads the store sees it.
+    pub(crate) fn everything(&self) -> Vec<(Name, Vec<u8>)> {
+        let mut everything = Vec::new();
+        for (name, slot) in lock(&self.slots).iter() {
+            let entries = slot.entries.values();
+            everything.extend(entries.map(|(sealed, _)| (*name, sealed.0.clone())));
+        }
+        let pauses = lock(&self.pauses);
+        everything.extend(
+            pauses
+                .iter()
+                .map(|(name, (sealed, _))| (*name, sealed.0.clone())),
+        );
+        let quarantines = lock(&self.quarantines);
+        everything.extend(
+            quarantines
+                .iter()
+                .map(|(name, sealed)| (*name, sealed.0.clone())),
+        );
+        everything
+    }
+
+    /// Changes all that is kept, as somebody who writes to the store can.
+    pub(crate) fn tamper(&self, mut change: impl FnMut(&Name, &mut Vec<u8>)) {
+        for (name, slot) in lock(&self.slots).iter_mut() {
+            for (sealed, _) in slot.entries.values_mut() {
+                change(name, &mut sealed.0);
+            }
+        }
+        for (name, (sealed, _)) in lock(&self.pauses).iter_mut() {
+            change(name, &mut sealed.0);
+        }
+        for (name, sealed) in lock(&self.quarantines).iter_mut() {
+            change(name, &mut sealed.0);
+        }
+    }
+
+    /// Forgets everything, as FLUSHALL does.
+    pub(crate) fn flush(&self) {
+        lock(&self.slots).clear();
+        lock(&self.pauses).clear();
+        lock(&self.quarantines).clear();
+    }
+
     /// Takes the turn of a slot for so long, as a replica would that dies then.
     pub(crate) fn take_turn(&self, name: &Name, life: Duration) {
         let mut slots = lock(&self.slots);

@@ -248,7 +248,7 @@ async fn a_turn_that_never_ends_is_waited_for_twice_and_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn whoever_waited_shares_a_failure_and_whoever_comes_later_does_not() {
     let source = Scripted::new(|call| async move {
-        tokio::time::sleep(HALF_A_SECOND).await;
+        sleep(HALF_A_SECOND).await;
         if call == 1 {
             unavailable()
         } else {

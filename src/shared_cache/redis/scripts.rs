@@ -131,7 +131,7 @@ return 1
 /// One of the steps.
 pub(super) struct Step {
     lua: String,
-    hash: String,
+    pub(super) hash: String,
 }
 
 pub(super) static LOOK_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, LOOK));

@@ -1,5 +1,7 @@
 //! What the store does, with servers that behave and with others.
 
+mod broken;
 mod contract;
 mod fixture;
+mod scripted;
 mod server;
