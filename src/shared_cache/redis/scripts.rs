@@ -95,8 +95,8 @@ local kept = number('kept')
 fence = fence or math.max(number('fence'), kept) + 1
 if kept >= fence then return lasted end
 local kind = string.sub(message, 1, 1)
-if kind == 't' then redis.call('HDEL', slot, 'f', 'f:until') end
 redis.call('HSET', slot, kind, string.sub(message, 18), kind .. ':until', now + lasts, 'kept', fence)
+if kind == 't' then redis.call('HDEL', slot, 'f', 'f:until') end
 remember(lasts)
 redis.call('PUBLISH', channel, message)
 return lasted

@@ -223,6 +223,26 @@ async fn an_answer_of_the_wrong_kind_is_garbage_and_the_line_goes_on() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_a_lie_takes_no_memory_and_time_within_the_budget() {
+    let server = Scripted::start(Manner::Well).await;
+    let replica = Replica::connected(strict(server.port)).await;
+    for lie in [
+        b"*2147483647\r\n".as_slice(),
+        b"*9223372036854775807\r\n",
+        b"$9223372036854775807\r\n",
+        b"%9223372036854775807\r\n",
+        b">9223372036854775807\r\n",
+    ] {
+        server.behave(Manner::Says(lie.to_vec()));
+        let answer = replica.store.look(&name()).await;
+        println!("{:?}: {answer:?}", String::from_utf8_lossy(lie));
+        assert!(answer.is_err());
+        server.behave(Manner::Well);
+        replica.answers().await;
+    }
+}
+
+#[tokio::test]
 async fn answers_that_went_astray_end_the_line() {
     let server = Scripted::start(Manner::Well).await;
     let replica = Replica::connected(settings(server.port)).await;

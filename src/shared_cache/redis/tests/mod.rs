@@ -3,5 +3,6 @@
 mod broken;
 mod contract;
 mod fixture;
+mod real;
 mod scripted;
 mod server;

@@ -1,0 +1,299 @@
+//! One real server, in all that befalls it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
+
+use super::{
+    super::{Beginning, News, Settings, Trouble},
+    fixture::{Replica, kept, name, sealed, settings},
+    server::{PATIENCE, Server, until},
+};
+use crate::{
+    secret::Secret,
+    shared_cache::{record::Kind, settings::Login},
+};
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn what_is_flushed_is_as_if_it_had_never_been() {
+    let server = Server::start("");
+    let replica = Replica::connected(settings(server.port)).await;
+    let (name, token) = (name(), sealed());
+    let turn = granted(&replica, &name).await;
+    assert_eq!(server.cli(&["flushall"]), "OK");
+    // The scripts as well are gone.
+    assert_eq!(server.cli(&["script", "flush"]), "OK");
+    let outcome = kept(Kind::Token, &token, LONG);
+    let finished = replica.store.finish(&name, Some(&turn), outcome).await;
+    assert_eq!(finished, Ok(false));
+    let entries = replica.store.look(&name).await.unwrap();
+    assert_eq!(entries[0].sealed, token);
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn a_server_that_is_restarted_is_found_and_heard_again() {
+    let mut server = Server::start("");
+    let mut replica = Replica::connected(settings(server.port)).await;
+    connected(&mut replica).await;
+    for _ in 0..3 {
+        server.kill();
+        until("it is noticed", async || !replica.is_up()).await;
+        let asked = Instant::now();
+        let answer = replica.store.look(&name()).await;
+        assert_eq!(answer.unwrap_err(), Trouble::Unreachable);
+        assert!(asked.elapsed() < Duration::from_millis(100));
+        server.restart();
+        replica.answers().await;
+        connected(&mut replica).await;
+        let (name, pause) = (name(), sealed());
+        let kept = replica.store.keep_pause(&name, pause.clone(), LONG).await;
+        assert_eq!(kept, Ok(()));
+        match timeout(PATIENCE, replica.news.recv()).await.unwrap() {
+            Some(News::Told(message)) => assert_eq!(message.sealed, pause),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn a_full_server_is_read_and_takes_turns_back() {
+    let server = Server::start("maxmemory-policy noeviction\n");
+    let replica = Replica::connected(settings(server.port)).await;
+    let (name, token) = (name(), sealed());
+    let turn = granted(&replica, &name).await;
+    assert_eq!(server.cli(&["config", "set", "maxmemory", "1"]), "OK");
+    let began = replica
+        .store
+        .begin(&super::fixture::name(), &[], LONG)
+        .await;
+    assert_eq!(began.unwrap_err(), Trouble::Full);
+    let paused = replica.store.keep_pause(&name, sealed(), LONG).await;
+    assert_eq!(paused, Err(Trouble::Full));
+    let stopped = replica.store.keep_quarantine(&name, sealed()).await;
+    assert_eq!(stopped, Err(Trouble::Full));
+    let outcome = kept(Kind::Token, &token, LONG);
+    assert_eq!(
+        replica.store.finish(&name, None, outcome).await,
+        Err(Trouble::Full)
+    );
+    assert_eq!(replica.store.look(&name).await.unwrap().len(), 0);
+    assert_eq!(replica.store.pause(&name).await, Ok(None));
+    assert_eq!(
+        replica.store.finish(&name, Some(&turn), None).await,
+        Ok(true)
+    );
+    assert_eq!(server.cli(&["config", "set", "maxmemory", "0"]), "OK");
+    granted(&replica, &name).await;
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn a_server_that_became_a_replica_is_read() {
+    let (master, server) = (Server::start(""), Server::start(""));
+    let replica = Replica::connected(settings(server.port)).await;
+    assert_eq!(
+        server.cli(&["replicaof", "127.0.0.1", &master.port.to_string()]),
+        "OK"
+    );
+    let began = replica.store.begin(&name(), &[], LONG).await;
+    assert_eq!(began.unwrap_err(), Trouble::ReadOnly);
+    until("reads go on", async || {
+        replica.store.look(&name()).await.is_ok()
+    })
+    .await;
+    assert_eq!(replica.store.forget(&name()).await, Err(Trouble::ReadOnly));
+    assert_eq!(server.cli(&["replicaof", "no", "one"]), "OK");
+    granted(&replica, &name()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn a_server_that_stops_and_goes_on_is_used_again() {
+    let server = Server::start("");
+    let strict = Settings {
+        timeout: Duration::from_millis(50),
+        ..settings(server.port)
+    };
+    let replica = Replica::connected(strict).await;
+    for _ in 0..2 {
+        server.signal("STOP");
+        let asked = Instant::now();
+        let answer = replica.store.look(&name()).await;
+        assert!(matches!(answer, Err(Trouble::Slow | Trouble::Unreachable)));
+        assert!(
+            asked.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            asked.elapsed()
+        );
+        until("it is noticed", async || !replica.is_up()).await;
+        let asked = Instant::now();
+        replica.store.look(&name()).await.unwrap_err();
+        assert!(asked.elapsed() < Duration::from_millis(40));
+        server.signal("CONT");
+        replica.answers().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn a_password_that_was_changed_is_denied_until_the_settings_follow() {
+    let server = Server::start("user broker on >first ~* &* +@all\n");
+    let with = |password: &str| Settings {
+        login: Login {
+            username: Some("broker".to_owned()),
+            password: Some(Arc::new(Secret::new(password.to_owned()))),
+        },
+        ..settings(server.port)
+    };
+    let replica = Replica::connected(with("first")).await;
+    let changed = server.cli(&["acl", "setuser", "broker", "resetpass", ">second"]);
+    assert_eq!(changed, "OK");
+    let killed = server.cli(&["client", "kill", "user", "broker"]);
+    assert_eq!(killed, "1");
+    until("it is denied", async || {
+        replica.store.look(&name()).await.map(drop) == Err(Trouble::Denied)
+    })
+    .await;
+    replica.settings.send_replace(Some(with("second")));
+    replica.answers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn what_is_kept_in_another_database_is_another_fleets() {
+    let server = Server::start("");
+    let second = Settings {
+        database: 3,
+        ..settings(server.port)
+    };
+    let (one, other) = (
+        Replica::connected(settings(server.port)).await,
+        Replica::connected(second).await,
+    );
+    let name = name();
+    granted(&one, &name).await;
+    granted(&other, &name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn values_of_the_wrong_type_or_size_are_garbage() {
+    let server = Server::start("");
+    let replica = Replica::connected(settings(server.port)).await;
+    let of_type = name();
+    let slot = format!("fleet:{{{of_type}}}:slot");
+    assert_eq!(server.cli(&["set", &slot, "x"]), "OK");
+    let looked = replica.store.look(&of_type).await;
+    assert_eq!(looked.unwrap_err(), Trouble::Garbage);
+    let large = name();
+    let slot = format!("fleet:{{{large}}}:slot");
+    let fill = "redis.call('HSET', KEYS[1], 't', string.rep('x', 10000000), 't:until', '9e15', 'fence', '1e300', 'kept', 'nan') return 1";
+    assert_eq!(server.cli(&["eval", fill, "1", &slot]), "1");
+    let looked = replica.store.look(&large).await;
+    assert_eq!(looked.unwrap_err(), Trouble::Garbage);
+    let turn = granted(&replica, &large).await;
+    assert_eq!(turn.fence, 1);
+    let token = sealed();
+    let outcome = kept(Kind::Token, &token, LONG);
+    assert_eq!(
+        replica.store.finish(&large, Some(&turn), outcome).await,
+        Ok(true)
+    );
+    assert_eq!(replica.store.look(&large).await.unwrap()[0].sealed, token);
+    server.cli(&["hset", "fleet:quarantines", "odd", "x"]);
+    server.cli(&[
+        "hset",
+        "fleet:quarantines",
+        &name().to_string().to_uppercase(),
+        "x",
+    ]);
+    assert_eq!(replica.store.quarantines().await, Ok(Vec::new()));
+    assert_eq!(replica.count("quarantines", "garbage"), 2);
+    // A turn without an end, which nobody here would leave.
+    let endless = name();
+    server.cli(&["set", &format!("fleet:{{{endless}}}:turn"), "x"]);
+    let began = replica
+        .store
+        .begin(&endless, &[], Duration::from_millis(200))
+        .await;
+    assert!(matches!(began, Ok(Beginning::Held(left)) if left <= Duration::from_millis(200)));
+    until("it ends", async || {
+        let began = replica.store.begin(&endless, &[], LONG).await;
+        matches!(began, Ok(Beginning::Granted(_)))
+    })
+    .await;
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn nothing_is_left_behind_for_ever_but_quarantines() {
+    let server = Server::start("");
+    let replica = Replica::connected(settings(server.port)).await;
+    super::contract::run_all(&replica, settings(server.port)).await;
+    for key in server.cli(&["keys", "*"]).lines() {
+        let lasts: i64 = server.cli(&["pttl", key]).parse().unwrap();
+        assert_eq!(lasts == -1, key == "fleet:quarantines", "{key}: {lasts}");
+        let longest = Duration::from_secs(60 + 600).as_millis();
+        assert!(u128::try_from(lasts).unwrap_or_default() <= longest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn reads_that_are_dropped_at_every_poll_mix_up_no_values() {
+    const ROUNDS: usize = 100_000;
+    let server = Server::start("");
+    let replica = Replica::connected(settings(server.port)).await;
+    let mut known = Vec::new();
+    for _ in 0..16 {
+        let (name, token) = (name(), sealed());
+        let outcome = kept(Kind::Token, &token, LONG * 10);
+        replica.store.finish(&name, None, outcome).await.unwrap();
+        known.push((name, token));
+    }
+    let mut dropped = [0; 8];
+    for round in 0..ROUNDS {
+        let (victim, _) = &known[round % 16];
+        let polls = round % 8;
+        let mut read = replica.store.look(victim);
+        for _ in 0..polls {
+            if futures_util::poll!(&mut read).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+            dropped[polls] += 1;
+        }
+        drop(read);
+        let (name, token) = &known[(round * 7 + 3) % 16];
+        let entries = replica.store.look(name).await.unwrap();
+        assert_eq!(entries.len(), 1, "round {round}");
+        assert_eq!(entries[0].sealed, *token, "round {round}");
+    }
+    println!("{ROUNDS} reads dropped after 0 to 7 polls, none of the others wrong: {dropped:?}");
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+async fn granted(replica: &Replica, name: &super::super::Name) -> super::super::Turn {
+    match replica.store.begin(name, &[], LONG).await {
+        Ok(Beginning::Granted(turn)) => turn,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn connected(replica: &mut Replica) {
+    match timeout(PATIENCE, replica.news.recv()).await.unwrap() {
+        Some(News::Connected) => {}
+        other => panic!("{other:?}"),
+    }
+}
