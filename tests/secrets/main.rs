@@ -26,7 +26,11 @@ mod trial;
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use envoy_types::pb::envoy::service::{
@@ -41,6 +45,7 @@ use envoy_types::pb::envoy::service::{
 };
 use token_broker::{
     api::v1::GetTokenRequest,
+    config::Config,
     credential::{Credential, CredentialRef, Proof},
     destination::DestinationId,
     secret::Secret,
@@ -50,6 +55,10 @@ use token_broker::{
         standin::{Behaviour, Fault},
     },
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -57,6 +66,11 @@ use crate::{
     exchange::{Exchange, oauth2, occtoo, post},
     trial::{CART, STRANGER, Setup, Trial, ask, client_secret},
 };
+
+/// The broker's password for what replicas share.
+const PASSWORD: &str = "canary-password-of-redis";
+/// What it seals with: 32 bytes.
+const SEALING_KEY: &str = "Y2FuYXJ5LW9mLXRoZS1zaGFyZWQtY2FjaGUtMDAwMDE=";
 
 /// Everything that was said.
 #[derive(Clone, Default)]
@@ -188,9 +202,18 @@ async fn secrets_appear_in_no_output() {
     log::set_max_level(log::LevelFilter::Trace);
 
     let mut canaries = vec![client_secret("d0"), client_secret("d1")];
+    let (server, heard) = echoing_store().await;
+    // Another section after the last line of the one before.
+    let lines = format!(
+        "file = \"audit.jsonl\"\nstall_timeout = \"30s\"\n[shared_cache]\nserver = \"{server}\"\nsealing_keys = [\"shared-cache.key\"]\npassword_file = \"redis.password\"\n"
+    );
     let trial = Trial::start(Setup {
         destinations: 3,
-        audit: "file = \"audit.jsonl\"\nstall_timeout = \"30s\"",
+        audit: lines.leak(),
+        files: vec![
+            ("shared-cache.key", SEALING_KEY.to_owned()),
+            ("redis.password", PASSWORD.to_owned()),
+        ],
         ..Setup::default()
     })
     .await;
@@ -200,6 +223,7 @@ async fn secrets_appear_in_no_output() {
     let reply = ask(&mut client, "d0").await.unwrap();
     said.add(&reply);
     canaries.push(reply.access_token);
+    canaries.extend([PASSWORD, SEALING_KEY].map(str::to_owned));
 
     canaries.extend(ask_as_a_proxy(&trial).await);
 
@@ -244,6 +268,8 @@ async fn secrets_appear_in_no_output() {
         canaries.extend(mint_by(way, &trial, &said).await);
     }
     let (app, site) = trial.into_parts();
+    said.add(Config::load(&site.folder.path().join("broker.toml")));
+    assert!(heard.load(Ordering::Relaxed), "the password was sent");
     app.stop().await;
     let records = std::fs::read_to_string(site.folder.path().join("audit.jsonl")).unwrap();
     for (door, hand_outs) in [
@@ -260,6 +286,7 @@ async fn secrets_appear_in_no_output() {
 
     let said = said.text();
     // It must have been listening: to this crate, to HTTP/2 and to TLS.
+    assert!(said.contains("the shared cache does not answer"));
     for heard in ["token_broker", "h2::", "rustls", "hyper"] {
         assert!(said.contains(heard), "nothing was heard of {heard}");
     }
@@ -268,6 +295,30 @@ async fn secrets_appear_in_no_output() {
             assert!(!line.contains(&canary), "{canary} appears in: {line}");
         }
     }
+}
+
+/// A store that answers whatever it is sent with an error that repeats it, and whether it was
+/// sent the password.
+async fn echoing_store() -> (SocketAddr, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = Arc::new(AtomicBool::new(false));
+    let hears = Arc::clone(&heard);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut bytes).await {
+                let sent = String::from_utf8_lossy(&bytes[..length]).replace("\r\n", " ");
+                hears.fetch_or(sent.contains(PASSWORD), Ordering::Relaxed);
+                let answer = format!("-WRONGPASS {sent}\r\n").repeat(4);
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (address, heard)
 }
 
 /// Mints with a secret in an Authorization header, or in a form; returns what nobody may
