@@ -20,7 +20,7 @@ use crate::{
 
 const DESTINATION: &str = "canary-destination";
 const REJECTED: &str = "canary-rejected";
-const NAME: &str = "the name of the canary";
+const NAME: &str = "canary-name";
 const APPLICATION: &str = "canary-application";
 const CLIENT: &str = "canary-client";
 const SECRET: &str = "canary-client-secret";
@@ -97,7 +97,7 @@ async fn canary(line: &Line) -> Site {
     fs::write(credential.join("client_secret"), SECRET).unwrap();
     site.configure(|config| {
         let mut config = config.replace("http://127.0.0.1:", "http://localhost:");
-        for (id, name) in [(DESTINATION, NAME), (REJECTED, "another canary")] {
+        for (id, name) in [(DESTINATION, NAME), (REJECTED, "another-canary")] {
             write!(
                 config,
                 r#"

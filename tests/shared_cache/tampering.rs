@@ -171,7 +171,7 @@ async fn an_older_token_that_is_put_back_is_not_taken() {
     println!("{}", fleet.replicas[0].metrics().await.about_sharing());
     assert!(
         fleet
-            .sum("shared_cache_operations_total{operation=\"open\",outcome=\"stale\"")
+            .sum("shared_cache_operations_total{operation=\"adopt\",outcome=\"stale\"")
             .await
             > 0
     );
@@ -227,7 +227,7 @@ async fn a_token_that_has_expired_is_not_taken_when_it_is_put_back() {
     assert_ne!(fleet.right(newest, "d0").await.token_id, expired);
     let metrics = fleet.replicas[newest].metrics().await;
     println!("{}", metrics.about_sharing());
-    assert!(metrics.shared("open", "stale") >= 1);
+    assert!(metrics.shared("adopt", "expired") >= 1);
     fleet.stop().await;
 }
 
