@@ -170,7 +170,8 @@ impl Quest<'_> {
         let holds = failure.is_endpoints_word() && NEARLY_OVER < left;
         // Whoever waited has not seen it before, so it is of the flight that was waited for.
         // An operator who wants a successor now is not put off by an older one.
-        if !has_waited && !(holds && self.wish == Wish::Better) {
+        let counts = has_waited || (holds && self.wish == Wish::Better);
+        if !counts {
             return None;
         }
         self.shared.count("adopt", "failure");
