@@ -1,8 +1,11 @@
 //! What the store does, with servers that behave and with others.
 
 mod broken;
+mod cluster;
 mod contract;
 mod fixture;
+mod guarded;
 mod real;
 mod scripted;
+mod sentinel;
 mod server;
