@@ -1,6 +1,6 @@
 //! One connection, and what is asked over it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use ::redis::{RedisError, Value, cmd};
 use tokio::{sync::Notify, time::timeout};
@@ -38,7 +38,7 @@ impl Line {
         &self,
         answer: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, Trouble> {
-        let answer = timeout(self.timeout, answer).await;
+        let answer = patiently(self.timeout, answer).await;
         let answer = answer.unwrap_or(Err(Trouble::Slow));
         match &answer {
             Err(
@@ -156,6 +156,21 @@ impl Line {
     ) -> Result<Value, Trouble> {
         heard(step.run(&self.wire, keys, arguments).await)
     }
+}
+
+/// Waits for an answer; `None` if there is none in time.
+///
+/// The time is measured in steps, so that a process with too much to do does not take its own
+/// delay for the server's: however late it is, it looks between any two of them.
+async fn patiently<T>(time: Duration, answer: impl Future<Output = T>) -> Option<T> {
+    const STEPS: u32 = 5;
+    let mut answer = pin!(answer);
+    for _ in 0..STEPS {
+        if let Ok(answer) = timeout(time / STEPS, &mut answer).await {
+            return Some(answer);
+        }
+    }
+    None
 }
 
 fn heard(answer: Result<Value, RedisError>) -> Result<Value, Trouble> {
