@@ -1,6 +1,6 @@
 //! Keys that no replica has a token for.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use rustix::process::Signal;
 use token_broker::{
@@ -14,7 +14,7 @@ use crate::{
     broker::{Broker, machine},
     fleet::{Fleet, Metrics, site, until},
     server::Server,
-    trial::{Setup, ask},
+    trial::{Setup, Site, ask},
 };
 
 /// How many connections the callers of one replica share: each has calls for a hundred.
@@ -31,7 +31,7 @@ async fn a_thousand_cold_calls_at_each_of_one_to_nine_replicas_make_one_upstream
         destinations: MOST + 1,
         ..Setup::default()
     };
-    let mut fleet = Fleet::at(site(setup, server.address).await);
+    let mut fleet = Fleet::at(patient(setup, server.address).await);
     let half_a_second = Behaviour::delay(Duration::from_millis(500));
     fleet.site.upstream.behave(half_a_second);
     let mut connections = Vec::new();
@@ -63,7 +63,7 @@ async fn a_replica_that_is_killed_while_it_mints_costs_the_others_one_upstream_c
         upstream: r#"timeout = "3s""#,
         ..Setup::default()
     };
-    let site = site(setup, server.address).await;
+    let site = patient(setup, server.address).await;
     site.upstream
         .behave(Behaviour::delay(Duration::from_secs(2)));
     let mut brokers = Vec::new();
@@ -100,6 +100,14 @@ async fn a_replica_that_is_killed_while_it_mints_costs_the_others_one_upstream_c
         (answered, calls, ids.len()),
         (2 * CONNECTIONS * CALLERS_EACH, 2, 1)
     );
+}
+
+/// Replicas that give their server time: all of them, and all of their callers, share this
+/// machine, and are built without optimisation.
+async fn patient(setup: Setup, server: SocketAddr) -> Site {
+    let site = site(setup, server).await;
+    site.configure(|config| format!("{config}timeout = \"2s\"\n"));
+    site
 }
 
 /// A hundred callers on each connection.

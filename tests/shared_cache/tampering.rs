@@ -132,7 +132,8 @@ async fn a_value_is_not_taken_with_any_bit_flipped() {
         let newest = fleet.grow().await;
         fleet.right(newest, "d0").await;
         let metrics = fleet.replicas[newest].metrics().await;
-        assert!(metrics.shared("open", "forged") >= 1, "bit {bit}");
+        let forged = metrics.shared("open", "forged");
+        assert!(forged >= 1, "bit {bit}: {}", metrics.about_sharing());
         assert_eq!(fleet.site.upstream.calls(), mints, "bit {bit}");
     }
     // Nor is one that is cut, or no value at all.
