@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::cli::dev::Authority;
     use clap::Parser;
-    use std::fs;
+    use std::{fs, net::TcpListener};
 
     #[derive(clap::Parser)]
     struct Cli {
@@ -234,6 +234,23 @@ callers = ["cart.example"]
         let (ok, out, _) = run_with(&["check", &file, "--output", "json"]);
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert!(!ok && json["mistakes"][0]["message"].is_string());
+    }
+
+    #[test]
+    fn what_replicas_share_is_looked_at_without_a_connection() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let address = server.local_addr().unwrap();
+        let shared = format!(
+            "{GOOD}[shared_cache]\nserver = \"{address}\"\nsealing_keys = [\"shared.key\"]\n"
+        );
+        let (folder, file) = write(&shared);
+        let key = format!("{}=", "A".repeat(43));
+        fs::write(folder.path().join("shared.key"), key).unwrap();
+        let (ok, _, err) = run_with(&["check", &file]);
+        assert!(ok, "{err}");
+        let nobody = server.accept().unwrap_err();
+        assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -303,14 +303,14 @@ async fn echoing_store() -> (SocketAddr, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let heard = Arc::new(AtomicBool::new(false));
-    let hears = Arc::clone(&heard);
+    let sent_here = Arc::clone(&heard);
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = stream.read(&mut bytes).await {
                 let sent = String::from_utf8_lossy(&bytes[..length]).replace("\r\n", " ");
-                hears.fetch_or(sent.contains(PASSWORD), Ordering::Relaxed);
+                sent_here.fetch_or(sent.contains(PASSWORD), Ordering::Relaxed);
                 let answer = format!("-WRONGPASS {sent}\r\n").repeat(4);
                 if stream.write_all(answer.as_bytes()).await.is_err() {
                     break;
