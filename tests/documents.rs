@@ -121,6 +121,24 @@ fn what_the_shared_cache_counts_is_told_in_the_readme() {
 }
 
 #[test]
+fn warnings_of_the_readme_are_those_of_the_source() {
+    let source = fs::read_to_string(root().join("src/broker/operator/warnings.rs")).unwrap();
+    let body = source.split("fn label(").nth(1).unwrap();
+    let end = body.find("\n    }\n").expect("a function in an impl ends");
+    let literals = body[..end].split('"').skip(1).step_by(2);
+    let source: BTreeSet<_> = literals.map(str::to_owned).collect();
+    let table = README.split("| warning | says |").nth(1).unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let names = rows.filter_map(|row| row.split('|').nth(1));
+    let told = names.flat_map(|names| names.split('`').skip(1).step_by(2));
+    let told: BTreeSet<_> = told.map(str::to_owned).collect();
+    assert_same("warnings", &told, &source);
+}
+
+#[test]
 fn metrics_of_the_readme_are_those_of_the_exposition() {
     let metrics = Metrics::new();
     // A family without any labels yet is not in the exposition.

@@ -152,8 +152,8 @@ impl App {
             state_file,
             state.quarantines,
             Arc::clone(&metrics),
+            Arc::clone(&shared),
         );
-        let operator = Arc::new(operator);
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
@@ -266,6 +266,7 @@ impl App {
         let quiet = async {
             self.house.wait().await;
             self.broker.cache().drain().await;
+            self.operator.drain().await;
             self.replicas.end().await;
         };
         if tokio::time::timeout(GRACE, quiet).await.is_err() {

@@ -17,6 +17,8 @@ pub enum Event<'a> {
     Mint(Mint<'a>),
     /// An administrator did something.
     Act(Act<'a>),
+    /// Something was done here because an administrator did it at another replica.
+    Heard(Heard<'a>),
 }
 
 /// A token that a caller was given.
@@ -97,6 +99,24 @@ pub struct Act<'a> {
     pub outcome: &'a str,
     /// Names the request.
     pub request_id: &'a str,
+}
+
+/// What an administrator did at another replica, where that is on record as an act.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Heard<'a> {
+    /// What it was, such as `quarantine`.
+    pub act: &'a str,
+    /// Who it was, if that was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub administrator: Option<&'a str>,
+    /// The configured id of the destination.
+    pub destination: &'a str,
+    /// The application, if it was about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<&'a str>,
+    /// Why, in the administrator's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<&'a str>,
 }
 
 /// What a sink records about itself.
@@ -225,6 +245,19 @@ mod tests {
                 json!({
                     "kind": "act", "administrator": "spiffe://td/admin", "act": "quarantine",
                     "destination": "d", "comment": hostile, "outcome": "ok", "request_id": "r-2",
+                }),
+            ),
+            (
+                Event::Heard(Heard {
+                    act: "quarantine",
+                    administrator: Some("spiffe://td/admin"),
+                    destination: "d",
+                    application: Some("shop"),
+                    comment: Some(hostile),
+                }),
+                json!({
+                    "kind": "heard", "act": "quarantine", "administrator": "spiffe://td/admin",
+                    "destination": "d", "application": "shop", "comment": hostile,
                 }),
             ),
         ] {

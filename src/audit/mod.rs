@@ -31,7 +31,7 @@ use self::{
 };
 use crate::metrics::Metrics;
 
-pub use event::{Act, Event, Found, HandOut, Mint};
+pub use event::{Act, Event, Found, HandOut, Heard, Mint};
 
 /// A call has time for another try after this, and a disk for a long write.
 pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_millis(250);

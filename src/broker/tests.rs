@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod hand_outs;
+mod replicas;
 
 /// Mints at once, or never ends.
 struct Endpoint {

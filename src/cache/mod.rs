@@ -450,6 +450,19 @@ impl Cache {
         }
     }
 
+    /// Ends these stops of a destination, and no others there.
+    pub fn end(&self, destination: &DestinationId, ended: &[Option<ApplicationName>]) {
+        let mut quarantined = self.quarantined();
+        quarantined
+            .0
+            .retain(|(stopped, which)| stopped != destination || !ended.contains(which));
+        for (key, entry) in self.slots_of(destination, None) {
+            if !quarantined.holds(&key) {
+                entry.release();
+            }
+        }
+    }
+
     /// Whether an operator stopped an application at a destination.
     pub fn is_quarantined(
         &self,

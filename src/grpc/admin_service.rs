@@ -16,7 +16,8 @@ use crate::{
         proto, span,
     },
     broker::{
-        ActError, Administrator, Asked, Idle, Kept, Operator, Protected, State, Survey, Warning,
+        ActError, Administrator, Asked, Idle, Kept, Operator, Protected, State, Survey, Told,
+        Warning,
     },
     cache::Condition,
     clock::Instant,
@@ -186,6 +187,7 @@ impl Admin for AdminService {
             Ok(api::QuarantineResponse {
                 applications: texts(&applied.applications),
                 kept: applied.kept == Kept::Yes,
+                replicas: replicas(applied.told).into(),
             })
         })
         .await
@@ -205,6 +207,7 @@ impl Admin for AdminService {
                 all: applied.all,
                 // A restart without a state file stops nothing.
                 kept: applied.kept != Kept::Unwritten,
+                replicas: replicas(applied.told).into(),
             })
         })
         .await
@@ -316,6 +319,14 @@ fn rotation(trial: Option<Trial>) -> api::RotationState {
         Some(Trial::Pending) => api::RotationState::Pending,
         Some(Trial::Promoted) => api::RotationState::Promoted,
         Some(Trial::RolledBack { .. }) => api::RotationState::RolledBack,
+    }
+}
+
+fn replicas(told: Told) -> api::Replicas {
+    match told {
+        Told::NothingShared => api::Replicas::None,
+        Told::Yes => api::Replicas::Told,
+        Told::NotYet => api::Replicas::NotToldYet,
     }
 }
 

@@ -26,7 +26,7 @@ mod store;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -45,12 +45,13 @@ use self::{
 };
 pub use self::{
     place::{Place, Spot},
-    record::{SharedFailure, SharedQuarantine, SharedToken, Untimely},
+    record::{SharedFailure, SharedToken, Untimely},
     redis::Link,
     ring::{InvalidKey, Ring},
     settings::{HostPort, Login, Servers, Settings, Tls},
     store::{Message, Name, Trouble},
 };
+pub use crate::usage::SharedQuarantine;
 use crate::{clock, metrics::Metrics, token::Token};
 
 /// A flight of a broker that has just started waits no longer than this for the first
@@ -65,6 +66,8 @@ pub struct SharedCache {
     /// What the link goes by.
     settings: watch::Sender<Option<Settings>>,
     metrics: Arc<Metrics>,
+    /// What was wrong with the last answer of the store, if anything was.
+    trouble: Mutex<Option<Trouble>>,
 }
 
 /// What was found at a slot's place.
@@ -156,12 +159,20 @@ impl SharedCache {
             ring: ArcSwapOption::new(ring),
             settings: watch::Sender::new(None),
             metrics,
+            trouble: Mutex::default(),
         }
     }
 
     /// Whether anything is shared.
     pub fn is_on(&self) -> bool {
         self.ring.load().is_some()
+    }
+
+    /// What was wrong with the last answer of the store, if something is to be shared.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let last = self.trouble.lock();
+        let last = *last.unwrap_or_else(PoisonError::into_inner);
+        last.filter(|_| self.is_on())
     }
 
     /// Goes on with other settings from now on, or shares nothing any more. The connection is
@@ -282,15 +293,16 @@ impl SharedCache {
         }
     }
 
-    /// What operators stopped and released, as far as it is kept.
-    pub async fn quarantines(&self) -> Vec<SharedQuarantine> {
-        if self.ring.load().is_none() {
-            return Vec::new();
+    /// What operators stopped and released, as far as it is kept. `None` if nothing is
+    /// shared, or if the store cannot be asked.
+    pub async fn quarantines(&self) -> Option<Vec<SharedQuarantine>> {
+        if !self.is_on() {
+            return None;
         }
-        let kept = self.heard("quarantines", self.store.quarantines().await);
-        let kept = kept.unwrap_or_default().into_iter();
-        kept.filter_map(|(name, sealed)| self.open_quarantine(&name, &sealed))
-            .collect()
+        let kept = self.heard("quarantines", self.store.quarantines().await)?;
+        let kept = kept.into_iter();
+        let opened = kept.filter_map(|(name, sealed)| self.open_quarantine(&name, &sealed));
+        Some(opened.collect())
     }
 
     /// Tells the others what an operator stopped or released. Says whether it is kept.
@@ -394,8 +406,10 @@ impl SharedCache {
     }
 
     fn heard<T>(&self, operation: &'static str, answer: Result<T, Trouble>) -> Option<T> {
-        let outcome = answer.as_ref().err().map_or("ok", |trouble| trouble.code());
+        let trouble = answer.as_ref().err().copied();
+        let outcome = trouble.map_or("ok", Trouble::code);
         self.metrics.shared_cache(operation, outcome);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         answer.ok()
     }
 }

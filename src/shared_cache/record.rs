@@ -3,7 +3,7 @@
 use std::{
     fmt, mem,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use prost::Message;
@@ -16,7 +16,7 @@ use crate::{
     secret::Secret,
     slot::FailureReason,
     token::{Origin, SecretName, Token, TokenId},
-    usage::{Quarantine, Stamp},
+    usage::{Quarantine, SharedQuarantine, Stamp, millis, of_millis},
 };
 
 /// A replica's clock may be ahead by no more than this. Two that differ by more would hand
@@ -60,19 +60,6 @@ pub struct SharedFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pause {
     pub(super) until: SystemTime,
-}
-
-/// What an operator stopped, or released, and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedQuarantine {
-    /// The id of the destination.
-    pub destination: DestinationId,
-    /// The application; all of them, those to come included, if `None`.
-    pub application: Option<ApplicationName>,
-    /// When that was done. Of two that are for the same, the later one counts.
-    pub at: SystemTime,
-    /// The quarantine; `None` for a release.
-    pub quarantine: Option<Quarantine>,
 }
 
 /// A token that cannot be used here, although it is sealed as it should be.
@@ -341,15 +328,8 @@ fn encode(message: &impl Message) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// A moment in milliseconds of Unix time.
-fn millis(wall: SystemTime) -> u64 {
-    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn wall(millis: u64) -> Result<SystemTime, NotOurs> {
-    let wall = UNIX_EPOCH.checked_add(Duration::from_millis(millis));
-    wall.ok_or(NotOurs)
+    of_millis(millis).ok_or(NotOurs)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What others can do to what is shared: nothing but make it a miss.
 
+use std::fmt::Write as _;
+
 use super::*;
 use crate::{
     clock::Moment,
@@ -84,7 +86,7 @@ fn act() -> SharedQuarantine {
     SharedQuarantine {
         destination: destination.clone(),
         application: application.clone(),
-        at: clock::wall(),
+        at: crate::usage::of_millis(7).unwrap(),
         quarantine: Some(Quarantine {
             destination,
             application,
@@ -113,7 +115,7 @@ async fn found(shared: &SharedCache, place: &Place) -> [usize; 4] {
     let is_token = |one: &&Found| matches!(one, Found::Token(_));
     let tokens = found.iter().filter(is_token).count();
     let pauses = shared.pause(place).await.iter().count();
-    let quarantines = shared.quarantines().await.len();
+    let quarantines = shared.quarantines().await.unwrap().len();
     [tokens, found.len() - tokens, pauses, quarantines]
 }
 
@@ -168,9 +170,9 @@ async fn nothing_that_is_kept_or_shown_tells_anything() {
             .await
     );
     while let Ok(message) = told.try_recv() {
-        shown += &format!("{message:?}");
+        write!(shown, "{message:?}").unwrap();
         if let News::Told(message) = message {
-            shown += &format!("{:?}", shared.open(&place, &message));
+            write!(shown, "{:?}", shared.open(&place, &message)).unwrap();
         }
     }
     let everything = shelf.everything();
@@ -290,4 +292,26 @@ async fn what_is_told_counts_only_for_its_own_place_and_kind() {
         }
     }
     assert_eq!(counted(&metrics, "open", "forged"), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_the_place_of_another_stops_nothing() {
+    let shelf: Arc<Shelf> = Arc::default();
+    let (shared, _, metrics) = replica(&shelf, &[1]);
+    let all = SharedQuarantine {
+        application: None,
+        quarantine: None,
+        ..act()
+    };
+    for act in [act(), all] {
+        assert!(shared.keep_quarantine(&act).await);
+    }
+    assert_eq!(shared.quarantines().await.unwrap().len(), 2);
+    let everything = shelf.everything();
+    shelf.tamper(|name, bytes| {
+        let other = everything.iter().find(|(other, _)| other != name);
+        bytes.clone_from(&other.unwrap().1);
+    });
+    assert_eq!(shared.quarantines().await.unwrap(), []);
+    assert_eq!(counted(&metrics, "open", "forged"), 2);
 }

@@ -3,12 +3,14 @@
 
 mod callers;
 mod ledger;
+mod quarantine;
 mod stamp;
 mod state;
 
 pub use self::{
     callers::{Callers, MOST_CALLERS},
     ledger::{GrantName, Ledger, Mark},
+    quarantine::{Quarantine, SharedQuarantine, millis, of_millis},
     stamp::Stamp,
-    state::{Quarantine, State, StateError, StateFile},
+    state::{State, StateError, StateFile},
 };

@@ -3,25 +3,29 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Stamp,
+    Quarantine, SharedQuarantine, Stamp,
     ledger::{GrantName, Ledger, Mark},
+    quarantine::{millis, of_millis},
 };
 use crate::{
-    destination::{ApplicationName, DestinationId, InvalidName},
+    destination::{ApplicationName, DestinationId},
     small_file::{self, FileError},
     whole_file::{WholeFile, WriteError},
 };
 
 /// Says what the file is, to people and to the next broker.
 const FORMAT: &str = "token-broker state";
-/// The one version so far.
-const VERSION: u32 = 1;
+/// The version that is written. The first one knew no releases, and nothing of the moment of a
+/// stop below its second.
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const OLDEST: u32 = 1;
 /// The largest state file, in bytes: some hundred thousand grants.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// How long another writer to the same folder is waited for.
@@ -32,23 +36,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 pub struct State {
     /// When everything was used last.
     pub ledger: Ledger,
-    /// What is stopped.
-    pub quarantines: Vec<Quarantine>,
-}
-
-/// What an operator stopped at a destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantine {
-    /// The id of the destination.
-    pub destination: DestinationId,
-    /// The application; all of them, those to come included, if `None`.
-    pub application: Option<ApplicationName>,
-    /// Since when.
-    pub since: Stamp,
-    /// Who did it.
-    pub administrator: String,
-    /// Why, in their words.
-    pub comment: String,
+    /// What is stopped, and what was released.
+    pub quarantines: Vec<SharedQuarantine>,
 }
 
 /// The file itself.
@@ -77,7 +66,7 @@ enum Problem {
     )]
     Foreign,
     #[error(
-        "it is of version {0}, and this broker reads version {VERSION}: start the broker that wrote it, or move the file away"
+        "it is of version {0}, and this broker reads versions {OLDEST} to {VERSION}: start the broker that wrote it, or move the file away"
     )]
     Version(u32),
     #[error("it {0}")]
@@ -95,6 +84,8 @@ struct Written {
     format: String,
     version: u32,
     quarantines: Vec<WrittenQuarantine>,
+    #[serde(default)]
+    releases: Vec<WrittenRelease>,
     grants: Vec<WrittenGrant>,
     credentials: Vec<WrittenCredential>,
 }
@@ -114,8 +105,22 @@ struct WrittenQuarantine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     application: Option<String>,
     since: Stamp,
+    /// When it was told to other replicas, in milliseconds; the first version has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
     administrator: String,
     comment: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRelease {
+    destination: String,
+    /// Not written where all of them were released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    application: Option<String>,
+    /// In milliseconds.
+    at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,7 +173,7 @@ impl StateFile {
     /// [`StateError`]; the file is then as it was before.
     pub fn write(
         &self,
-        state: impl FnOnce() -> (Arc<Ledger>, Vec<Quarantine>),
+        state: impl FnOnce() -> (Arc<Ledger>, Vec<SharedQuarantine>),
     ) -> Result<(), StateError> {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         let (ledger, quarantines) = state();
@@ -199,7 +204,7 @@ impl StateFile {
     }
 }
 
-fn encode(ledger: &Ledger, quarantines: Vec<Quarantine>) -> Vec<u8> {
+fn encode(ledger: &Ledger, acts: Vec<SharedQuarantine>) -> Vec<u8> {
     let grants = ledger.grants().map(|(grant, mark)| WrittenGrant {
         grant: grant.clone(),
         known_since: mark.known_since(),
@@ -211,10 +216,22 @@ fn encode(ledger: &Ledger, quarantines: Vec<Quarantine>) -> Vec<u8> {
         known_since: mark.known_since(),
         last_used: mark.last_used(),
     });
+    let (mut quarantines, mut releases) = (Vec::new(), Vec::new());
+    for act in acts {
+        match act.quarantine {
+            Some(quarantine) => quarantines.push(written(quarantine, act.at)),
+            None => releases.push(WrittenRelease {
+                destination: act.destination.to_string(),
+                application: act.application.map(|name| name.to_string()),
+                at: millis(act.at),
+            }),
+        }
+    }
     let written = Written {
         format: FORMAT.to_owned(),
         version: VERSION,
-        quarantines: quarantines.into_iter().map(Into::into).collect(),
+        quarantines,
+        releases,
         grants: grants.collect(),
         credentials: credentials.collect(),
     };
@@ -229,7 +246,7 @@ fn decode(bytes: &[u8]) -> Result<State, Problem> {
     if header.format != FORMAT {
         return Err(Problem::Foreign);
     }
-    if header.version != VERSION {
+    if !(OLDEST..=VERSION).contains(&header.version) {
         return Err(Problem::Version(header.version));
     }
     let written: Written = serde_json::from_slice(bytes).map_err(|_| Problem::Foreign)?;
@@ -250,39 +267,66 @@ fn decode(bytes: &[u8]) -> Result<State, Problem> {
     {
         ledger.restore_credential(credential, Mark::of(known_since, last_used));
     }
-    let quarantines = written.quarantines.into_iter();
-    let quarantines: Result<_, InvalidName> = quarantines.map(Quarantine::try_from).collect();
+    let quarantines = written.quarantines.into_iter().map(read_quarantine);
+    let releases = written.releases.into_iter().map(read_release);
+    let quarantines: Option<_> = quarantines.chain(releases).collect();
     Ok(State {
         ledger,
-        quarantines: quarantines.map_err(|_| Problem::Foreign)?,
+        quarantines: quarantines.ok_or(Problem::Foreign)?,
     })
 }
 
-impl From<Quarantine> for WrittenQuarantine {
-    fn from(quarantine: Quarantine) -> Self {
-        Self {
-            destination: quarantine.destination.to_string(),
-            application: quarantine.application.map(|name| name.to_string()),
-            since: quarantine.since,
-            administrator: quarantine.administrator,
-            comment: quarantine.comment,
-        }
+fn written(quarantine: Quarantine, at: SystemTime) -> WrittenQuarantine {
+    WrittenQuarantine {
+        destination: quarantine.destination.to_string(),
+        application: quarantine.application.map(|name| name.to_string()),
+        since: quarantine.since,
+        at: Some(millis(at)),
+        administrator: quarantine.administrator,
+        comment: quarantine.comment,
     }
 }
 
-impl TryFrom<WrittenQuarantine> for Quarantine {
-    type Error = InvalidName;
+fn read_quarantine(written: WrittenQuarantine) -> Option<SharedQuarantine> {
+    let (destination, application) = read_names(&written.destination, written.application)?;
+    let WrittenQuarantine {
+        since,
+        at,
+        administrator,
+        comment,
+        ..
+    } = written;
+    Some(SharedQuarantine {
+        at: at.map_or(Some(since.wall()), of_millis)?,
+        quarantine: Some(Quarantine {
+            destination: destination.clone(),
+            application: application.clone(),
+            since,
+            administrator,
+            comment,
+        }),
+        destination,
+        application,
+    })
+}
 
-    fn try_from(written: WrittenQuarantine) -> Result<Self, InvalidName> {
-        let application = written.application.as_deref();
-        Ok(Self {
-            destination: DestinationId::parse(&written.destination)?,
-            application: application.map(ApplicationName::parse).transpose()?,
-            since: written.since,
-            administrator: written.administrator,
-            comment: written.comment,
-        })
-    }
+fn read_release(written: WrittenRelease) -> Option<SharedQuarantine> {
+    let (destination, application) = read_names(&written.destination, written.application)?;
+    Some(SharedQuarantine {
+        destination,
+        application,
+        at: of_millis(written.at)?,
+        quarantine: None,
+    })
+}
+
+fn read_names(
+    destination: &str,
+    application: Option<String>,
+) -> Option<(DestinationId, Option<ApplicationName>)> {
+    let destination = DestinationId::parse(destination).ok()?;
+    let application = application.map(|name| ApplicationName::parse(&name));
+    Some((destination, application.transpose().ok()?))
 }
 
 #[cfg(test)]
@@ -291,13 +335,31 @@ mod tests {
 
     use super::*;
 
-    fn quarantine() -> Quarantine {
-        Quarantine {
+    fn quarantine() -> SharedQuarantine {
+        stop(Some("shop"))
+    }
+
+    fn stop(application: Option<&str>) -> SharedQuarantine {
+        let release = release(application);
+        SharedQuarantine {
+            at: of_millis(7_123).unwrap(),
+            quarantine: Some(Quarantine {
+                destination: release.destination.clone(),
+                application: release.application.clone(),
+                since: Stamp(7),
+                administrator: "spiffe://td/ops".to_owned(),
+                comment: "leaked: \"ä\"\n".to_owned(),
+            }),
+            ..release
+        }
+    }
+
+    fn release(application: Option<&str>) -> SharedQuarantine {
+        SharedQuarantine {
             destination: DestinationId::parse("d").unwrap(),
-            application: Some(ApplicationName::parse("shop").unwrap()),
-            since: Stamp(7),
-            administrator: "spiffe://td/ops".to_owned(),
-            comment: "leaked: \"ä\"\n".to_owned(),
+            application: application.map(|name| ApplicationName::parse(name).unwrap()),
+            at: of_millis(9_876).unwrap(),
+            quarantine: None,
         }
     }
 
@@ -336,21 +398,46 @@ mod tests {
         assert!(!path.exists());
         file.write(|| (ledger(), Vec::new())).unwrap();
         assert_eq!(fs::read(&path).unwrap(), encode(&ledger(), Vec::new()));
-        let whole = Quarantine {
-            application: None,
-            ..quarantine()
-        };
-        file.write(|| (ledger(), vec![whole.clone(), quarantine()]))
-            .unwrap();
+        let acts = vec![
+            stop(None),
+            quarantine(),
+            release(None),
+            release(Some("depot")),
+        ];
+        file.write(|| (ledger(), acts.clone())).unwrap();
         let (_, state) = StateFile::open(&path).unwrap();
-        assert_eq!(state.quarantines, [whole, quarantine()]);
+        assert_eq!(state.quarantines, acts);
+    }
+
+    #[test]
+    fn the_first_version_is_read_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let whole = encode(&ledger(), vec![stop(None), quarantine()]);
+        let whole = String::from_utf8(whole).unwrap();
+        let first = whole
+            .replace("\"version\": 2", "\"version\": 1")
+            .replace("  \"releases\": [],\n", "")
+            .replace("      \"at\": 7123,\n", "");
+        assert!(!first.contains("\"at\"") && !first.contains("releases"));
+        fs::write(&path, &first).unwrap();
+        let (file, state) = StateFile::open(&path).unwrap();
+        let whole_seconds = |act| SharedQuarantine {
+            at: Stamp(7).wall(),
+            ..act
+        };
+        let expected = [stop(None), quarantine()].map(whole_seconds);
+        assert_eq!(state.quarantines, expected);
+        file.write(|| (ledger(), state.quarantines)).unwrap();
+        let second = fs::read_to_string(&path).unwrap();
+        assert!(second.contains("\"version\": 2"), "{second}");
     }
 
     #[test]
     fn a_file_that_is_cut_anywhere_is_refused_by_name_or_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let whole = encode(&ledger(), vec![quarantine()]);
+        let whole = encode(&ledger(), vec![quarantine(), release(None)]);
         let mut read = 0;
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
@@ -392,8 +479,8 @@ mod tests {
             (whole.replace("\"since\"", "\"sins\""), "holds no state"),
             (whole.replace("\"shop\"", "\"sh op\""), "holds no state"),
             (
-                whole.replace("\"version\": 1", "\"version\": 2"),
-                "of version 2",
+                whole.replace("\"version\": 2", "\"version\": 3"),
+                "of version 3",
             ),
             (
                 r#"{"format":"token-broker state","version":9,"more":[]}"#.to_owned(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use token_broker::{
     api::{
-        admin::v1::DestinationState,
+        admin::v1::{DestinationState, Replicas},
         v1::{
             WatchTokenRequest, WatchTokenResponse, token_broker_client::TokenBrokerClient,
             watch_token_response::Event,
@@ -64,6 +64,7 @@ async fn whoever_waits_watches_or_asks_is_refused_at_once_until_the_release() {
         (stopped.applications.as_slice(), stopped.kept),
         (&["shop".to_owned()][..], true)
     );
+    assert_eq!(stopped.replicas(), Replicas::None, "nothing is shared");
     let waited = waiting.await.unwrap().unwrap().refreshed;
     assert_eq!(waited[0].reason, "DESTINATION_QUARANTINED");
     assert_eq!(
@@ -103,6 +104,7 @@ async fn whoever_waits_watches_or_asks_is_refused_at_once_until_the_release() {
         (released.applications.as_slice(), released.kept),
         (&["shop".to_owned()][..], true)
     );
+    assert_eq!(released.replicas(), Replicas::None);
     let token = next(&mut watching).await.unwrap();
     assert_ne!(token, first, "the old one was forgotten");
     assert_eq!(ask(&mut cart, "d0").await.unwrap().token_id, token);

@@ -10,6 +10,8 @@ mod error;
 mod explain;
 mod quarantine;
 mod refresh;
+mod replicas;
+mod stops;
 mod survey;
 mod unused;
 mod warnings;
@@ -27,6 +29,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
 };
+use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 pub use self::{
@@ -35,26 +38,29 @@ pub use self::{
     explain::Explanation,
     quarantine::{Applied, Kept},
     refresh::Refreshed,
+    replicas::Told,
     survey::{Protected, State, Survey},
     unused::{Idle, Unused},
     warnings::{Trouble, Warning},
 };
-use self::{attempts::Attempts, quarantine::Quarantines, warnings::Warnings};
+use self::{attempts::Attempts, stops::Stops, warnings::Warnings};
 use super::{Broker, CallError, Listing};
 use crate::{
     cache::Registration,
+    clock::Instant,
     destination::{ApplicationName, DestinationId},
     identity::CallerId,
     metrics::Metrics,
     policy::{CallerPattern, Grants},
-    usage::{Quarantine, StateError, StateFile},
+    shared_cache::SharedCache,
+    usage::{SharedQuarantine, StateError, StateFile},
 };
 
 /// The operators' side of a broker.
 pub struct Operator {
     broker: Arc<Broker>,
     rules: ArcSwap<Rules>,
-    quarantines: Mutex<Quarantines>,
+    stops: Mutex<Stops>,
     warnings: Mutex<Warnings>,
     attempts: Mutex<Attempts>,
     state_file: Option<StateFile>,
@@ -62,6 +68,12 @@ pub struct Operator {
     unwritten: AtomicBool,
     reloads: mpsc::Sender<Reload>,
     metrics: Arc<Metrics>,
+    /// What replicas have in common.
+    shared: Arc<SharedCache>,
+    /// When to tell the others again what the store did not take.
+    tell_again_at: Mutex<Option<Instant>>,
+    /// What follows from acts, here and at other replicas.
+    tasks: TaskTracker,
 }
 
 /// What a configuration says about operating, and what explaining needs beside the grants.
@@ -113,29 +125,34 @@ impl Administrator {
 }
 
 impl Operator {
-    /// Operates a broker, in which the `quarantines` are in force from now on. Whoever can
-    /// reload has the other end.
+    /// Operates a broker, in which the `quarantines` are in force from now on, and tells other
+    /// replicas of those that follow. Whoever can reload has the other end.
     pub fn new(
         broker: Arc<Broker>,
         rules: Rules,
         state_file: Option<StateFile>,
-        quarantines: Vec<Quarantine>,
+        quarantines: Vec<SharedQuarantine>,
         metrics: Arc<Metrics>,
-    ) -> (Self, mpsc::Receiver<Reload>) {
+        shared: Arc<SharedCache>,
+    ) -> (Arc<Self>, mpsc::Receiver<Reload>) {
         let (reloads, wishes) = mpsc::channel(1);
-        let quarantines = Quarantines::restore(quarantines, broker.cache());
+        let stops = Stops::of(quarantines);
+        quarantine::restore(&stops, broker.cache());
         let operator = Self {
             broker,
             rules: ArcSwap::from_pointee(rules),
-            quarantines: Mutex::new(quarantines),
+            stops: Mutex::new(stops),
             warnings: Mutex::default(),
             attempts: Mutex::default(),
             state_file,
             unwritten: AtomicBool::new(false),
             reloads,
             metrics,
+            shared,
+            tell_again_at: Mutex::default(),
+            tasks: TaskTracker::new(),
         };
-        (operator, wishes)
+        (Arc::new(operator), wishes)
     }
 
     /// Goes by other rules from now on.
@@ -187,7 +204,7 @@ impl Operator {
         };
         let written = file.write(|| {
             let ledger = Arc::clone(self.broker.catalogue.load().ledger());
-            (ledger, self.quarantines().to_vec())
+            (ledger, self.stops().to_vec())
         });
         let failed_before = self.unwritten.swap(written.is_err(), Ordering::Relaxed);
         match &written {
@@ -239,10 +256,8 @@ impl Operator {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn quarantines(&self) -> MutexGuard<'_, Quarantines> {
-        self.quarantines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn stops(&self) -> MutexGuard<'_, Stops> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

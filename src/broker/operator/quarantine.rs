@@ -1,15 +1,15 @@
 //! Stopping applications at destinations, and releasing them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{ActError, Asked, Operator, Target};
+use super::{ActError, Asked, Operator, Target, Told, stops::Stops};
 use crate::{
     broker::CallError,
     cache::Cache,
     destination::{ApplicationName, DestinationId},
-    usage::{Quarantine, Stamp},
+    usage::{Quarantine, SharedQuarantine, Stamp},
 };
 
 /// What was stopped or released.
@@ -21,6 +21,8 @@ pub struct Applied {
     pub all: bool,
     /// Whether a restart will know of it.
     pub kept: Kept,
+    /// Whether other replicas know of it.
+    pub told: Told,
 }
 
 /// Whether a restart will know of something.
@@ -34,69 +36,19 @@ pub enum Kept {
     Unwritten,
 }
 
-/// Everything that operators stopped, also at destinations that are not configured now.
-#[derive(Debug, Default)]
-pub(super) struct Quarantines(BTreeMap<Stopped, Quarantine>);
-
-/// A destination and one of its applications, or all of them, those to come included.
-type Stopped = (DestinationId, Option<ApplicationName>);
-
-impl Quarantines {
-    /// Puts those of the last process in force again.
-    pub(super) fn restore(quarantines: Vec<Quarantine>, cache: &Cache) -> Self {
-        let mut restored = Self::default();
-        for quarantine in quarantines {
-            let Quarantine {
-                destination,
-                application,
-                administrator,
-                comment,
-                ..
-            } = &quarantine;
-            let shown = application.as_ref().map(ApplicationName::as_str);
-            warn!(%destination, application = shown, administrator, comment, "is stopped since before this start");
-            cache.quarantine(destination, application.as_ref());
-            let name = (destination.clone(), application.clone());
-            restored.0.insert(name, quarantine);
-        }
-        restored
-    }
-
-    pub(super) fn find(
-        &self,
-        destination: &DestinationId,
-        application: &ApplicationName,
-    ) -> Option<&Quarantine> {
-        let one = self
-            .0
-            .get(&(destination.clone(), Some(application.clone())));
-        one.or_else(|| self.0.get(&(destination.clone(), None)))
-    }
-
-    /// Takes out one application of a destination, or everything there; what that was.
-    fn release(
-        &mut self,
-        destination: &DestinationId,
-        application: Option<&ApplicationName>,
-    ) -> Result<Vec<Option<ApplicationName>>, ActError> {
-        // What would be left of it are the applications of today, and not those to come.
-        if application.is_some() && self.0.contains_key(&(destination.clone(), None)) {
-            return Err(ActError::StoppedAsOne);
-        }
-        let mut released = Vec::new();
-        self.0.retain(|(stopped, which), _| {
-            let ends =
-                stopped == destination && (application.is_none() || which.as_ref() == application);
-            if ends {
-                released.push(which.clone());
-            }
-            !ends
-        });
-        Ok(released)
-    }
-
-    pub(super) fn to_vec(&self) -> Vec<Quarantine> {
-        self.0.values().cloned().collect()
+/// Puts the stops of the last process in force again.
+pub(super) fn restore(stops: &Stops, cache: &Cache) {
+    for stop in stops.in_force() {
+        let Quarantine {
+            destination,
+            application,
+            administrator,
+            comment,
+            ..
+        } = stop;
+        let shown = application.as_ref().map(ApplicationName::as_str);
+        warn!(%destination, application = shown, administrator, comment, "is stopped since before this start");
+        cache.quarantine(destination, application.as_ref());
     }
 }
 
@@ -124,26 +76,26 @@ impl Operator {
             let all = application.is_empty();
             let one = applications.first().filter(|_| !all).cloned();
             let destination = target.listing.id.clone();
-            {
-                let mut quarantines = self.quarantines();
+            let places = self.places(&destination, one.as_ref());
+            let act = {
+                let mut stops = self.stops();
                 let cache = self.broker.cache();
                 cache.quarantine(&destination, one.as_ref());
-                // Who was first, and why, stays: a second stop changes nothing.
-                let name = (destination.clone(), one.clone());
-                quarantines.0.entry(name).or_insert_with(|| Quarantine {
+                stops.stop(Quarantine {
                     destination,
                     application: one,
                     since: Stamp::now(),
                     administrator: asked.administrator.id().to_string(),
                     comment: in_one_line(comment),
-                });
-            }
+                })
+            };
             warn!(destination = %target.listing.id, ?applications, "stopped by an operator");
-            let kept = self.keep().await;
+            let (kept, told) = self.spread(vec![act], places).await;
             Ok(Applied {
                 applications,
                 all,
                 kept,
+                told,
             })
         };
         act.recorded_if_possible(work).await
@@ -174,16 +126,9 @@ impl Operator {
                 .then(|| ApplicationName::parse(application))
                 .transpose()
                 .map_err(|_| ActError::NoSuchApplication);
-            let released = match &one {
-                Ok(one) => {
-                    let mut quarantines = self.quarantines();
-                    let released = quarantines.release(&id, one.as_ref())?;
-                    if !released.is_empty() {
-                        self.broker.cache().release(&id, one.as_ref());
-                    }
-                    released
-                }
-                Err(_) => Vec::new(),
+            let (released, acts) = match &one {
+                Ok(one) => self.end(&id, one.as_ref(), target.is_ok()).await?,
+                Err(_) => (Vec::new(), Vec::new()),
             };
             if released.is_empty() {
                 target.as_ref().map_err(Clone::clone)?;
@@ -201,14 +146,40 @@ impl Operator {
             info!(destination = %id, ?applications, all, "released by an operator");
             // Warm ones need nobody to ask.
             self.broker.warm();
-            let kept = self.keep().await;
+            let (kept, told) = self.spread(acts, Vec::new()).await;
             Ok(Applied {
                 applications,
                 all,
                 kept,
+                told,
             })
         })
         .await
+    }
+
+    /// Releases an application, or everything at a destination: what was stopped here, and
+    /// what to tell the others. What is not stopped here may be at other replicas, so it is
+    /// told all the same where it is `configured`.
+    async fn end(
+        &self,
+        id: &DestinationId,
+        one: Option<&ApplicationName>,
+        configured: bool,
+    ) -> Result<(Vec<Option<ApplicationName>>, Vec<SharedQuarantine>), ActError> {
+        if !self.stops().ended(id, one)?.is_empty() {
+            // A replica may have kept a token before it knew of the stop.
+            self.forget(self.places(id, one)).await;
+        }
+        let mut stops = self.stops();
+        let ended = stops.ended(id, one)?;
+        if ended.is_empty() && !(configured && self.shared.is_on()) {
+            return Ok((ended, Vec::new()));
+        }
+        let acts = stops.release(id, one, &ended);
+        if !ended.is_empty() {
+            self.broker.cache().release(id, one);
+        }
+        Ok((ended, acts))
     }
 }
 

@@ -70,7 +70,7 @@ pub struct Protected {
 impl Operator {
     /// The state of every destination under every application, in file order; and the
     /// warnings that are of none of them.
-    pub fn survey(&self) -> (Vec<Survey>, Vec<Warning>) {
+    pub fn survey(self: &Arc<Self>) -> (Vec<Survey>, Vec<Warning>) {
         self.look();
         let standings = self.broker.cache().standings();
         let catalogue = self.broker.catalogue.load();
@@ -110,7 +110,7 @@ impl Operator {
         } = &*registration.key;
         let now = Moment::now();
         let standing = standings.get(&registration.key);
-        let quarantine = self.quarantines().find(destination, application).cloned();
+        let quarantine = self.stops().find(destination, application).cloned();
         let condition = match standing {
             Some(standing) => standing.condition,
             None if quarantine.is_some() => Condition::Quarantined,

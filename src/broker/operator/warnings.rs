@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -46,6 +46,8 @@ pub enum Trouble {
     ClientCaExpires,
     /// A revocation list runs out.
     CrlExpires,
+    /// What replicas share cannot be reached, or does not work.
+    SharedCacheUnavailable,
 }
 
 /// A destination and an application; both empty for the broker as a whole.
@@ -71,14 +73,16 @@ impl Trouble {
             Self::ServerExpires => "server_expires",
             Self::ClientCaExpires => "client_ca_expires",
             Self::CrlExpires => "crl_expires",
+            Self::SharedCacheUnavailable => "shared_cache_unavailable",
         }
     }
 }
 
 impl Operator {
     /// Looks at everything, and says what has become wrong and what has not been any more
-    /// since the last look.
-    pub fn look(&self) {
+    /// since the last look. What other replicas were not told is told again.
+    pub fn look(self: &Arc<Self>) {
+        self.tell_again();
         let runway_warning = self.rules.load().runway_warning;
         let now = Instant::now();
         // Held from here, so that of two looks the later one has the last word.
@@ -90,6 +94,14 @@ impl Operator {
         for (trouble, message) in &warnings.expiring {
             let nobody = Subject::default();
             found.insert((nobody, *trouble), message.clone());
+        }
+        if let Some(trouble) = self.shared.trouble() {
+            let name = (Subject::default(), Trouble::SharedCacheUnavailable);
+            let message = format!(
+                "the shared cache is of no use ({}): this broker mints for itself, and neither hears nor tells of quarantines",
+                trouble.code()
+            );
+            found.insert(name, message);
         }
         for registration in catalogue.registrations() {
             let standing = standings.get(&registration.key);

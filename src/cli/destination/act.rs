@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    api::admin::v1::{QuarantineRequest, RefreshRequest, Refreshed, ReleaseRequest},
+    api::admin::v1::{QuarantineRequest, RefreshRequest, Refreshed, ReleaseRequest, Replicas},
     cli::{
         connection::ConnectionArgs,
         operator::{Desk, OperatorError, moment},
@@ -107,6 +107,7 @@ pub(super) async fn quarantine(args: QuarantineArgs) -> Result<ExitCode, Operato
     if !answer.kept {
         eprintln!("a restart ends this: there is no [admin] state_file, or it cannot be written");
     }
+    say_where(answer.replicas())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,10 +138,23 @@ pub(super) async fn release(args: ReleaseArgs) -> Result<ExitCode, OperatorError
             "the state file cannot be written: what it says is stopped, a restart stops again"
         );
     }
+    say_where(answer.replicas())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn say(what: &str, destination: &str, applications: &[String]) -> io::Result<()> {
     let applications = applications.join(", ");
     writeln!(io::stdout(), "{what}: {destination} ({applications})")
+}
+
+/// Says where it counts, if replicas share anything.
+fn say_where(replicas: Replicas) -> io::Result<()> {
+    match replicas {
+        Replicas::Unspecified | Replicas::None => {}
+        Replicas::Told => writeln!(io::stdout(), "all replicas were told")?,
+        Replicas::NotToldYet => eprintln!(
+            "this broker alone has done so: the shared cache did not take it, and the other replicas are told once it does"
+        ),
+    }
+    Ok(())
 }

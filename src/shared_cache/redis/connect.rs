@@ -6,6 +6,7 @@ use ::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
     IntoConnectionInfo as _, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError,
     TlsCertificates, aio::MultiplexedConnection, cluster::ClusterClientBuilder,
+    io::tcp::TcpSettings,
 };
 use tokio::time::timeout;
 
@@ -24,6 +25,9 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 const REDIRECTS: u32 = 4;
 /// The longest wait before that, in milliseconds.
 const REDIRECT_WAIT: u64 = 10;
+/// What was sent and not acknowledged for so long went to a host that is gone.
+#[cfg(target_os = "linux")]
+const GONE: Duration = Duration::from_secs(5);
 
 /// Connects, listens to the others, and makes sure that answers come in time.
 pub(super) async fn connect(
@@ -125,6 +129,7 @@ async fn cluster(
     let mut builder = ClusterClientBuilder::new(nodes)
         .use_protocol(ProtocolVersion::RESP3)
         .push_sender(move |push| heard(&listener, push))
+        .tcp_settings(tcp())
         .connection_timeout(ATTEMPT)
         .response_timeout(ATTEMPT)
         .overall_response_timeout(None)
@@ -163,7 +168,17 @@ fn info(
     if let Some(password) = &login.password {
         redis = redis.set_password(password.expose());
     }
-    Ok(address.into_connection_info()?.set_redis_settings(redis))
+    let info = address.into_connection_info()?;
+    Ok(info.set_tcp_settings(tcp()).set_redis_settings(redis))
+}
+
+fn tcp() -> TcpSettings {
+    // Left alone, a small question waits until the answer to the one before is acknowledged,
+    // which takes 40 ms.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(GONE);
+    tcp
 }
 
 fn certificates(tls: &Tls) -> TlsCertificates {

@@ -172,7 +172,10 @@ impl Link {
             }
             line.listener.catch_up();
             match self.probe(line).await {
-                Ok(()) => strikes = 0,
+                Ok(()) => {
+                    strikes = 0;
+                    Self::listen_again(line).await;
+                }
                 Err(trouble) => {
                     strikes += 1;
                     // A node of a cluster may be gone and leave the others to ask.
@@ -193,6 +196,18 @@ impl Link {
         let outcome = probe.err().map_or("ok", Trouble::code);
         self.shared.metrics.shared_cache("probe", outcome);
         probe
+    }
+
+    /// The library makes connections to the nodes of a cluster anew, but may forget what was
+    /// subscribed to on the one before.
+    async fn listen_again(line: &Line) {
+        if line.wire.is_cluster() && line.listener.take_deaf() {
+            let channel = line.keys.channel();
+            let subscribed = time::timeout(line.timeout, line.wire.subscribe(&channel)).await;
+            if !matches!(subscribed, Ok(Ok(()))) {
+                line.listener.deafen();
+            }
+        }
     }
 
     /// A line to whoever is in charge by now. The old one still serves those who only read.

@@ -26,6 +26,8 @@ pub(super) struct Listener {
     is_open: AtomicBool,
     /// Whether something was not passed on, or was not heard at all.
     has_missed: AtomicBool,
+    /// Whether a connection has ended on which the news may have come.
+    is_deaf: AtomicBool,
     /// Somebody ought to look whether the connection still works.
     pub(super) doubt: Notify,
 }
@@ -38,6 +40,7 @@ impl Listener {
             metrics,
             is_open: AtomicBool::new(false),
             has_missed: AtomicBool::new(true),
+            is_deaf: AtomicBool::new(false),
             doubt: Notify::new(),
         }
     }
@@ -57,6 +60,16 @@ impl Listener {
         }
     }
 
+    /// Whether nothing may be heard any more, until it is asked the next time.
+    pub(super) fn take_deaf(&self) -> bool {
+        self.is_deaf.swap(false, Ordering::SeqCst)
+    }
+
+    /// It is still so.
+    pub(super) fn deafen(&self) {
+        self.is_deaf.store(true, Ordering::SeqCst);
+    }
+
     /// Takes what a server said without being asked. It never waits.
     pub(super) fn hear(&self, push: PushInfo) {
         match push.kind {
@@ -66,7 +79,10 @@ impl Listener {
                 self.has_missed.store(true, Ordering::SeqCst);
                 self.catch_up();
             }
-            PushKind::Disconnection => self.doubt.notify_one(),
+            PushKind::Disconnection => {
+                self.is_deaf.store(true, Ordering::SeqCst);
+                self.doubt.notify_one();
+            }
             _ => {}
         }
     }

@@ -26,7 +26,7 @@ fn strict(port: u16) -> Settings {
 /// What each operation ends with, in turn.
 async fn all(store: &dyn Store) -> [Result<(), Trouble>; 8] {
     let (name, turn) = (name(), Turn { owner: 7, fence: 7 });
-    let outcome = kept(Kind::Token, &sealed(), BUDGET);
+    let outcome = Some(kept(Kind::Token, &sealed(), BUDGET));
     [
         store.look(&name).await.map(drop),
         store.begin(&name, &[], BUDGET).await.map(drop),
@@ -193,7 +193,11 @@ async fn garbage_ends_the_line_and_the_next_one_works() {
 async fn an_answer_of_the_wrong_kind_is_garbage_and_the_line_goes_on() {
     let server = Scripted::start(Manner::Well).await;
     let replica = Replica::connected(settings(server.port)).await;
-    let too_large = [b"*2\r\n$1\r\nt\r\n".as_slice(), &bulk(&[1; 64 * 1024 + 1])].concat();
+    let too_large = [
+        b"*2\r\n$1\r\nt\r\n".as_slice(),
+        &bulk(&vec![1; 64 * 1024 + 1]),
+    ]
+    .concat();
     for odd in [
         b":5\r\n".as_slice(),
         b"+OK\r\n",
@@ -213,7 +217,7 @@ async fn an_answer_of_the_wrong_kind_is_garbage_and_the_line_goes_on() {
         let began = replica.store.begin(&name(), &[], BUDGET).await;
         assert_eq!(began.unwrap_err(), Trouble::Garbage);
     }
-    let large = bulk(&[1; 64 * 1024 + 1]);
+    let large = bulk(&vec![1; 64 * 1024 + 1]);
     server.behave(Manner::Says(large));
     let pause = replica.store.pause(&name()).await;
     assert_eq!(pause, Err(Trouble::Garbage));

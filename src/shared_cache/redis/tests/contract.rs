@@ -187,7 +187,7 @@ impl Fleet {
         let lost = granted(&*self.one, &name, &[], SHORT).await;
         let turn = self.take_over(&name).await;
         self.keep(&name, &turn, Token, &token, LONG).await;
-        let outcome = kept(Token, &late, LONG);
+        let outcome = Some(kept(Token, &late, LONG));
         assert_eq!(
             self.one.finish(&name, Some(&lost), outcome).await,
             Ok(false)
@@ -200,7 +200,7 @@ impl Fleet {
         let (name, late, token) = (name(), sealed(), sealed());
         let lost = granted(&*self.one, &name, &[], SHORT).await;
         let turn = self.take_over(&name).await;
-        let outcome = kept(Token, &late, LONG);
+        let outcome = Some(kept(Token, &late, LONG));
         assert_eq!(
             self.one.finish(&name, Some(&lost), outcome).await,
             Ok(false)
@@ -238,7 +238,7 @@ impl Fleet {
     async fn without_a_turn(&mut self) {
         let (name, token, late) = (name(), sealed(), sealed());
         let turn = granted(&*self.one, &name, &[], LONG).await;
-        let outcome = kept(Token, &token, LONG);
+        let outcome = Some(kept(Token, &token, LONG));
         assert_eq!(self.other.finish(&name, None, outcome).await, Ok(true));
         self.assert_kept(&name, &[(Token, &token)]).await;
         // It came after the turn began, so that one is the older of the two.
@@ -256,7 +256,7 @@ impl Fleet {
         let turn = granted(&*self.one, &name, &[token.head()], LONG).await;
         assert_eq!(self.other.forget(&name).await, Ok(()));
         self.assert_kept(&name, &[]).await;
-        let outcome = kept(Token, &late, LONG);
+        let outcome = Some(kept(Token, &late, LONG));
         assert_eq!(
             self.one.finish(&name, Some(&turn), outcome).await,
             Ok(false)
@@ -336,7 +336,7 @@ impl Fleet {
     }
 
     async fn keep(&self, name: &Name, turn: &Turn, kind: Kind, value: &Sealed, lasts: Duration) {
-        let outcome = kept(kind, value, lasts);
+        let outcome = Some(kept(kind, value, lasts));
         assert_eq!(self.one.finish(name, Some(turn), outcome).await, Ok(true));
     }
 

@@ -114,10 +114,10 @@ pub(super) fn sealed() -> Sealed {
     Sealed(rand::random_iter().take(100).collect())
 }
 
-pub(super) fn kept(kind: Kind, sealed: &Sealed, lasts: Duration) -> Option<Kept> {
+pub(super) fn kept(kind: Kind, sealed: &Sealed, lasts: Duration) -> Kept {
     let sealed = sealed.clone();
-    Some(Kept {
+    Kept {
         entry: Entry { kind, sealed },
         lasts,
-    })
+    }
 }

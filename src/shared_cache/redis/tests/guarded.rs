@@ -187,7 +187,7 @@ async fn all(replica: &Replica) -> bool {
     if store.begin(&name, &[], LONG).await.is_err() {
         return false;
     }
-    let outcome = kept(Kind::Token, &token, LONG * 60);
+    let outcome = Some(kept(Kind::Token, &token, LONG * 60));
     store.finish(&name, Some(&turn), outcome).await.is_ok()
         && store
             .look(&name)

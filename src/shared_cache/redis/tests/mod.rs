@@ -3,6 +3,7 @@
 mod broken;
 mod cluster;
 mod contract;
+mod events;
 mod fixture;
 mod guarded;
 mod real;

@@ -29,7 +29,7 @@ async fn what_is_flushed_is_as_if_it_had_never_been() {
     assert_eq!(server.cli(&["flushall"]), "OK");
     // The scripts as well are gone.
     assert_eq!(server.cli(&["script", "flush"]), "OK");
-    let outcome = kept(Kind::Token, &token, LONG);
+    let outcome = Some(kept(Kind::Token, &token, LONG));
     let finished = replica.store.finish(&name, Some(&turn), outcome).await;
     assert_eq!(finished, Ok(false));
     let entries = replica.store.look(&name).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_full_server_is_read_and_takes_turns_back() {
     assert_eq!(paused, Err(Trouble::Full));
     let stopped = replica.store.keep_quarantine(&name, sealed()).await;
     assert_eq!(stopped, Err(Trouble::Full));
-    let outcome = kept(Kind::Token, &token, LONG);
+    let outcome = Some(kept(Kind::Token, &token, LONG));
     assert_eq!(
         replica.store.finish(&name, None, outcome).await,
         Err(Trouble::Full)
@@ -204,7 +204,7 @@ async fn values_of_the_wrong_type_or_size_are_garbage() {
     let turn = granted(&replica, &large).await;
     assert_eq!(turn.fence, 1);
     let token = sealed();
-    let outcome = kept(Kind::Token, &token, LONG);
+    let outcome = Some(kept(Kind::Token, &token, LONG));
     assert_eq!(
         replica.store.finish(&large, Some(&turn), outcome).await,
         Ok(true)
@@ -258,7 +258,7 @@ async fn reads_that_are_dropped_at_every_poll_mix_up_no_values() {
     let mut known = Vec::new();
     for _ in 0..16 {
         let (name, token) = (name(), sealed());
-        let outcome = kept(Kind::Token, &token, LONG * 10);
+        let outcome = Some(kept(Kind::Token, &token, LONG * 10));
         replica.store.finish(&name, None, outcome).await.unwrap();
         known.push((name, token));
     }

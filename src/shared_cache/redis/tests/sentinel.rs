@@ -91,7 +91,7 @@ async fn a_master_that_is_killed_is_followed_by_the_one_that_is_promoted() {
     let mut replica = Replica::connected(site.settings()).await;
     contract::run_all(&replica, site.settings()).await;
     let (name, token) = (name(), sealed());
-    let outcome = kept(Kind::Token, &token, LONG);
+    let outcome = Some(kept(Kind::Token, &token, LONG));
     assert_eq!(replica.store.finish(&name, None, outcome).await, Ok(true));
     let copied = site.servers[0].cli(&["wait", "2", "5000"]);
     println!("replicas that have it: {copied}");

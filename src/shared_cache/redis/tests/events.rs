@@ -1,0 +1,86 @@
+//! What is logged, and what never is.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::{
+    super::{Settings, Trouble},
+    fixture::{Replica, name, settings},
+    scripted::{Manner, Scripted},
+    server::until,
+};
+use crate::{secret::Secret, shared_cache::settings::Login};
+
+/// Keeps what was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_password() {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone());
+    let _default = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
+    let refused = "-WRONGPASS for canary\r\n";
+    let server = Scripted::start(Manner::OnlySays(refused.into())).await;
+    let login = Login {
+        username: Some("broker".to_owned()),
+        password: Some(Arc::new(Secret::new("canary".to_owned()))),
+    };
+    let settings = Settings {
+        login,
+        ..settings(server.port)
+    };
+    assert!(!format!("{settings:?}").contains("canary"));
+    let replica = Replica::start(Some(settings));
+    until("it was tried often", async || {
+        replica.count("connect", "denied") > 3
+    })
+    .await;
+    server.behave(Manner::Well);
+    replica.answers().await;
+    for _ in 0..3 {
+        server.says_error("OOM canary");
+        let forgot = replica.store.forget(&name()).await;
+        assert_eq!(forgot, Err(Trouble::Full));
+    }
+    server.behave(Manner::Well);
+    for _ in 0..3 {
+        replica.store.forget(&name()).await.unwrap();
+    }
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let events: Vec<_> = text.lines().collect();
+    let address = format!("servers=127.0.0.1:{}", server.port);
+    let expected: [&[&str]; 4] = [
+        &["WARN", "does not answer", "code=\"denied\"", &address],
+        &["INFO", "answers again", &address],
+        &["WARN", "takes no writes", "code=\"full\""],
+        &["INFO", "takes writes again"],
+    ];
+    assert_eq!(events.len(), expected.len(), "{text}");
+    for (event, parts) in events.iter().zip(expected) {
+        assert!(parts.iter().all(|part| event.contains(part)), "{event}");
+    }
+    assert!(!text.contains("canary"), "{text}");
+}
