@@ -176,7 +176,7 @@ impl App {
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
-        let replicas = others.begin(&shared, &broker);
+        let replicas = others.begin(&shared, &broker, &operator);
         house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));

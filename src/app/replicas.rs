@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    broker::Broker,
+    broker::{Broker, Operator},
     metrics::Metrics,
     shared_cache::{Link, News, Settings, SharedCache},
 };
@@ -19,6 +19,13 @@ const NEWS: usize = 1024;
 pub(super) struct Connection {
     link: Link,
     told: mpsc::Receiver<News>,
+}
+
+/// This broker as one of them.
+struct Member {
+    shared: Arc<SharedCache>,
+    broker: Arc<Broker>,
+    operator: Arc<Operator>,
 }
 
 /// What has to do with the other replicas, for as long as it runs.
@@ -39,13 +46,21 @@ pub(super) fn connection(
 
 impl Connection {
     /// Reaches for the others, takes in what they have before anything is minted, and listens.
-    pub(super) fn begin(self, shared: &Arc<SharedCache>, broker: &Arc<Broker>) -> Replicas {
+    pub(super) fn begin(
+        self,
+        shared: &Arc<SharedCache>,
+        broker: &Arc<Broker>,
+        operator: &Arc<Operator>,
+    ) -> Replicas {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(self.link.run(stop.clone()));
-        let joining = join(Arc::clone(shared), Arc::clone(broker));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(joining));
-        let listening = listen(self.told, Arc::clone(broker));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(listening));
+        let member = Member {
+            shared: Arc::clone(shared),
+            broker: Arc::clone(broker),
+            operator: Arc::clone(operator),
+        };
+        let following = member.follow(self.told);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(following));
         Replicas { tasks, stop }
     }
 }
@@ -60,17 +75,24 @@ impl Replicas {
     }
 }
 
-async fn join(shared: Arc<SharedCache>, broker: Arc<Broker>) {
-    shared.settled().await;
-    broker.join().await;
-    broker.warm();
-}
-
-async fn listen(mut told: mpsc::Receiver<News>, broker: Arc<Broker>) {
-    while let Some(news) = told.recv().await {
-        match news {
-            News::Connected => {}
-            News::Told(message) => broker.cache().heard(&message),
+impl Member {
+    /// Joins the others, and takes in what they tell from then on.
+    async fn follow(self, mut told: mpsc::Receiver<News>) {
+        self.shared.settled().await;
+        // What is stopped before what is handed out.
+        self.operator.rejoin().await;
+        self.broker.join().await;
+        self.broker.warm();
+        while let Some(news) = told.recv().await {
+            match news {
+                News::Connected => self.operator.rejoin().await,
+                News::Told(message) => {
+                    self.broker.cache().heard(&message);
+                    if let Some(act) = self.shared.open_act(&message) {
+                        self.operator.heard(&act);
+                    }
+                }
+            }
         }
     }
 }
