@@ -42,10 +42,10 @@ impl Fleet {
 
     /// The keyed hash under which a destination's token is kept.
     async fn hash_of(&self, server: &Server, destination: &str) -> String {
-        let before = Vault::of(server).hashes();
+        let before = Vault::of(server).await.hashes();
         self.right(0, destination).await;
         let mut added = Vec::new();
-        for hash in Vault::of(server).hashes() {
+        for hash in Vault::of(server).await.hashes() {
             if !before.contains(&hash) {
                 added.push(hash);
             }
@@ -74,7 +74,7 @@ async fn values_that_are_swapped_between_two_keys_are_not_taken() {
         fleet.hash_of(&server, "d0").await,
         fleet.hash_of(&server, "d1").await,
     ];
-    let held = Vault::of(&server);
+    let held = Vault::of(&server).await;
     let [first, second] = hashes.each_ref().map(|hash| held.only(hash));
     assert_ne!(first, second);
     first.take_out(&server);
@@ -101,7 +101,7 @@ async fn a_value_is_not_taken_with_any_bit_flipped() {
     let _machine = machine().await;
     let (server, mut fleet) = fleet(1, 1).await;
     fleet.right(0, "d0").await;
-    let intact = Vault::of(&server);
+    let intact = Vault::of(&server).await;
     let sealed: Vec<_> = values(&server)
         .into_iter()
         .filter(|(_, value)| value.len() > 100)
@@ -154,7 +154,7 @@ async fn an_older_token_that_is_put_back_is_not_taken() {
     let _machine = machine().await;
     let (server, fleet) = fleet(2, 1).await;
     let mut ids = vec![fleet.right(0, "d0").await.token_id];
-    let old = Vault::of(&server);
+    let old = Vault::of(&server).await;
     for round in 0..3 {
         let replica = round % 2;
         fleet.refresh(replica, "d0").await;
@@ -165,7 +165,7 @@ async fn an_older_token_that_is_put_back_is_not_taken() {
         })
         .await;
         ids.push(newest);
-        Vault::of(&server).take_out(&server);
+        Vault::of(&server).await.take_out(&server);
         old.put_back(&server);
     }
     assert_eq!(fleet.site.upstream.calls(), 4);
@@ -185,7 +185,7 @@ async fn a_token_that_was_reported_is_not_taken_when_it_is_put_back() {
     let _machine = machine().await;
     let (server, fleet) = fleet(2, 1).await;
     let rejected = fleet.right(0, "d0").await.token_id;
-    let old = Vault::of(&server);
+    let old = Vault::of(&server).await;
     let report = ReportRejectedRequest {
         destination_id: "d0".to_owned(),
         token_id: rejected.clone(),
@@ -197,7 +197,7 @@ async fn a_token_that_was_reported_is_not_taken_when_it_is_put_back() {
         })
         .await;
     }
-    Vault::of(&server).take_out(&server);
+    Vault::of(&server).await.take_out(&server);
     old.put_back(&server);
     for replica in 0..2 {
         fleet.refresh(replica, "d0").await;
@@ -214,9 +214,9 @@ async fn a_token_that_has_expired_is_not_taken_when_it_is_put_back() {
     let short = Duration::from_secs(2);
     fleet.site.upstream.behave(Behaviour::lifetime(short));
     let expired = fleet.right(0, "d0").await.token_id;
-    let old = Vault::of(&server);
+    let old = Vault::of(&server).await;
     sleep(short).await;
-    Vault::of(&server).take_out(&server);
+    Vault::of(&server).await.take_out(&server);
     old.put_back(&server);
     // It is not the server that has to know.
     for (place, value) in values(&server) {

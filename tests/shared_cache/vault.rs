@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::server::Server;
+use crate::{fleet::until, server::Server};
 
 /// All that a server holds, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,14 @@ pub(crate) struct Vault(BTreeMap<String, Vec<u8>>);
 const NAME: usize = 32;
 
 impl Vault {
-    pub(crate) fn of(server: &Server) -> Self {
+    /// What is kept once nobody mints: callers have a token before the others are told.
+    pub(crate) async fn of(server: &Server) -> Self {
+        let is_turn = |name: &Vec<u8>| name.ends_with(b":turn");
+        until("nobody mints", async || {
+            let names = server.names();
+            !names.iter().any(is_turn)
+        })
+        .await;
         let names = server.names().into_iter();
         let held = names.filter_map(|name| {
             let name = String::from_utf8(name).unwrap();
