@@ -40,6 +40,9 @@ impl MakeWriter<'_> for Lines {
 #[tokio::test]
 async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_password() {
     let lines = Lines::default();
+    // While there is only one subscriber, whichever thread comes to an event first decides for
+    // all of them whether anybody listens, and other tests run on threads without one.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let subscriber = tracing_subscriber::fmt().with_writer(lines.clone());
     let _default = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
     let refused = "-WRONGPASS for canary\r\n";

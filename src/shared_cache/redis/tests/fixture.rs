@@ -65,6 +65,12 @@ impl Replica {
         .await;
     }
 
+    /// What it hears next; `None` if that is nothing.
+    pub(super) async fn hears(&mut self) -> Option<News> {
+        let heard = tokio::time::timeout(super::server::PATIENCE, self.news.recv());
+        heard.await.ok().flatten()
+    }
+
     /// How often an operation had this outcome.
     pub(super) fn count(&self, operation: &str, outcome: &str) -> u64 {
         let exposition = self.metrics.exposition().unwrap();

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// All that a user of the broker has to be permitted.
-const COMMANDS: [&str; 19] = [
+pub(super) const COMMANDS: [&str; 19] = [
     "ping",
     "subscribe",
     "eval",

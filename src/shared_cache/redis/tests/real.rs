@@ -5,12 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
-
 use super::{
     super::{Beginning, News, Settings, Trouble},
     fixture::{Replica, kept, name, sealed, settings},
-    server::{PATIENCE, Server, until},
+    server::{Server, until},
 };
 use crate::{
     secret::Secret,
@@ -56,7 +54,7 @@ async fn a_server_that_is_restarted_is_found_and_heard_again() {
         let (name, pause) = (name(), sealed());
         let kept = replica.store.keep_pause(&name, pause.clone(), LONG).await;
         assert_eq!(kept, Ok(()));
-        match timeout(PATIENCE, replica.news.recv()).await.unwrap() {
+        match replica.hears().await {
             Some(News::Told(message)) => assert_eq!(message.sealed, pause),
             other => panic!("{other:?}"),
         }
@@ -292,7 +290,7 @@ async fn granted(replica: &Replica, name: &super::super::Name) -> super::super::
 }
 
 async fn connected(replica: &mut Replica) {
-    match timeout(PATIENCE, replica.news.recv()).await.unwrap() {
+    match replica.hears().await {
         Some(News::Connected) => {}
         other => panic!("{other:?}"),
     }

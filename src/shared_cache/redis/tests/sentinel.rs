@@ -110,7 +110,7 @@ async fn a_master_that_is_killed_is_followed_by_the_one_that_is_promoted() {
         matches!(began, Ok(Beginning::Granted(_)))
     })
     .await;
-    assert!(matches!(replica.news.recv().await, Some(News::Connected)));
+    assert!(matches!(replica.hears().await, Some(News::Connected)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
