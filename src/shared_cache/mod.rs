@@ -25,6 +25,7 @@ pub(crate) mod shelf;
 mod store;
 
 use std::{
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -299,10 +300,32 @@ impl SharedCache {
         if !self.is_on() {
             return None;
         }
+        let ring = self.ring.load_full()?;
         let kept = self.heard("quarantines", self.store.quarantines().await)?;
-        let kept = kept.into_iter();
-        let opened = kept.filter_map(|(name, sealed)| self.open_quarantine(&name, &sealed));
-        Some(opened.collect())
+        let mut last: HashMap<_, SharedQuarantine> = HashMap::new();
+        let mut is_elsewhere = HashSet::new();
+        for (name, sealed) in kept {
+            let Some(act) = self.open_quarantine(&ring, &name, &sealed) else {
+                continue;
+            };
+            let spot = Spot::of_quarantine(&ring, &act.destination, act.application.as_ref());
+            let Some(first) = spot.name() else { continue };
+            if name != *first {
+                is_elsewhere.insert(*first);
+            }
+            let known = last.entry(*first).or_insert_with(|| act.clone());
+            if known.at < act.at {
+                *known = act;
+            }
+        }
+        // What lies where another key names it moves to where the first one does: nobody could
+        // open it any more when that other key is gone.
+        for name in is_elsewhere {
+            if let Some(act) = last.get(&name) {
+                self.keep_quarantine(act).await;
+            }
+        }
+        Some(last.into_values().collect())
     }
 
     /// Tells the others what an operator stopped or released. Says whether it is kept.
@@ -318,10 +341,10 @@ impl SharedCache {
         let spot = Spot::of_quarantine(&ring, destination, application.as_ref());
         let context = of_any_quarantine().next();
         let sealed = context.and_then(|context| ring.seal(&context, &quarantine.encode()));
-        let (Some(name), Some(sealed)) = (spot.name(), sealed) else {
+        let Some(sealed) = sealed else {
             return false;
         };
-        let kept = self.store.keep_quarantine(name, sealed).await;
+        let kept = self.store.keep_quarantine(spot.names(), sealed).await;
         self.heard("keep_quarantine", kept).is_some()
     }
 
@@ -346,9 +369,8 @@ impl SharedCache {
     /// What a message says that an operator did, if it is about that.
     pub fn open_act(&self, message: &Message) -> Option<SharedQuarantine> {
         let about_this = message.kind == Kind::Quarantine;
-        about_this
-            .then(|| self.open_quarantine(&message.name, &message.sealed))
-            .flatten()
+        let ring = self.ring.load_full().filter(|_| about_this)?;
+        self.open_quarantine(&ring, &message.name, &message.sealed)
     }
 
     /// Counts what became of something that was shared.
@@ -385,13 +407,17 @@ impl SharedCache {
         self.opened(pause).map(|pause| pause.until)
     }
 
-    fn open_quarantine(&self, name: &Name, sealed: &Sealed) -> Option<SharedQuarantine> {
-        let ring = self.ring.load_full()?;
+    fn open_quarantine(
+        &self,
+        ring: &Ring,
+        name: &Name,
+        sealed: &Sealed,
+    ) -> Option<SharedQuarantine> {
         let opened = ring.open(of_any_quarantine(), sealed);
         let opened = opened.and_then(|value| SharedQuarantine::decode(&value));
         let opened = opened.and_then(|opened| {
             let application = opened.application.as_ref();
-            let spot = Spot::of_quarantine(&ring, &opened.destination, application);
+            let spot = Spot::of_quarantine(ring, &opened.destination, application);
             let is_its_own = spot.names().contains(name);
             is_its_own.then_some(opened).ok_or(NotOurs)
         });

@@ -322,11 +322,15 @@ impl Store for Shelf {
 
     fn keep_quarantine<'a>(
         &'a self,
-        name: &'a Name,
+        names: &'a [Name],
         sealed: Sealed,
     ) -> BoxFuture<'a, Result<(), Trouble>> {
         let keep = move || {
-            lock(&self.quarantines).insert(*name, sealed.clone());
+            let Some(name) = names.first() else { return };
+            let mut kept = lock(&self.quarantines);
+            kept.retain(|name, _| !names.contains(name));
+            kept.insert(*name, sealed.clone());
+            drop(kept);
             self.publish(Kind::Quarantine, name, &sealed);
         };
         async move { self.read(keep) }.boxed()

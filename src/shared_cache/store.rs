@@ -64,10 +64,11 @@ pub(crate) trait Store: Send + Sync {
     /// All quarantines and releases that are kept.
     fn quarantines(&self) -> BoxFuture<'_, Result<Vec<(Name, Sealed)>, Trouble>>;
 
-    /// Keeps a quarantine or a release in place of what is kept under that name, and tells the others.
+    /// Keeps a quarantine or a release under the first of these names, in place of what is kept
+    /// under any of them, and tells the others.
     fn keep_quarantine<'a>(
         &'a self,
-        name: &'a Name,
+        names: &'a [Name],
         sealed: Sealed,
     ) -> BoxFuture<'a, Result<(), Trouble>>;
 }

@@ -315,3 +315,17 @@ async fn a_stop_in_the_place_of_another_stops_nothing() {
     assert_eq!(shared.quarantines().await.unwrap(), []);
     assert_eq!(counted(&metrics, "open", "forged"), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_outlives_the_key_that_it_was_sealed_with() {
+    let shelf: Arc<Shelf> = Arc::default();
+    let (first, ..) = replica(&shelf, &[1]);
+    assert!(first.keep_quarantine(&act()).await);
+    // As the key is replaced: the new one opens, then seals, and then the old one is gone.
+    for keys in [&[1, 2][..], &[2, 1], &[2]] {
+        let (shared, _, metrics) = replica(&shelf, keys);
+        assert_eq!(shared.quarantines().await.unwrap(), [act()], "{keys:?}");
+        assert_eq!(counted(&metrics, "open", "forged"), 0, "{keys:?}");
+    }
+    assert_eq!(shelf.everything().len(), 1);
+}

@@ -135,10 +135,19 @@ impl Line {
         reply::named(heard(self.wire.ask(&all).await)?, odd)
     }
 
-    pub(super) async fn keep_quarantine(&self, name: &Name, sealed: Sealed) -> Result<(), Trouble> {
+    pub(super) async fn keep_quarantine(
+        &self,
+        names: &[Name],
+        sealed: Sealed,
+    ) -> Result<(), Trouble> {
+        let Some(name) = names.first() else {
+            return Ok(());
+        };
         let message = news::encode(Kind::Quarantine, name, &sealed);
-        let (channel, field) = (self.keys.channel(), name.to_string());
-        let arguments: [&[u8]; 3] = [channel.as_bytes(), &message, field.as_bytes()];
+        let channel = self.keys.channel();
+        let fields: Vec<_> = names.iter().map(Name::to_string).collect();
+        let mut arguments: Vec<&[u8]> = vec![channel.as_bytes(), &message];
+        arguments.extend(fields.iter().map(String::as_bytes));
         let keys = [self.keys.quarantines()];
         let answer = self.step(&QUARANTINE_STEP, &keys, &arguments).await?;
         reply::done(&answer)

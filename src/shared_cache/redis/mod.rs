@@ -151,12 +151,12 @@ impl Store for Redis {
 
     fn keep_quarantine<'a>(
         &'a self,
-        name: &'a Name,
+        names: &'a [Name],
         sealed: Sealed,
     ) -> BoxFuture<'a, Result<(), Trouble>> {
         async move {
             let line = self.shared.line()?;
-            let kept = line.bounded(line.keep_quarantine(name, sealed)).await;
+            let kept = line.bounded(line.keep_quarantine(names, sealed)).await;
             self.shared.wrote(kept)
         }
         .boxed()

@@ -123,6 +123,7 @@ return 1
 
 const KEEP_QUARANTINE: &str = "
 local channel, message, name = ARGV[1], ARGV[2], ARGV[3]
+for i = 4, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 redis.call('HSET', KEYS[1], name, string.sub(message, 18))
 redis.call('PUBLISH', channel, message)
 return 1

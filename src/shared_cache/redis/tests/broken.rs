@@ -35,7 +35,7 @@ async fn all(store: &dyn Store) -> [Result<(), Trouble>; 8] {
         store.pause(&name).await.map(drop),
         store.keep_pause(&name, sealed(), BUDGET).await,
         store.quarantines().await.map(drop),
-        store.keep_quarantine(&name, sealed()).await,
+        store.keep_quarantine(&[name], sealed()).await,
     ]
 }
 

@@ -298,10 +298,13 @@ impl Fleet {
     async fn quarantines(&mut self) {
         let (name, first, last) = (name(), sealed(), sealed());
         self.one
-            .keep_quarantine(&name, first.clone())
+            .keep_quarantine(&[name], first.clone())
             .await
             .unwrap();
-        self.one.keep_quarantine(&name, last.clone()).await.unwrap();
+        self.one
+            .keep_quarantine(&[name], last.clone())
+            .await
+            .unwrap();
         let mut kept = self.other.quarantines().await.unwrap();
         kept.retain(|(other, _)| *other == name);
         assert_eq!(kept, [(name, last.clone())]);
@@ -380,7 +383,7 @@ impl Fleet {
     async fn assert_silent_but_for(&mut self, value: &Sealed) {
         let last = sealed();
         self.one
-            .keep_quarantine(&name(), last.clone())
+            .keep_quarantine(&[name()], last.clone())
             .await
             .unwrap();
         assert_eq!(&self.told().await.2, value);

@@ -196,7 +196,7 @@ async fn all(replica: &Replica) -> bool {
         && store.forget(&name).await.is_ok()
         && store.keep_pause(&name, sealed(), LONG).await.is_ok()
         && store.pause(&name).await.is_ok()
-        && store.keep_quarantine(&name, sealed()).await.is_ok()
+        && store.keep_quarantine(&[name], sealed()).await.is_ok()
         && store.quarantines().await.is_ok()
 }
 

@@ -76,7 +76,7 @@ async fn a_full_server_is_read_and_takes_turns_back() {
     assert_eq!(began.unwrap_err(), Trouble::Full);
     let paused = replica.store.keep_pause(&name, sealed(), LONG).await;
     assert_eq!(paused, Err(Trouble::Full));
-    let stopped = replica.store.keep_quarantine(&name, sealed()).await;
+    let stopped = replica.store.keep_quarantine(&[name], sealed()).await;
     assert_eq!(stopped, Err(Trouble::Full));
     let outcome = Some(kept(Kind::Token, &token, LONG));
     assert_eq!(
