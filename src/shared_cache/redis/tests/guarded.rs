@@ -44,6 +44,18 @@ pub(super) const COMMANDS: [&str; 19] = [
 /// server that is not in charge any more.
 const SELDOM: [&str; 2] = ["role", "select"];
 
+#[test]
+fn the_readme_permits_these_commands_and_no_others() {
+    let permitted: String = COMMANDS.map(|command| format!(" +{command}")).concat();
+    let line = format!(
+        "user token-broker on >PASSWORD resetkeys ~token-broker:* resetchannels &token-broker:news -@all{permitted}\n"
+    );
+    assert!(
+        include_str!("../../../../README.md").contains(&line),
+        "{line}"
+    );
+}
+
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
