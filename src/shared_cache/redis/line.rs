@@ -3,7 +3,10 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use ::redis::{RedisError, Value, cmd};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     Beginning, Entry, Head, Kept, Name, Sealed, Trouble, Turn,
@@ -169,14 +172,19 @@ impl Line {
 
 /// Waits for an answer; `None` if there is none in time.
 ///
-/// The time is measured in steps, so that a process with too much to do does not take its own
-/// delay for the server's: however late it is, it looks between any two of them.
+/// A process with too much to do is late itself, and does not take its own delay for the
+/// server's: then the answer may be there already, and only waits to be looked at.
 async fn patiently<T>(time: Duration, answer: impl Future<Output = T>) -> Option<T> {
-    const STEPS: u32 = 5;
+    const LATE: Duration = Duration::from_millis(5);
+    const ROUNDS: u32 = 5;
     let mut answer = pin!(answer);
-    for _ in 0..STEPS {
-        if let Ok(answer) = timeout(time / STEPS, &mut answer).await {
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        if let Ok(answer) = timeout(time, &mut answer).await {
             return Some(answer);
+        }
+        if begun.elapsed() < time + LATE {
+            break;
         }
     }
     None
