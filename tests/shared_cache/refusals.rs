@@ -130,6 +130,11 @@ async fn a_quarantine_at_one_replica_stops_all_and_a_release_at_another_frees_al
     let newest = fleet.grow().await;
     let refusal = ask(&mut fleet.client(newest).await, "d0").await;
     assert_eq!(reason(&refusal.unwrap_err()), "DESTINATION_QUARANTINED");
+    let flights = async || {
+        let metrics = fleet.replicas[newest].metrics().await;
+        metrics.value("flights_in_progress")
+    };
+    until("it has nothing under way", async || flights().await == 0).await;
     assert_eq!(fleet.site.upstream.calls(), 1);
     fleet.agreed("d1").await;
 
