@@ -296,6 +296,7 @@ impl Airborne {
             shared: &flights.shared,
             metrics: &flights.metrics,
             wish,
+            number: self.number,
         };
         let Brought {
             result,

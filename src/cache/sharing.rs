@@ -14,7 +14,7 @@ use crate::{
     clock::{Instant, Moment},
     metrics::Metrics,
     shared_cache::{Begun, Found, Lease, Place, Seen, SharedCache, SharedFailure, SharedToken},
-    slot::believed_retry_after,
+    slot::{FlightNumber, believed_retry_after},
     token::{Origin, Token, TokenId},
     upstream::FetchError,
 };
@@ -67,6 +67,7 @@ pub(super) struct Quest<'a> {
     pub(super) shared: &'a SharedCache,
     pub(super) metrics: &'a Metrics,
     pub(super) wish: Wish,
+    pub(super) number: FlightNumber,
 }
 
 /// What a flight has seen and done among the others so far.
@@ -253,6 +254,11 @@ impl Quest<'_> {
     /// Asks the token endpoint.
     async fn mint(&self, turn: SemaphorePermit<'_>, lease: Option<Lease>) -> Brought {
         let registration = self.registration;
+        if self.entry.state().slot.flight() != Some(self.number) {
+            // It was stopped while this flight waited. Whatever it brought would be ignored,
+            // and what is stopped is not to be asked for.
+            return Err(FetchError::TimedOut).into();
+        }
         let requested_at = Moment::now();
         let answer = timeout(registration.timeout, registration.rotation.mint())
             .await
