@@ -133,8 +133,13 @@ pub enum Retry {
     Alone,
     /// The back-off, but not before the upstream said, after so long.
     NotBefore(Duration),
-    /// Another broker, which failed: it is for this one to try next, after so long.
-    With(Duration),
+    /// Another broker, which failed: it is for this one to try next.
+    With {
+        /// After so long.
+        wait: Duration,
+        /// How often it was so there, one after the other.
+        in_a_row: u32,
+    },
 }
 
 /// What is wrong with minting.
@@ -360,6 +365,11 @@ impl Slot {
         self.quarantined
     }
 
+    /// How often minting failed since it last succeeded.
+    pub fn failures(&self) -> u32 {
+        self.failure.map_or(0, |failed| failed.in_a_row)
+    }
+
     /// Why minting failed last, if it has not succeeded since.
     pub fn failing(&self) -> Option<FailureReason> {
         self.failure.map(|failed| failed.reason)
@@ -452,12 +462,12 @@ impl Held {
 impl Failed {
     fn after(previous: Option<Self>, failure: Failure, now: Instant, draw: f64) -> Self {
         let failures = previous.map_or(0, |failed| failed.in_a_row);
-        if let Retry::With(wait) = failure.retry {
-            // Somebody else's trouble is no reason for a longer back-off here.
+        if let Retry::With { wait, in_a_row } = failure.retry {
             let wait = wait.clamp(TOLD_FLOOR, RETRY_AFTER_CAP);
             return Self {
                 reason: failure.reason,
-                in_a_row: failures,
+                // All of them back off together, whoever tries.
+                in_a_row: failures.max(in_a_row),
                 retry_at: now + wait.mul_f64(1.0 + TOLD_SPREAD * draw),
             };
         }
@@ -474,7 +484,7 @@ impl Failed {
             Retry::NotBefore(wait) => {
                 believed_retry_after(wait).mul_f64(1.0 + RETRY_AFTER_SPREAD * draw)
             }
-            Retry::Alone | Retry::With(_) => Duration::ZERO,
+            Retry::Alone | Retry::With { .. } => Duration::ZERO,
         };
         Self {
             reason: failure.reason,

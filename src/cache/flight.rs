@@ -321,6 +321,7 @@ impl Airborne {
                     Outcome::Failure(SharedFailure {
                         reason: *reason,
                         retry_at: now.after(left.mul_f64(OTHERS_FIRST)).wall,
+                        in_a_row: self.entry.state().slot.failures(),
                     })
                 }
                 Ok(_) | Err(Refusal::Quarantined | Refusal::ValidityUnattainable) => {

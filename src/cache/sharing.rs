@@ -31,10 +31,6 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A holder may die, and whoever takes its place as well. Then everybody goes alone.
 const LEASES_WAITED_FOR: u32 = 2;
 
-/// A failure that has no longer to last is over: clocks differ a little, and whoever failed is
-/// not to be put off by its own failure when it tries again.
-const NEARLY_OVER: Duration = Duration::from_millis(500);
-
 /// What a flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -104,10 +100,9 @@ impl Quest<'_> {
         let patience = lease_life * LEASES_WAITED_FOR;
         let mut search = Search::default();
         loop {
-            let Some(found) = self.look(place, &mut search).await else {
-                return self.bring_alone(queue_until).await;
-            };
-            if let Some(brought) = self.choose(found, &search) {
+            let found = self.look(place, &mut search).await;
+            let can_be_asked = found.is_some();
+            if let Some(brought) = self.choose(found.unwrap_or_default(), &search) {
                 return brought;
             }
             search.stop_waiting();
@@ -115,6 +110,9 @@ impl Quest<'_> {
                 Ok(turn) => turn,
                 Err(brought) => return brought,
             };
+            if !can_be_asked {
+                return self.mint_for_all(place, &mut search, turn, None).await;
+            }
             // Also if it was waited for long enough: the token may have come meanwhile.
             match self.shared.begin(place, &mut search.seen, lease_life).await {
                 Begun::Granted(lease) => {
@@ -237,7 +235,7 @@ impl Quest<'_> {
         let now = Moment::now();
         let left = now.at(failure.retry_at);
         let left = left.saturating_duration_since(now.instant);
-        let holds = failure.is_endpoints_word() && NEARLY_OVER < left;
+        let holds = failure.is_endpoints_word() && !left.is_zero();
         // Whoever waited has not seen it before, so it is of the flight that was waited for.
         // An operator who wants a successor now is not put off by an older one.
         let counts = search.waits > 0 || (holds && self.wish == Wish::Better);
@@ -248,6 +246,12 @@ impl Quest<'_> {
         Some(FetchError::Elsewhere {
             reason: failure.reason,
             retry_in: left,
+            // Another replica's own trouble is no reason for a longer back-off here.
+            in_a_row: if failure.is_endpoints_word() {
+                failure.in_a_row
+            } else {
+                0
+            },
         })
     }
 

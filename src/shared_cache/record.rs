@@ -54,6 +54,8 @@ pub struct SharedFailure {
     pub reason: FailureReason,
     /// When it may be tried again.
     pub retry_at: SystemTime,
+    /// How often it was so, one after the other.
+    pub in_a_row: u32,
 }
 
 /// Until when a host asks to be left alone.
@@ -185,6 +187,7 @@ impl SharedFailure {
         encode(&WrittenFailure {
             reason: self.reason.code().to_owned(),
             retry_at: millis(self.retry_at),
+            in_a_row: self.in_a_row,
         })
     }
 
@@ -195,6 +198,7 @@ impl SharedFailure {
         Ok(Self {
             reason: reason.ok_or(NotOurs)?,
             retry_at: wall(written.retry_at)?,
+            in_a_row: written.in_a_row,
         })
     }
 }
@@ -277,6 +281,8 @@ struct WrittenFailure {
     reason: String,
     #[prost(uint64, tag = "2")]
     retry_at: u64,
+    #[prost(uint32, tag = "3")]
+    in_a_row: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

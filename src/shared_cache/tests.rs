@@ -77,6 +77,7 @@ fn failure() -> SharedFailure {
     SharedFailure {
         reason: FailureReason::Throttled,
         retry_at: clock::wall() + Duration::from_secs(60),
+        in_a_row: 1,
     }
 }
 

@@ -93,8 +93,10 @@ pub enum FetchError {
     Elsewhere {
         /// What is wrong.
         reason: FailureReason,
-        /// How long that replica leaves the endpoint alone.
+        /// How long the endpoint is to be left alone.
         retry_in: Duration,
+        /// How often that was so at that replica, one after the other.
+        in_a_row: u32,
     },
     /// There are no credentials to ask with.
     #[error("the credentials for this destination are missing")]
@@ -128,7 +130,12 @@ impl From<&FetchError> for Failure {
             | FetchError::Panicked => FailureReason::Unavailable,
         };
         let retry = match error {
-            FetchError::Elsewhere { retry_in, .. } => Retry::With(*retry_in),
+            FetchError::Elsewhere {
+                retry_in, in_a_row, ..
+            } => Retry::With {
+                wait: *retry_in,
+                in_a_row: *in_a_row,
+            },
             _ => error.retry_after().map_or(Retry::Alone, Retry::NotBefore),
         };
         Self { reason, retry }

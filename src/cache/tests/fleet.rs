@@ -95,7 +95,12 @@ impl Fleet {
     }
 
     fn registration_at(&self, name: &str, host: &Arc<Host>) -> Arc<Registration> {
-        let registration = registration(name, Arc::clone(&self.source), host);
+        Self::registration_of(name, host, &self.source)
+    }
+
+    /// A registration as one replica has it, whose calls go elsewhere.
+    fn registration_of(name: &str, host: &Arc<Host>, source: &Arc<Scripted>) -> Arc<Registration> {
+        let registration = registration(name, Arc::clone(source), host);
         let place = Place::new(&ring(), &registration.key, &credentials(), host.name());
         Arc::new(Registration {
             place: Some(Arc::new(place)),
@@ -141,10 +146,13 @@ async fn a_cold_key_costs_a_fleet_one_call() {
             let registration = elsewhere(&fleet, &registration);
             callers.extend((0..1000).map(|_| ask(&replica.cache, &registration)));
         }
+        let start = Instant::now();
         let mut ids = HashSet::new();
         for caller in callers {
             ids.insert(caller.await.unwrap().unwrap().id);
         }
+        // Whoever waits is told, and does not find out some time later.
+        assert!(start.elapsed() < Duration::from_millis(510));
         assert_eq!(
             (fleet.source.calls(), ids.len()),
             (1, 1),
@@ -503,4 +511,201 @@ async fn whoever_wants_more_validity_than_a_replicas_token_has_gets_it() {
         .unwrap();
     assert!(token.suffices(Instant::now(), secs(50 * 60)));
     assert_eq!(fleet.source.calls(), 2);
+}
+
+fn rejecting() -> Arc<Scripted> {
+    Scripted::new(|_| async {
+        Err(FetchError::Rejected {
+            status: 403,
+            code: None,
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_calls_are_rejected_keeps_no_other_from_minting() {
+    let fleet = Fleet::new(steady());
+    let (bad, good) = (rejecting(), Arc::clone(&fleet.source));
+    let at_bad = Fleet::registration_of("one", &host(), &bad);
+    let at_good = Fleet::registration_of("one", &host(), &good);
+    let first = fleet.replica(&[Arc::clone(&at_bad)]).await;
+    let second = fleet.replica(&[Arc::clone(&at_good)]).await;
+    let start = Instant::now();
+    first.ask(&at_bad).await.unwrap_err();
+    while second.ask(&at_good).await.is_err() {
+        first.ask(&at_bad).await.unwrap_err();
+        sleep(secs(1)).await;
+    }
+    assert!(start.elapsed() < secs(60), "{:?}", start.elapsed());
+    settle().await;
+    // What one of them gets all of them have.
+    first.ask(&at_bad).await.unwrap();
+    assert_eq!(good.calls(), 1);
+    assert!(bad.calls() <= 2, "{} calls", bad.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_replicas_with_rejected_credentials_ask_hardly_more_often_than_one() {
+    /// How often the endpoint is asked in an hour in which everybody asks each second.
+    async fn an_hour(count: usize) -> usize {
+        let fleet = Fleet::new(rejecting());
+        let registration = fleet.registration("one");
+        let replicas = fleet.replicas(count, &registration).await;
+        for _ in 0..3600 {
+            for replica in &replicas {
+                replica.ask(&registration).await.unwrap_err();
+            }
+            sleep(secs(1)).await;
+        }
+        fleet.source.calls()
+    }
+    let (one, ten) = (an_hour(1).await, an_hour(10).await);
+    assert!(one > 10, "{one} calls of one broker");
+    assert!(ten <= one * 3 / 2, "{ten} calls of ten, {one} of one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_is_not_fobbed_off_with_what_was_minted_before() {
+    let fleet = Fleet::new(steady());
+    let registration = fleet.registration("one");
+    let replicas = fleet.replicas(2, &registration).await;
+    replicas[0].ask(&registration).await.unwrap();
+    settle().await;
+    // The second one does not hear of the next token, and finds it when it looks.
+    fleet.shelf.deafen(true);
+    advance(secs(1)).await;
+    let known = replicas[0].cache.refresh(&registration).await.unwrap().id;
+    advance(secs(1)).await;
+    let refreshed = replicas[1].cache.refresh(&registration).await.unwrap().id;
+    assert_ne!(refreshed, known);
+    assert_eq!(fleet.source.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_known_as_soon_as_it_is_told() {
+    let fleet = Fleet::new(steady());
+    let throttling = Scripted::new(|_| async {
+        Err(FetchError::Throttled {
+            retry_after: Some(secs(60)),
+        })
+    });
+    let here = host();
+    let (one, other) = (
+        fleet.registration_at("one", &here),
+        fleet.registration_at("other", &here),
+    );
+    let throttled = Fleet::registration_of("one", &host(), &throttling);
+    let first = fleet.replica(&[Arc::clone(&throttled)]).await;
+    let second = fleet.replica(&[one, Arc::clone(&other)]).await;
+    first.ask(&throttled).await.unwrap_err();
+    settle().await;
+    // Nobody can be asked any more, and it is known all the same.
+    fleet.shelf.go(true);
+    let refusal = second.ask(&other).await.unwrap_err();
+    assert_eq!(reason(refusal), FailureReason::Throttled);
+    assert_eq!(fleet.source.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_another_replica_keeps_no_turn_at_the_host() {
+    let fleet = Fleet::new(steady());
+    let host = Arc::new(Host::new("upstream.example:443".to_owned(), 1));
+    let one = fleet.registration_at("one", &host);
+    let other = fleet.registration_at("other", &host);
+    let replica = fleet.replica(&[Arc::clone(&one), Arc::clone(&other)]).await;
+    let name = one.place.as_ref().unwrap().slot_names()[0];
+    fleet.shelf.take_turn(&name, secs(5));
+    let waiting = ask(&replica.cache, &one);
+    settle().await;
+    let start = Instant::now();
+    replica.ask(&other).await.unwrap();
+    assert!(start.elapsed() < secs(1), "{:?}", start.elapsed());
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_endpoint_with_many_keys_is_asked_once_for_each() {
+    let source = Scripted::new(|_| async {
+        sleep(secs(2)).await;
+        token_of(HOUR)
+    });
+    let fleet = Fleet::new(source);
+    let mut replicas = Vec::new();
+    let mut callers = Vec::new();
+    for _ in 0..3 {
+        let host = Arc::new(Host::new("upstream.example:443".to_owned(), 1));
+        let keys: Vec<_> = (0..40)
+            .map(|number| fleet.registration_at(&format!("{number}"), &host))
+            .collect();
+        let replica = fleet.replica(&keys).await;
+        callers.extend(keys.iter().map(|key| ask(&replica.cache, key)));
+        replicas.push(replica);
+    }
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert_eq!(fleet.source.calls(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_queues_at_a_host_has_a_replicas_token_at_once() {
+    let fleet = Fleet::new(steady());
+    let slow = Scripted::new(|_| async {
+        sleep(secs(4)).await;
+        token_of(HOUR)
+    });
+    let busy = Arc::new(Host::new("upstream.example:443".to_owned(), 1));
+    let other = Fleet::registration_of("other", &busy, &slow);
+    let queueing = fleet.registration_at("one", &busy);
+    let elsewhere = fleet.registration("one");
+    let first = fleet
+        .replica(&[Arc::clone(&other), Arc::clone(&queueing)])
+        .await;
+    let second = fleet.replica(&[Arc::clone(&elsewhere)]).await;
+    let start = Instant::now();
+    let holding = ask(&first.cache, &other);
+    settle().await;
+    let waiting = ask(&first.cache, &queueing);
+    settle().await;
+    second.ask(&elsewhere).await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert!(start.elapsed() < secs(1), "{:?}", start.elapsed());
+    holding.await.unwrap().unwrap();
+    assert_eq!(fleet.source.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_fails_lands_with_what_another_replica_got_meanwhile() {
+    let fleet = Fleet::new(steady());
+    let failing = Scripted::new(|_| async {
+        sleep(secs(4)).await;
+        unavailable()
+    });
+    let at_failing = Fleet::registration_of("one", &host(), &failing);
+    let at_good = fleet.registration("one");
+    let first = fleet.replica(&[Arc::clone(&at_failing)]).await;
+    let second = fleet.replica(&[Arc::clone(&at_good)]).await;
+    // It cannot ask the others when it begins.
+    fleet.shelf.go(true);
+    let waiting = ask(&first.cache, &at_failing);
+    advance(secs(1)).await;
+    fleet.shelf.go(false);
+    let minted = second.ask(&at_good).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap().id, minted.id);
+    assert_eq!((failing.calls(), fleet.source.calls()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_missed_what_was_told_catches_up() {
+    let fleet = Fleet::new(steady());
+    let failing = Scripted::new(|_| async { unavailable() });
+    let at_failing = Fleet::registration_of("one", &host(), &failing);
+    let at_good = fleet.registration("one");
+    let first = fleet.replica(&[Arc::clone(&at_failing)]).await;
+    let second = fleet.replica(&[Arc::clone(&at_good)]).await;
+    first.ask(&at_failing).await.unwrap_err();
+    fleet.shelf.deafen(true);
+    let minted = second.ask(&at_good).await.unwrap();
+    first.cache.catch_up().await;
+    assert_eq!(first.ask(&at_failing).await.unwrap().id, minted.id);
 }

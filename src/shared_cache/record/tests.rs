@@ -52,6 +52,7 @@ fn failures_pauses_and_acts_are_read_as_they_were_written() {
         let failure = SharedFailure {
             reason,
             retry_at: at,
+            in_a_row: 3,
         };
         assert_eq!(SharedFailure::decode(&failure.encode()), Ok(failure));
     }
@@ -93,6 +94,7 @@ fn what_is_no_record_is_not_read() {
     let failure = WrittenFailure {
         reason: "NO_SUCH_REASON".to_owned(),
         retry_at: 0,
+        in_a_row: 0,
     };
     assert_eq!(SharedFailure::decode(&encode(&failure)), Err(NotOurs));
     for (destination, application) in [("", None), ("a/b", None), ("d", Some("a b"))] {
