@@ -128,8 +128,11 @@ pub enum Trouble {
     Denied,
     /// It has no memory left.
     Full,
-    /// It takes no writes.
+    /// It takes no writes, since another server is in charge.
     ReadOnly,
+    /// It is in charge, and takes no writes as long as it could lose them: it cannot save them,
+    /// or has too few replicas.
+    Unsafe,
     /// It is still reading its own data, or its cluster is incomplete.
     Loading,
     /// It says that another server is in charge.
@@ -146,7 +149,7 @@ impl Trouble {
             Self::Slow => "slow",
             Self::Denied => "denied",
             Self::Full => "full",
-            Self::ReadOnly => "read_only",
+            Self::ReadOnly | Self::Unsafe => "read_only",
             Self::Loading => "loading",
             Self::Moved => "moved",
             Self::Garbage => "garbage",

@@ -49,7 +49,7 @@ impl Line {
                 | Trouble::Loading,
             ) => self.listener.doubt.notify_one(),
             Err(Trouble::ReadOnly) => self.stale.notify_one(),
-            Ok(_) | Err(Trouble::Full | Trouble::Moved) => {}
+            Ok(_) | Err(Trouble::Full | Trouble::Unsafe | Trouble::Moved) => {}
         }
         answer
     }

@@ -70,6 +70,7 @@ impl Shared {
                 trouble @ (Trouble::Denied
                 | Trouble::Full
                 | Trouble::ReadOnly
+                | Trouble::Unsafe
                 | Trouble::Loading
                 | Trouble::Moved),
             ) => Some(*trouble),

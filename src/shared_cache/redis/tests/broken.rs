@@ -65,11 +65,11 @@ async fn each_error_ends_each_operation_as_the_right_trouble_and_leaves_the_line
         ),
         (
             "MISCONF Redis is configured to save RDB snapshots",
-            Trouble::ReadOnly,
+            Trouble::Unsafe,
         ),
         (
             "NOREPLICAS Not enough good replicas to write.",
-            Trouble::ReadOnly,
+            Trouble::Unsafe,
         ),
         ("NOAUTH Authentication required.", Trouble::Denied),
         ("WRONGPASS invalid username-password pair", Trouble::Denied),
@@ -349,6 +349,31 @@ async fn a_server_that_is_no_longer_in_charge_serves_readers_until_another_is_fo
     assert!(matches!(replica.hears().await, Some(News::Connected)));
     assert!(replica.is_up());
     assert_eq!(replica.count("connect", "ok"), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_says_that_it_is_in_charge_and_takes_no_writes_is_not_connected_to_all_the_time()
+ {
+    for (error, lines) in [
+        ("MISCONF Redis is configured to save RDB snapshots", 1..=1),
+        ("NOREPLICAS Not enough good replicas to write.", 1..=1),
+        // The heartbeat sees each second whether it is time to look for another.
+        (
+            "READONLY You can't write against a read only replica.",
+            2..=4,
+        ),
+    ] {
+        let server = Scripted::start(Manner::Well).await;
+        let replica = Replica::connected(settings(server.port)).await;
+        server.says_error(error);
+        let began = Instant::now();
+        while began.elapsed() < 30 * BUDGET {
+            let forgot = replica.store.forget(&name()).await;
+            assert_eq!(forgot.unwrap_err().code(), "read_only");
+        }
+        assert!(lines.contains(&server.accepted()), "{}", server.accepted());
+        assert!(replica.is_up());
+    }
 }
 
 #[tokio::test]

@@ -116,6 +116,24 @@ async fn a_server_that_became_a_replica_is_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
+async fn a_server_that_lacks_replicas_is_read_over_the_same_connection_until_it_has_them() {
+    let server = Server::start("");
+    let replica = Replica::connected(settings(server.port)).await;
+    let few = ["config", "set", "min-replicas-to-write", "1"];
+    assert_eq!(server.cli(&few), "OK");
+    for _ in 0..100 {
+        let began = replica.store.begin(&name(), &[], LONG).await;
+        assert_eq!(began.unwrap_err(), Trouble::Unsafe);
+        assert_eq!(replica.store.look(&name()).await.unwrap().len(), 0);
+    }
+    let enough = ["config", "set", "min-replicas-to-write", "0"];
+    assert_eq!(server.cli(&enough), "OK");
+    granted(&replica, &name()).await;
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
 async fn a_server_that_stops_and_goes_on_is_used_again() {
     let server = Server::start("");
     let strict = Settings {
