@@ -6,11 +6,15 @@ use tokio::time::{self, Instant};
 
 use super::{
     super::{News, Sealed, Store, Trouble, Turn, news::encode},
-    fixture::{Replica, kept, name, sealed, settings},
+    fixture::{Replica, kept, local, name, sealed, settings},
     scripted::{Manner, Scripted, bulk},
     server::until,
 };
-use crate::shared_cache::{Settings, record::Kind};
+use crate::shared_cache::{
+    Settings,
+    record::Kind,
+    settings::{Login, Servers},
+};
 
 const BUDGET: Duration = Duration::from_millis(50);
 /// Timers are exact to a millisecond.
@@ -374,6 +378,43 @@ async fn a_server_that_says_that_it_is_in_charge_and_takes_no_writes_is_not_conn
         assert!(lines.contains(&server.accepted()), "{}", server.accepted());
         assert!(replica.is_up());
     }
+}
+
+#[tokio::test]
+async fn a_sentinel_that_names_a_silent_server_does_not_keep_the_master_from_being_found() {
+    let silent = Scripted::start(Manner::Silent).await;
+    let master = Scripted::start(Manner::Well).await;
+    let names = |server: &Scripted| {
+        let (host, port) = (bulk(b"127.0.0.1"), bulk(server.port.to_string().as_bytes()));
+        Manner::Says([b"*2\r\n".as_slice(), &host, &port].concat())
+    };
+    let mistaken = Scripted::start(names(&silent)).await;
+    let right = [
+        Scripted::start(Manner::Waits).await,
+        Scripted::start(Manner::Waits).await,
+    ];
+    let sentinels = [&mistaken, &right[0], &right[1]];
+    let replica = Replica::start(Some(Settings {
+        servers: Servers::Sentinel {
+            sentinels: sentinels.map(|one| local(one.port)).to_vec(),
+            master: "tokens".to_owned(),
+            login: Login::default(),
+        },
+        ..settings(0)
+    }));
+    until("the silent one is tried", async || silent.open() == 1).await;
+    for sentinel in &right {
+        sentinel.behave(names(&master));
+    }
+    replica.store.settled().await;
+    assert!(replica.store.look(&name()).await.is_ok());
+    assert_eq!(replica.count("connect", "ok"), 1);
+    assert_eq!(
+        master.accepted(),
+        1,
+        "it is tried once, whoever else names it"
+    );
+    until("the silent one is left", async || silent.open() == 0).await;
 }
 
 #[tokio::test]
