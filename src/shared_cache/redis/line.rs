@@ -62,10 +62,10 @@ impl Line {
     pub(super) async fn begin(
         &self,
         name: &Name,
+        owner: u128,
         seen: &[Head],
         life: Duration,
     ) -> Result<Beginning, Trouble> {
-        let owner = rand::random();
         let (id, life) = (written(owner), millis(life));
         let mut arguments = vec![id.as_bytes(), life.as_bytes()];
         arguments.extend(seen.iter().map(Head::as_bytes));

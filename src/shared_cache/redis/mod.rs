@@ -84,8 +84,11 @@ impl Store for Redis {
         life: Duration,
     ) -> BoxFuture<'a, Result<Beginning, Trouble>> {
         async move {
-            let server = self.shared.line()?;
-            let began = server.bounded(server.begin(name, seen, life)).await;
+            let line = self.shared.line()?;
+            let mut asked = Asked::by(self, name);
+            let began = line.begin(name, asked.turn.owner, seen, life);
+            let began = line.bounded(began).await;
+            asked.is_answered = !matches!(began, Err(Trouble::Slow | Trouble::Unreachable));
             self.shared.wrote(began)
         }
         .boxed()
@@ -160,5 +163,35 @@ impl Store for Redis {
             self.shared.wrote(kept)
         }
         .boxed()
+    }
+}
+
+/// A turn that was asked for. If nobody hears the answer, it is given back all the same: the
+/// server may still grant it, and would hold it for its whole life.
+struct Asked<'a> {
+    store: &'a Redis,
+    name: &'a Name,
+    turn: Turn,
+    is_answered: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn by(store: &'a Redis, name: &'a Name) -> Self {
+        // Whose it is decides alone whether it is given back.
+        let (owner, fence) = (rand::random(), 0);
+        Self {
+            store,
+            name,
+            turn: Turn { owner, fence },
+            is_answered: false,
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.store.abandon(self.name, &self.turn);
+        }
     }
 }

@@ -5,7 +5,11 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 
 use super::{
-    super::{News, Sealed, Store, Trouble, Turn, news::encode},
+    super::{
+        News, Sealed, Store, Trouble, Turn,
+        news::encode,
+        scripts::{BEGIN_STEP, FINISH_STEP, Step},
+    },
     fixture::{Replica, kept, local, name, sealed, settings},
     scripted::{Manner, Scripted, bulk},
     server::until,
@@ -415,6 +419,44 @@ async fn a_sentinel_that_names_a_silent_server_does_not_keep_the_master_from_bei
         "it is tried once, whoever else names it"
     );
     until("the silent one is left", async || silent.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_turn_whose_answer_nobody_heard_is_given_back() {
+    let server = Scripted::start(Manner::Well).await;
+    let patient = Settings {
+        timeout: 4 * BUDGET,
+        ..settings(server.port)
+    };
+    let replica = Replica::connected(patient).await;
+    for is_dropped in [false, true] {
+        let before = server.asked().len();
+        server.behave(Manner::Waits);
+        let name = name();
+        let begin = replica.store.begin(&name, &[], BUDGET);
+        if is_dropped {
+            assert!(time::timeout(BUDGET, begin).await.is_err());
+        } else {
+            assert_eq!(begin.await.unwrap_err(), Trouble::Slow);
+        }
+        // It grants the turn now.
+        server.behave(Manner::Well);
+        let owner = |step: &Step, at: usize| {
+            let asked = server.asked().split_off(before);
+            let mut of_step = asked.into_iter().filter(|question| {
+                question
+                    .get(1)
+                    .is_some_and(|hash| hash == step.hash.as_bytes())
+            });
+            of_step.next().map(|question| question[at].clone())
+        };
+        until("it is given back", async || {
+            owner(&FINISH_STEP, 6).is_some()
+        })
+        .await;
+        assert_eq!(owner(&FINISH_STEP, 6), owner(&BEGIN_STEP, 5));
+    }
+    assert_eq!(server.accepted(), 1);
 }
 
 #[tokio::test]

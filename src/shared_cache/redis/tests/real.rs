@@ -162,6 +162,35 @@ async fn a_server_that_stops_and_goes_on_is_used_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
+async fn a_turn_that_is_granted_too_late_is_given_back() {
+    let server = Server::start("");
+    let strict = Settings {
+        timeout: Duration::from_millis(300),
+        ..settings(server.port)
+    };
+    let replica = Replica::connected(strict).await;
+    let name = name();
+    server.signal("STOP");
+    let began = replica.store.begin(&name, &[], LONG).await;
+    assert_eq!(began.unwrap_err(), Trouble::Slow);
+    server.signal("CONT");
+    let (slot, turn) = (
+        format!("fleet:{{{name}}}:slot"),
+        format!("fleet:{{{name}}}:turn"),
+    );
+    until("it is granted", async || {
+        server.cli(&["hget", &slot, "fence"]) == "1"
+    })
+    .await;
+    until("it is given back", async || {
+        server.cli(&["exists", &turn]) == "0"
+    })
+    .await;
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
 async fn a_password_that_was_changed_is_denied_until_the_settings_follow() {
     let server = Server::start("user broker on >first ~* &* +@all\n");
     let with = |password: &str| Settings {
