@@ -93,7 +93,7 @@ impl Link {
                     }
                 }
             }
-            self.shared.set(State::Down(Trouble::Unreachable));
+            self.go_down(Trouble::Unreachable);
         }
     }
 
@@ -117,7 +117,7 @@ impl Link {
                 }
                 Err(trouble) => trouble,
             };
-            self.shared.set(State::Down(trouble));
+            self.go_down(trouble);
             if last.replace(trouble) != Some(trouble) {
                 let code = trouble.code();
                 tracing::warn!(%servers, code, "the shared cache does not answer: this replica is on its own");
@@ -125,6 +125,13 @@ impl Link {
             failures += 1;
             time::sleep(Backoff::RECONNECT.delay(failures, rand::random())).await;
         }
+    }
+
+    /// There is no line any more. Turns that wait to be given back end by themselves, and most of
+    /// them before there is another.
+    fn go_down(&mut self, trouble: Trouble) {
+        self.shared.set(State::Down(trouble));
+        while self.abandoned.try_recv().is_ok() {}
     }
 
     async fn connect(&self, settings: &Settings) -> Result<Line, Trouble> {

@@ -109,8 +109,10 @@ impl Store for Redis {
     }
 
     fn abandon(&self, name: &Name, turn: &Turn) {
-        // One that finds no place ends by itself, a little later.
-        let _ = self.abandoned.try_send((*name, *turn));
+        // One that finds no line or no place ends by itself, a little later.
+        if self.shared.line().is_ok() {
+            let _ = self.abandoned.try_send((*name, *turn));
+        }
     }
 
     fn forget<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<(), Trouble>> {

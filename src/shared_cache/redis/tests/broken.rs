@@ -460,6 +460,35 @@ async fn a_turn_whose_answer_nobody_heard_is_given_back() {
 }
 
 #[tokio::test]
+async fn turns_that_are_not_given_back_before_a_line_breaks_are_left_to_end_by_themselves() {
+    let server = Scripted::start(Manner::Well).await;
+    let replica = Replica::connected(settings(server.port)).await;
+    let abandon = || {
+        for fence in 0..100 {
+            replica.store.abandon(&name(), &Turn { owner: 7, fence });
+        }
+    };
+    let finishes = || {
+        let hash = FINISH_STEP.hash.as_bytes();
+        let asked = server.asked();
+        let finishes = asked
+            .iter()
+            .filter(|question| question.get(1).is_some_and(|one| one == hash));
+        finishes.count()
+    };
+    server.behave(Manner::Closes);
+    abandon();
+    until("the line is given up", async || !replica.is_up()).await;
+    abandon();
+    server.behave(Manner::Well);
+    replica.answers().await;
+    let last = Turn { owner: 8, fence: 8 };
+    replica.store.abandon(&name(), &last);
+    until("the last one is given back", async || finishes() > 0).await;
+    assert_eq!(finishes(), 1);
+}
+
+#[tokio::test]
 async fn settings_come_and_go() {
     let (one, other) = (
         Scripted::start(Manner::Well).await,

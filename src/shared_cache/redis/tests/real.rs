@@ -169,6 +169,8 @@ async fn a_turn_that_is_granted_too_late_is_given_back() {
         ..settings(server.port)
     };
     let replica = Replica::connected(strict).await;
+    // A server that does not know the script yet would not be sent it in time.
+    granted(&replica, &super::fixture::name()).await;
     let name = name();
     server.signal("STOP");
     let began = replica.store.begin(&name, &[], LONG).await;
