@@ -22,6 +22,9 @@ pub(crate) trait Store: Send + Sync {
     /// Waits until the store answered for the first time, or could not be reached.
     fn settled(&self) -> BoxFuture<'_, ()>;
 
+    /// Why it cannot be asked just now, as far as is known without asking.
+    fn trouble(&self) -> Option<Trouble>;
+
     /// What is kept for a slot: its token, its failure, or both.
     fn look<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Entry>, Trouble>>;
 

@@ -69,6 +69,10 @@ impl Store for Redis {
         self.shared.settled().boxed()
     }
 
+    fn trouble(&self) -> Option<Trouble> {
+        self.shared.trouble()
+    }
+
     fn look<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Entry>, Trouble>> {
         async move {
             let line = self.shared.line()?;

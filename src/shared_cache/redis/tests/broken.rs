@@ -167,8 +167,10 @@ async fn a_server_that_opens_and_closes_does_not_make_the_link_spin() {
         let before = server.accepted();
         server.behave(Manner::Closes);
         until("the line is given up", async || !replica.is_up()).await;
+        assert_eq!(replica.store.trouble(), Some(Trouble::Unreachable));
         server.behave(Manner::Well);
         replica.answers().await;
+        assert_eq!(replica.store.trouble(), None);
         assert!(server.accepted() <= before + 10, "{}", server.accepted());
     }
 }

@@ -170,7 +170,7 @@ async fn a_turn_that_is_granted_too_late_is_given_back() {
     };
     let replica = Replica::connected(strict).await;
     // A server that does not know the script yet would not be sent it in time.
-    granted(&replica, &super::fixture::name()).await;
+    granted(&replica, &name()).await;
     let name = name();
     server.signal("STOP");
     let began = replica.store.begin(&name, &[], LONG).await;
