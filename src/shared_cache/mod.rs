@@ -169,11 +169,12 @@ impl SharedCache {
         self.ring.load().is_some()
     }
 
-    /// What was wrong with the last answer of the store, if something is to be shared.
+    /// Why the store cannot be asked, or else what was wrong with its last answer, if something
+    /// is to be shared.
     pub fn trouble(&self) -> Option<Trouble> {
-        let last = self.trouble.lock();
-        let last = *last.unwrap_or_else(PoisonError::into_inner);
-        last.filter(|_| self.is_on())
+        let last = || *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = self.store.trouble().or_else(last);
+        trouble.filter(|_| self.is_on())
     }
 
     /// Goes on with other settings from now on, or shares nothing any more. The connection is

@@ -184,6 +184,10 @@ impl Store for Shelf {
         async {}.boxed()
     }
 
+    fn trouble(&self) -> Option<Trouble> {
+        self.here(()).err()
+    }
+
     fn look<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Entry>, Trouble>> {
         let read = || {
             let slots = lock(&self.slots);

@@ -22,6 +22,9 @@ pub(crate) trait Store: Send + Sync {
     /// Waits until the store answered for the first time, or could not be reached.
     fn settled(&self) -> BoxFuture<'_, ()>;
 
+    /// Why it cannot be asked just now, as far as is known without asking.
+    fn trouble(&self) -> Option<Trouble>;
+
     /// What is kept for a slot: its token, its failure, or both.
     fn look<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Entry>, Trouble>>;
 
@@ -128,8 +131,11 @@ pub enum Trouble {
     Denied,
     /// It has no memory left.
     Full,
-    /// It takes no writes.
+    /// It takes no writes, since another server is in charge.
     ReadOnly,
+    /// It is in charge, and takes no writes as long as it could lose them: it cannot save them,
+    /// or has too few replicas.
+    Unsafe,
     /// It is still reading its own data, or its cluster is incomplete.
     Loading,
     /// It says that another server is in charge.
@@ -146,7 +152,7 @@ impl Trouble {
             Self::Slow => "slow",
             Self::Denied => "denied",
             Self::Full => "full",
-            Self::ReadOnly => "read_only",
+            Self::ReadOnly | Self::Unsafe => "read_only",
             Self::Loading => "loading",
             Self::Moved => "moved",
             Self::Garbage => "garbage",

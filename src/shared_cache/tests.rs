@@ -255,6 +255,28 @@ async fn what_was_sealed_for_one_thing_is_a_miss_at_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_is_gone_is_known_to_be_so_before_anybody_asks_it() {
+    let shelf: Arc<Shelf> = Arc::default();
+    let (shared, ring, _) = replica(&shelf, &[1]);
+    let place = place(&ring);
+    assert_eq!(shared.trouble(), None);
+    shelf.go(true);
+    assert_eq!(shared.trouble(), Some(Trouble::Unreachable));
+    shelf.go(false);
+    assert_eq!(shared.trouble(), None);
+    // What it answered last counts where nothing else is known.
+    shelf.go(true);
+    assert!(shared.look(&place, &mut Seen::default()).await.is_none());
+    shelf.go(false);
+    assert_eq!(shared.trouble(), Some(Trouble::Unreachable));
+    assert!(shared.look(&place, &mut Seen::default()).await.is_some());
+    assert_eq!(shared.trouble(), None);
+    shelf.go(true);
+    shared.replace(None);
+    assert_eq!(shared.trouble(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_told_counts_only_for_its_own_place_and_kind() {
     let shelf: Arc<Shelf> = Arc::default();
     let (news, mut told) = mpsc::channel(8);

@@ -52,7 +52,7 @@ impl Line {
                 | Trouble::Loading,
             ) => self.listener.doubt.notify_one(),
             Err(Trouble::ReadOnly) => self.stale.notify_one(),
-            Ok(_) | Err(Trouble::Full | Trouble::Moved) => {}
+            Ok(_) | Err(Trouble::Full | Trouble::Unsafe | Trouble::Moved) => {}
         }
         answer
     }
@@ -65,10 +65,10 @@ impl Line {
     pub(super) async fn begin(
         &self,
         name: &Name,
+        owner: u128,
         seen: &[Head],
         life: Duration,
     ) -> Result<Beginning, Trouble> {
-        let owner = rand::random();
         let (id, life) = (written(owner), millis(life));
         let mut arguments = vec![id.as_bytes(), life.as_bytes()];
         arguments.extend(seen.iter().map(Head::as_bytes));

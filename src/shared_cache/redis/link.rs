@@ -44,6 +44,13 @@ enum End {
     Replaced(Line),
 }
 
+/// How often a line to whoever is in charge was looked for lately, whether one was found or not:
+/// a server may say that it is in charge, and take no writes.
+struct Renewals {
+    tried: u32,
+    next: time::Instant,
+}
+
 impl Link {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -86,7 +93,7 @@ impl Link {
                     }
                 }
             }
-            self.shared.set(State::Down(Trouble::Unreachable));
+            self.go_down(Trouble::Unreachable);
         }
     }
 
@@ -110,7 +117,7 @@ impl Link {
                 }
                 Err(trouble) => trouble,
             };
-            self.shared.set(State::Down(trouble));
+            self.go_down(trouble);
             if last.replace(trouble) != Some(trouble) {
                 let code = trouble.code();
                 tracing::warn!(%servers, code, "the shared cache does not answer: this replica is on its own");
@@ -118,6 +125,13 @@ impl Link {
             failures += 1;
             time::sleep(Backoff::RECONNECT.delay(failures, rand::random())).await;
         }
+    }
+
+    /// There is no line any more. Turns that wait to be given back end by themselves, and most of
+    /// them before there is another.
+    fn go_down(&mut self, trouble: Trouble) {
+        self.shared.set(State::Down(trouble));
+        while self.abandoned.try_recv().is_ok() {}
     }
 
     async fn connect(&self, settings: &Settings) -> Result<Line, Trouble> {
@@ -133,24 +147,24 @@ impl Link {
     /// Uses a line, and those that replace it, until one breaks.
     async fn hold(&mut self, settings: &Settings, line: Line) -> Trouble {
         let mut line = Arc::new(line);
+        // Kept from one line to the next: one that is no better is not replaced at once.
+        let mut renewals = Renewals::new();
         loop {
             self.shared.set(State::Up(Arc::clone(&line)));
             line.listener.open();
-            match self.watch(settings, &line).await {
+            match self.watch(settings, &line, &mut renewals).await {
                 End::Broken(trouble) => return trouble,
                 End::Replaced(other) => line = Arc::new(other),
             }
         }
     }
 
-    async fn watch(&mut self, settings: &Settings, line: &Line) -> End {
+    async fn watch(&mut self, settings: &Settings, line: &Line, renewals: &mut Renewals) -> End {
         let mut heartbeat = time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut strikes = 0;
         // A cluster finds out by itself who is in charge.
         let may_renew = !line.wire.is_cluster();
-        let mut renewals = 0;
-        let mut renew_at = time::Instant::now();
         loop {
             tokio::select! {
                 _ = heartbeat.tick() => {}
@@ -160,13 +174,12 @@ impl Link {
                     let _ = line.bounded(line.finish(&name, Some(&turn), None)).await;
                     continue;
                 }
-                () = line.stale.notified(), if may_renew && renew_at <= time::Instant::now() => {
-                    if let Some(other) = self.renew(settings).await {
+                () = line.stale.notified(), if may_renew && renewals.are_due() => {
+                    let other = self.renew(settings).await;
+                    renewals.tried();
+                    if let Some(other) = other {
                         return End::Replaced(other);
                     }
-                    renewals += 1;
-                    renew_at = time::Instant::now()
-                        + Backoff::RECONNECT.delay(renewals, rand::random());
                     continue;
                 }
             }
@@ -215,5 +228,28 @@ impl Link {
         let line = self.connect(settings).await.ok()?;
         let is_master = time::timeout(line.timeout, line.wire.is_master()).await;
         matches!(is_master, Ok(Ok(true))).then_some(line)
+    }
+}
+
+impl Renewals {
+    fn new() -> Self {
+        Self {
+            tried: 0,
+            next: time::Instant::now(),
+        }
+    }
+
+    fn are_due(&self) -> bool {
+        self.next <= time::Instant::now()
+    }
+
+    /// Puts off the next one. Whoever did without one for long enough begins anew.
+    fn tried(&mut self) {
+        let now = time::Instant::now();
+        if now.saturating_duration_since(self.next) > GOOD {
+            self.tried = 0;
+        }
+        self.tried += 1;
+        self.next = now + Backoff::RECONNECT.delay(self.tried, rand::random());
     }
 }

@@ -69,6 +69,10 @@ impl Store for Redis {
         self.shared.settled().boxed()
     }
 
+    fn trouble(&self) -> Option<Trouble> {
+        self.shared.trouble()
+    }
+
     fn look<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Entry>, Trouble>> {
         async move {
             let line = self.shared.line()?;
@@ -84,8 +88,11 @@ impl Store for Redis {
         life: Duration,
     ) -> BoxFuture<'a, Result<Beginning, Trouble>> {
         async move {
-            let server = self.shared.line()?;
-            let began = server.bounded(server.begin(name, seen, life)).await;
+            let line = self.shared.line()?;
+            let mut asked = Asked::by(self, name);
+            let began = line.begin(name, asked.turn.owner, seen, life);
+            let began = line.bounded(began).await;
+            asked.is_answered = !matches!(began, Err(Trouble::Slow | Trouble::Unreachable));
             self.shared.wrote(began)
         }
         .boxed()
@@ -106,8 +113,10 @@ impl Store for Redis {
     }
 
     fn abandon(&self, name: &Name, turn: &Turn) {
-        // One that finds no place ends by itself, a little later.
-        let _ = self.abandoned.try_send((*name, *turn));
+        // One that finds no line or no place ends by itself, a little later.
+        if self.shared.line().is_ok() {
+            let _ = self.abandoned.try_send((*name, *turn));
+        }
     }
 
     fn forget<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<(), Trouble>> {
@@ -160,5 +169,35 @@ impl Store for Redis {
             self.shared.wrote(kept)
         }
         .boxed()
+    }
+}
+
+/// A turn that was asked for. If nobody hears the answer, it is given back all the same: the
+/// server may still grant it, and would hold it for its whole life.
+struct Asked<'a> {
+    store: &'a Redis,
+    name: &'a Name,
+    turn: Turn,
+    is_answered: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn by(store: &'a Redis, name: &'a Name) -> Self {
+        // Whose it is decides alone whether it is given back.
+        let (owner, fence) = (rand::random(), 0);
+        Self {
+            store,
+            name,
+            turn: Turn { owner, fence },
+            is_answered: false,
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.store.abandon(self.name, &self.turn);
+        }
     }
 }

@@ -9,7 +9,8 @@ use super::{Trouble, connect, news::Listener, reply::bytes, trouble::trouble, wi
 use crate::shared_cache::settings::{HostPort, Login, Settings};
 
 /// Connects to the master. All sentinels are asked at once, since one may be gone and another
-/// may not have heard of a failover; whoever they name has to be in charge by its own word.
+/// may not have heard of a failover; whoever they name has to be in charge by its own word. The
+/// first one that says so is the master, whatever keeps the others from answering.
 pub(super) async fn master(
     settings: &Settings,
     sentinels: &[HostPort],
@@ -20,33 +21,35 @@ pub(super) async fn master(
     let questions = sentinels
         .iter()
         .map(|sentinel| ask(settings, sentinel, master, login));
-    let mut answers: FuturesUnordered<_> = questions.collect();
-    let mut tried = Vec::new();
+    let mut questions: FuturesUnordered<_> = questions.collect();
+    let mut trials = FuturesUnordered::new();
+    let mut named = Vec::new();
     let mut last = Trouble::Unreachable;
-    while let Some(answer) = answers.next().await {
-        let server = match answer {
-            Ok(server) if tried.contains(&server) => continue,
-            Ok(server) => server,
-            Err(trouble) => {
-                last = trouble;
-                continue;
-            }
-        };
-        match in_charge(settings, &server, listener).await {
-            Ok(wire) => return Ok(wire),
-            Err(trouble) => last = trouble,
+    loop {
+        tokio::select! {
+            Some(answer) = questions.next() => match answer {
+                Ok(server) if named.contains(&server) => {}
+                Ok(server) => {
+                    named.push(server.clone());
+                    trials.push(in_charge(settings, server, listener));
+                }
+                Err(trouble) => last = trouble,
+            },
+            Some(trial) = trials.next() => match trial {
+                Ok(wire) => return Ok(wire),
+                Err(trouble) => last = trouble,
+            },
+            else => return Err(last),
         }
-        tried.push(server);
     }
-    Err(last)
 }
 
 async fn in_charge(
     settings: &Settings,
-    server: &HostPort,
+    server: HostPort,
     listener: &Arc<Listener>,
 ) -> Result<Wire, Trouble> {
-    let wire = connect::one(settings, server, listener).await?;
+    let wire = connect::one(settings, &server, listener).await?;
     if wire.is_master().await? {
         Ok(wire)
     } else {

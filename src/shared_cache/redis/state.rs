@@ -56,6 +56,14 @@ impl Shared {
         }
     }
 
+    /// Why there is no line, if that is known.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        match &*self.state.borrow() {
+            State::Down(trouble) => Some(*trouble),
+            State::Unsettled | State::Up(_) => None,
+        }
+    }
+
     /// Goes over to another state, and gives back the one before.
     pub(super) fn set(&self, state: State) -> State {
         self.metrics.shared_cache_up(matches!(state, State::Up(_)));
@@ -70,6 +78,7 @@ impl Shared {
                 trouble @ (Trouble::Denied
                 | Trouble::Full
                 | Trouble::ReadOnly
+                | Trouble::Unsafe
                 | Trouble::Loading
                 | Trouble::Moved),
             ) => Some(*trouble),

@@ -30,7 +30,9 @@ pub(super) fn trouble(error: &RedisError) -> Trouble {
 fn said(code: &str, detail: Option<&str>) -> Trouble {
     match code {
         "OOM" => Trouble::Full,
-        "READONLY" | "MISCONF" | "NOREPLICAS" => Trouble::ReadOnly,
+        "READONLY" => Trouble::ReadOnly,
+        // Another connection would lead to the same server.
+        "MISCONF" | "NOREPLICAS" => Trouble::Unsafe,
         "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => Trouble::Denied,
         "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => Trouble::Loading,
         "MOVED" | "ASK" => Trouble::Moved,

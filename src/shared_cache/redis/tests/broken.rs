@@ -5,12 +5,20 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 
 use super::{
-    super::{News, Sealed, Store, Trouble, Turn, news::encode},
-    fixture::{Replica, kept, name, sealed, settings},
+    super::{
+        News, Sealed, Store, Trouble, Turn,
+        news::encode,
+        scripts::{BEGIN_STEP, FINISH_STEP, Step},
+    },
+    fixture::{Replica, kept, local, name, sealed, settings},
     scripted::{Manner, Scripted, bulk},
     server::until,
 };
-use crate::shared_cache::{Settings, record::Kind};
+use crate::shared_cache::{
+    Settings,
+    record::Kind,
+    settings::{Login, Servers},
+};
 
 const BUDGET: Duration = Duration::from_millis(50);
 /// Timers are exact to a millisecond.
@@ -65,11 +73,11 @@ async fn each_error_ends_each_operation_as_the_right_trouble_and_leaves_the_line
         ),
         (
             "MISCONF Redis is configured to save RDB snapshots",
-            Trouble::ReadOnly,
+            Trouble::Unsafe,
         ),
         (
             "NOREPLICAS Not enough good replicas to write.",
-            Trouble::ReadOnly,
+            Trouble::Unsafe,
         ),
         ("NOAUTH Authentication required.", Trouble::Denied),
         ("WRONGPASS invalid username-password pair", Trouble::Denied),
@@ -159,8 +167,10 @@ async fn a_server_that_opens_and_closes_does_not_make_the_link_spin() {
         let before = server.accepted();
         server.behave(Manner::Closes);
         until("the line is given up", async || !replica.is_up()).await;
+        assert_eq!(replica.store.trouble(), Some(Trouble::Unreachable));
         server.behave(Manner::Well);
         replica.answers().await;
+        assert_eq!(replica.store.trouble(), None);
         assert!(server.accepted() <= before + 10, "{}", server.accepted());
     }
 }
@@ -349,6 +359,135 @@ async fn a_server_that_is_no_longer_in_charge_serves_readers_until_another_is_fo
     assert!(matches!(replica.hears().await, Some(News::Connected)));
     assert!(replica.is_up());
     assert_eq!(replica.count("connect", "ok"), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_says_that_it_is_in_charge_and_takes_no_writes_is_not_connected_to_all_the_time()
+ {
+    for (error, lines) in [
+        ("MISCONF Redis is configured to save RDB snapshots", 1..=1),
+        ("NOREPLICAS Not enough good replicas to write.", 1..=1),
+        // The heartbeat sees each second whether it is time to look for another.
+        (
+            "READONLY You can't write against a read only replica.",
+            2..=4,
+        ),
+    ] {
+        let server = Scripted::start(Manner::Well).await;
+        let replica = Replica::connected(settings(server.port)).await;
+        server.says_error(error);
+        let began = Instant::now();
+        while began.elapsed() < 30 * BUDGET {
+            let forgot = replica.store.forget(&name()).await;
+            assert_eq!(forgot.unwrap_err().code(), "read_only");
+        }
+        assert!(lines.contains(&server.accepted()), "{}", server.accepted());
+        assert!(replica.is_up());
+    }
+}
+
+#[tokio::test]
+async fn a_sentinel_that_names_a_silent_server_does_not_keep_the_master_from_being_found() {
+    let silent = Scripted::start(Manner::Silent).await;
+    let master = Scripted::start(Manner::Well).await;
+    let names = |server: &Scripted| {
+        let (host, port) = (bulk(b"127.0.0.1"), bulk(server.port.to_string().as_bytes()));
+        Manner::Says([b"*2\r\n".as_slice(), &host, &port].concat())
+    };
+    let mistaken = Scripted::start(names(&silent)).await;
+    let right = [
+        Scripted::start(Manner::Waits).await,
+        Scripted::start(Manner::Waits).await,
+    ];
+    let sentinels = [&mistaken, &right[0], &right[1]];
+    let replica = Replica::start(Some(Settings {
+        servers: Servers::Sentinel {
+            sentinels: sentinels.map(|one| local(one.port)).to_vec(),
+            master: "tokens".to_owned(),
+            login: Login::default(),
+        },
+        ..settings(0)
+    }));
+    until("the silent one is tried", async || silent.open() == 1).await;
+    for sentinel in &right {
+        sentinel.behave(names(&master));
+    }
+    replica.store.settled().await;
+    assert!(replica.store.look(&name()).await.is_ok());
+    assert_eq!(replica.count("connect", "ok"), 1);
+    assert_eq!(
+        master.accepted(),
+        1,
+        "it is tried once, whoever else names it"
+    );
+    until("the silent one is left", async || silent.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_turn_whose_answer_nobody_heard_is_given_back() {
+    let server = Scripted::start(Manner::Well).await;
+    let patient = Settings {
+        timeout: 4 * BUDGET,
+        ..settings(server.port)
+    };
+    let replica = Replica::connected(patient).await;
+    for is_dropped in [false, true] {
+        let before = server.asked().len();
+        server.behave(Manner::Waits);
+        let name = name();
+        let begin = replica.store.begin(&name, &[], BUDGET);
+        if is_dropped {
+            assert!(time::timeout(BUDGET, begin).await.is_err());
+        } else {
+            assert_eq!(begin.await.unwrap_err(), Trouble::Slow);
+        }
+        // It grants the turn now.
+        server.behave(Manner::Well);
+        let owner = |step: &Step, at: usize| {
+            let asked = server.asked().split_off(before);
+            let mut of_step = asked.into_iter().filter(|question| {
+                question
+                    .get(1)
+                    .is_some_and(|hash| hash == step.hash.as_bytes())
+            });
+            of_step.next().map(|question| question[at].clone())
+        };
+        until("it is given back", async || {
+            owner(&FINISH_STEP, 6).is_some()
+        })
+        .await;
+        assert_eq!(owner(&FINISH_STEP, 6), owner(&BEGIN_STEP, 5));
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn turns_that_are_not_given_back_before_a_line_breaks_are_left_to_end_by_themselves() {
+    let server = Scripted::start(Manner::Well).await;
+    let replica = Replica::connected(settings(server.port)).await;
+    let abandon = || {
+        for fence in 0..100 {
+            replica.store.abandon(&name(), &Turn { owner: 7, fence });
+        }
+    };
+    let finishes = || {
+        let hash = FINISH_STEP.hash.as_bytes();
+        let asked = server.asked();
+        let finishes = asked
+            .iter()
+            .filter(|question| question.get(1).is_some_and(|one| one == hash));
+        finishes.count()
+    };
+    server.behave(Manner::Closes);
+    abandon();
+    until("the line is given up", async || !replica.is_up()).await;
+    abandon();
+    server.behave(Manner::Well);
+    replica.answers().await;
+    let last = Turn { owner: 8, fence: 8 };
+    replica.store.abandon(&name(), &last);
+    until("the last one is given back", async || finishes() > 0).await;
+    assert_eq!(finishes(), 1);
 }
 
 #[tokio::test]

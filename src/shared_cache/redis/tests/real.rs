@@ -116,6 +116,24 @@ async fn a_server_that_became_a_replica_is_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server"]
+async fn a_server_that_lacks_replicas_is_read_over_the_same_connection_until_it_has_them() {
+    let server = Server::start("");
+    let replica = Replica::connected(settings(server.port)).await;
+    let few = ["config", "set", "min-replicas-to-write", "1"];
+    assert_eq!(server.cli(&few), "OK");
+    for _ in 0..100 {
+        let began = replica.store.begin(&name(), &[], LONG).await;
+        assert_eq!(began.unwrap_err(), Trouble::Unsafe);
+        assert_eq!(replica.store.look(&name()).await.unwrap().len(), 0);
+    }
+    let enough = ["config", "set", "min-replicas-to-write", "0"];
+    assert_eq!(server.cli(&enough), "OK");
+    granted(&replica, &name()).await;
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
 async fn a_server_that_stops_and_goes_on_is_used_again() {
     let server = Server::start("");
     let strict = Settings {
@@ -140,6 +158,37 @@ async fn a_server_that_stops_and_goes_on_is_used_again() {
         server.signal("CONT");
         replica.answers().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn a_turn_that_is_granted_too_late_is_given_back() {
+    let server = Server::start("");
+    let strict = Settings {
+        timeout: Duration::from_millis(300),
+        ..settings(server.port)
+    };
+    let replica = Replica::connected(strict).await;
+    // A server that does not know the script yet would not be sent it in time.
+    granted(&replica, &name()).await;
+    let name = name();
+    server.signal("STOP");
+    let began = replica.store.begin(&name, &[], LONG).await;
+    assert_eq!(began.unwrap_err(), Trouble::Slow);
+    server.signal("CONT");
+    let (slot, turn) = (
+        format!("fleet:{{{name}}}:slot"),
+        format!("fleet:{{{name}}}:turn"),
+    );
+    until("it is granted", async || {
+        server.cli(&["hget", &slot, "fence"]) == "1"
+    })
+    .await;
+    until("it is given back", async || {
+        server.cli(&["exists", &turn]) == "0"
+    })
+    .await;
+    assert_eq!(replica.count("connect", "ok"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,8 @@ pub(super) enum Manner {
     Well,
     /// It reads, and says nothing.
     Silent,
+    /// It answers only when it behaves in another way again.
+    Waits,
     /// It closes whatever is opened.
     Closes,
     /// It says this instead of any answer but those that open a connection.
@@ -38,6 +40,7 @@ struct Shared {
     role: Mutex<&'static str>,
     accepted: AtomicUsize,
     open: AtomicUsize,
+    asked: Mutex<Vec<Vec<Vec<u8>>>>,
     /// What is said to everybody who listens.
     said: tokio::sync::broadcast::Sender<Vec<u8>>,
 }
@@ -51,6 +54,7 @@ impl Scripted {
             role: Mutex::new("master"),
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            asked: Mutex::default(),
             said: tokio::sync::broadcast::Sender::new(4096),
         });
         tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -77,6 +81,11 @@ impl Scripted {
     /// How many there are.
     pub(super) fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// The arguments of all that it answered, or was silent about.
+    pub(super) fn asked(&self) -> Vec<Vec<Vec<u8>>> {
+        self.shared.asked.lock().unwrap().clone()
     }
 
     /// Says this on the channel.
@@ -127,12 +136,16 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()>
                 }
             }
             Ok(push) = said.recv() => stream.write_all(&push).await?,
-            Ok(()) = manner.changed() => continue,
+            Ok(()) = manner.changed() => {}
         }
         while let Some((command, length)) = parse(&buffer) {
-            buffer.drain(..length);
             let manner = shared.manner.borrow().clone();
+            if manner == Manner::Waits {
+                break;
+            }
+            buffer.drain(..length);
             let role = *shared.role.lock().unwrap();
+            shared.asked.lock().unwrap().push(command.clone());
             if let Some(answer) = answer(&command, &manner, role) {
                 stream.write_all(&answer).await?;
             }
@@ -144,7 +157,7 @@ fn answer(command: &[Vec<u8>], manner: &Manner, role: &str) -> Option<Vec<u8>> {
     let word = String::from_utf8(command[0].to_ascii_uppercase()).unwrap();
     let opens = ["HELLO", "SUBSCRIBE", "SELECT"].contains(&word.as_str());
     match manner {
-        Manner::Silent | Manner::Closes => return None,
+        Manner::Silent | Manner::Waits | Manner::Closes => return None,
         Manner::OnlySays(bytes) => return Some(bytes.clone()),
         Manner::Says(bytes) if !opens && !["PING", "ROLE"].contains(&word.as_str()) => {
             return Some(bytes.clone());
