@@ -4,13 +4,13 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     News,
@@ -29,6 +29,8 @@ pub(crate) struct Shelf {
     listeners: Mutex<Vec<mpsc::Sender<News>>>,
     gone: AtomicBool,
     deaf: AtomicBool,
+    hangs: watch::Sender<bool>,
+    lists: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -53,6 +55,16 @@ impl Shelf {
     /// Tells nobody anything while it is `deaf`.
     pub(crate) fn deafen(&self, deaf: bool) {
         self.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    /// Does not answer what it has of quarantines while it `hangs`.
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.hangs.send_replace(hangs);
+    }
+
+    /// How often it was asked what it has of quarantines.
+    pub(crate) fn lists(&self) -> usize {
+        self.lists.load(Ordering::SeqCst)
     }
 
     /// Puts what is kept for one slot in the place of another's.
@@ -321,7 +333,13 @@ impl Store for Shelf {
                 .map(|(name, sealed)| (*name, sealed.clone()))
                 .collect()
         };
-        async move { self.read(read) }.boxed()
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        async move {
+            // The sender is at hand, so this ends with the hanging and not before.
+            let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
+            self.read(read)
+        }
+        .boxed()
     }
 
     fn keep_quarantine<'a>(

@@ -43,11 +43,10 @@ pub use self::{
     unused::{Idle, Unused},
     warnings::{Trouble, Warning},
 };
-use self::{attempts::Attempts, stops::Stops, warnings::Warnings};
+use self::{attempts::Attempts, replicas::NextRejoin, stops::Stops, warnings::Warnings};
 use super::{Broker, CallError, Listing};
 use crate::{
     cache::Registration,
-    clock::Instant,
     destination::{ApplicationName, DestinationId},
     identity::CallerId,
     metrics::Metrics,
@@ -70,8 +69,7 @@ pub struct Operator {
     metrics: Arc<Metrics>,
     /// What replicas have in common.
     shared: Arc<SharedCache>,
-    /// When to tell the others again what the store did not take.
-    tell_again_at: Mutex<Option<Instant>>,
+    next_rejoin: Mutex<NextRejoin>,
     /// What follows from acts, here and at other replicas.
     tasks: TaskTracker,
 }
@@ -149,7 +147,7 @@ impl Operator {
             reloads,
             metrics,
             shared,
-            tell_again_at: Mutex::default(),
+            next_rejoin: Mutex::default(),
             tasks: TaskTracker::new(),
         };
         (Arc::new(operator), wishes)

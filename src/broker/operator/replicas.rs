@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use tokio::join;
+use tokio::{join, task::JoinHandle};
 use tracing::{info, warn};
 
 use super::{Kept, Operator, stops::Change};
@@ -25,8 +25,22 @@ const AT_ONCE: usize = 16;
 /// More than so many things that are to be told are not begun: what is left is told when the
 /// store is joined again.
 const MOST_AT_ONCE: usize = 64;
-/// How often it is tried again to tell what the store did not take.
-const TELL_AGAIN: Duration = Duration::from_secs(5);
+/// How soon it is tried again to learn what the store did not say, and to tell what it did not
+/// take.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// How often the store is joined again although nothing went wrong: it may have been emptied
+/// without losing a connection, and what was told may have been lost on its way.
+const REJOIN_EVERY: Duration = Duration::from_secs(60);
+/// Replicas join again up to this part of it later, so that they do not all come at once.
+const REJOIN_SPREAD: f64 = 0.25;
+
+/// When the store is joined again.
+#[derive(Debug, Default)]
+pub(super) struct NextRejoin {
+    at: Option<Instant>,
+    /// What was begun the last time. It is waited for: a slow store is not asked twice at once.
+    begun: Option<JoinHandle<()>>,
+}
 
 /// Whether the other replicas know of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +83,16 @@ impl Operator {
     }
 
     /// Takes in all that is kept in the store, and puts there what only this replica knows.
-    /// To be done at each connection, and before the first token is handed out.
+    /// To be done at each connection, and before the first token is handed out. What the store
+    /// does not say it is asked again soon, see [`Operator::look`].
     pub async fn rejoin(self: &Arc<Self>) {
         let Some(mut kept) = self.shared.quarantines().await else {
+            // Nobody tells a second time, so what is not learned now would go on being handed
+            // out for as long as the connection lasts.
+            self.try_again();
             return;
         };
-        *self.tell_again_at() = None;
+        self.next_rejoin().at = None;
         // A release of all applications goes before the older stops that it ended.
         kept.sort_by_key(|act| Reverse(act.at));
         let mut is_news = false;
@@ -150,18 +168,34 @@ impl Operator {
             .await;
     }
 
-    /// Tells again what the store did not take, from time to time.
-    pub(super) fn tell_again(self: &Arc<Self>) {
-        let now = Instant::now();
-        {
-            let mut at = self.tell_again_at();
-            if at.is_none_or(|at| now < at) {
-                return;
-            }
-            *at = Some(now + TELL_AGAIN);
+    /// Joins the store again if it is time.
+    pub(super) fn rejoin_if_due(self: &Arc<Self>) {
+        if !self.shared.is_on() {
+            return;
         }
+        let now = Instant::now();
+        let mut next = self.next_rejoin();
+        let at = *next.at.get_or_insert_with(|| {
+            now + REJOIN_EVERY.mul_f64(1.0 + REJOIN_SPREAD * rand::random::<f64>())
+        });
+        let is_under_way = next
+            .begun
+            .as_ref()
+            .is_some_and(|begun| !begun.is_finished());
+        if now < at || is_under_way {
+            return;
+        }
+        next.at = None;
         let operator = Arc::clone(self);
-        self.tasks.spawn(async move { operator.rejoin().await });
+        let begun = self.tasks.spawn(async move { operator.rejoin().await });
+        next.begun = Some(begun);
+    }
+
+    /// Joins the store again soon, if anything is shared.
+    fn try_again(&self) {
+        if self.shared.is_on() {
+            self.next_rejoin().at = Some(Instant::now() + TRY_AGAIN);
+        }
     }
 
     async fn tell(&self, acts: Vec<SharedQuarantine>) -> Told {
@@ -176,13 +210,13 @@ impl Operator {
         if told {
             return Told::Yes;
         }
-        *self.tell_again_at() = Some(Instant::now() + TELL_AGAIN);
+        self.try_again();
         Told::NotYet
     }
 
-    fn tell_again_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        let at = self.tell_again_at.lock();
-        at.unwrap_or_else(PoisonError::into_inner)
+    fn next_rejoin(&self) -> MutexGuard<'_, NextRejoin> {
+        let next = self.next_rejoin.lock();
+        next.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what was done at another replica, as far as it counts within this process.

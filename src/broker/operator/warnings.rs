@@ -80,9 +80,10 @@ impl Trouble {
 
 impl Operator {
     /// Looks at everything, and says what has become wrong and what has not been any more
-    /// since the last look. What other replicas were not told is told again.
+    /// since the last look. What other replicas did and were not told is looked up and told
+    /// again when it is time.
     pub fn look(self: &Arc<Self>) {
-        self.tell_again();
+        self.rejoin_if_due();
         let runway_warning = self.rules.load().runway_warning;
         let now = Instant::now();
         // Held from here, so that of two looks the later one has the last word.

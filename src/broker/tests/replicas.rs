@@ -158,6 +158,15 @@ impl Replica {
         }
     }
 
+    /// Lets so long pass, with a look each second.
+    async fn looks_for(&self, span: Duration) {
+        for _ in 0..span.as_secs() {
+            sleep(Duration::from_secs(1)).await;
+            self.operator.look();
+        }
+        settle().await;
+    }
+
     fn administrator(&self) -> Administrator {
         let ops = CallerId::from_spiffe("spiffe://td/ops").unwrap();
         self.operator.administrator(&ops).unwrap()
@@ -419,6 +428,70 @@ async fn without_the_store_a_stop_works_here_says_so_and_is_told_later() {
     settle().await;
     let successor = two.ask().await.unwrap();
     assert_ne!(successor, token, "it was forgotten, if late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_did_not_come_is_asked_for_again_within_seconds() {
+    for starts in [false, true] {
+        let fleet = Fleet::default();
+        let one = fleet.replica().await;
+        let two = fleet.starting(Audit::off(), None);
+        if !starts {
+            two.join().await;
+            two.ask().await.unwrap();
+        }
+        fleet.shelf.deafen(true);
+        one.quarantine("").await;
+        fleet.shelf.go(true);
+        // The connection, or the start, at which the one list came too late.
+        two.join().await;
+        fleet.shelf.go(false);
+        assert!(two.ask().await.is_ok(), "it starts, and goes on");
+        two.looks_for(Duration::from_secs(6)).await;
+        assert_eq!((two.ask().await, two.note()), (STOPPED, Some(anna())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_is_asked_once_at_a_time() {
+    let fleet = Fleet::default();
+    let one = fleet.replica().await;
+    fleet.shelf.go(true);
+    one.quarantine("").await;
+    fleet.shelf.go(false);
+    fleet.shelf.hang(true);
+    let asked = fleet.shelf.lists();
+    one.looks_for(HOUR / 6).await;
+    assert_eq!(fleet.shelf.lists(), asked + 1);
+    fleet.shelf.hang(false);
+    settle().await;
+    assert_eq!(fleet.replica().await.note(), Some(anna()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_flushed_amid_a_connection_is_filled_again_within_minutes() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    one.quarantine("").await;
+    fleet.shelf.flush();
+    two.looks_for(Duration::from_secs(77)).await;
+    assert_eq!(fleet.replica().await.note(), Some(anna()));
+    // No more often than that.
+    let asked = fleet.shelf.lists();
+    two.looks_for(HOUR).await;
+    let asked = fleet.shelf.lists() - asked;
+    assert!((46..=60).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_and_lost_on_its_way_is_found_out_within_minutes() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    two.ask().await.unwrap();
+    fleet.shelf.deafen(true);
+    one.quarantine("").await;
+    two.looks_for(Duration::from_secs(77)).await;
+    assert_eq!(two.ask().await, STOPPED);
 }
 
 #[tokio::test(start_paused = true)]
