@@ -40,7 +40,7 @@ use tokio::{
 use self::{
     place::of_any_quarantine,
     record::{Kind, Pause},
-    ring::NotOurs,
+    ring::{NotOurs, Unopened},
     sealed::{Head, Sealed},
     store::{Beginning, Entry, Kept, Store, Turn},
 };
@@ -394,17 +394,20 @@ impl SharedCache {
     fn open_entry(&self, place: &Place, entry: &Entry) -> Option<Found> {
         let contexts = place.slot.contexts(entry.kind);
         let found = place.ring.open(contexts, &entry.sealed);
-        let found = found.and_then(|value| match entry.kind {
-            Kind::Token => SharedToken::decode(&value).map(Found::Token),
-            Kind::Failure => SharedFailure::decode(&value).map(Found::Failure),
-            Kind::Pause | Kind::Quarantine => Err(NotOurs),
+        let found = found.and_then(|value| {
+            let found = match entry.kind {
+                Kind::Token => SharedToken::decode(&value).map(Found::Token),
+                Kind::Failure => SharedFailure::decode(&value).map(Found::Failure),
+                Kind::Pause | Kind::Quarantine => Err(NotOurs),
+            };
+            Ok(found?)
         });
         self.opened(found)
     }
 
     fn open_pause(&self, place: &Place, sealed: &Sealed) -> Option<SystemTime> {
         let pause = place.ring.open(place.host.contexts(Kind::Pause), sealed);
-        let pause = pause.and_then(|value| Pause::decode(&value));
+        let pause = pause.and_then(|value| Ok(Pause::decode(&value)?));
         self.opened(pause).map(|pause| pause.until)
     }
 
@@ -415,19 +418,19 @@ impl SharedCache {
         sealed: &Sealed,
     ) -> Option<SharedQuarantine> {
         let opened = ring.open(of_any_quarantine(), sealed);
-        let opened = opened.and_then(|value| SharedQuarantine::decode(&value));
+        let opened = opened.and_then(|value| Ok(SharedQuarantine::decode(&value)?));
         let opened = opened.and_then(|opened| {
             let application = opened.application.as_ref();
             let spot = Spot::of_quarantine(ring, &opened.destination, application);
             let is_its_own = spot.names().contains(name);
-            is_its_own.then_some(opened).ok_or(NotOurs)
+            is_its_own.then_some(opened).ok_or(Unopened::Forged)
         });
         self.opened(opened)
     }
 
     /// Counts what was not sealed for where it lies: it is as good as nothing.
-    fn opened<T>(&self, opened: Result<T, NotOurs>) -> Option<T> {
-        let outcome = if opened.is_ok() { "ok" } else { "forged" };
+    fn opened<T>(&self, opened: Result<T, Unopened>) -> Option<T> {
+        let outcome = opened.as_ref().err().map_or("ok", |why| why.code());
         self.metrics.shared_cache("open", outcome);
         opened.ok()
     }

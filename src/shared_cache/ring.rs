@@ -34,6 +34,16 @@ pub struct InvalidKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotOurs;
 
+/// Why a value does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unopened {
+    /// It bears the mark of a key that is not in this ring: another fleet's, or one that was
+    /// replaced. Whoever can write to the store can write such a mark as well.
+    OtherKey,
+    /// It was not sealed for this place, or is not what was sealed.
+    Forged,
+}
+
 /// The keys that are derived from what an operator configured.
 pub(super) struct Key {
     /// Tells it from any other key; its first bytes are the mark of what it seals.
@@ -69,18 +79,21 @@ impl Ring {
         &self,
         contexts: impl IntoIterator<Item = Vec<u8>>,
         sealed: &Sealed,
-    ) -> Result<Zeroizing<Vec<u8>>, NotOurs> {
-        let (head, body) = sealed.0.split_at_checked(HEAD).ok_or(NotOurs)?;
-        let (version, rest) = head.split_first().ok_or(NotOurs)?;
-        let (mark, nonce) = rest.split_at_checked(MARK).ok_or(NotOurs)?;
+    ) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+        let (head, body) = sealed.0.split_at_checked(HEAD).ok_or(Unopened::Forged)?;
+        let (version, rest) = head.split_first().ok_or(Unopened::Forged)?;
+        let (mark, nonce) = rest.split_at_checked(MARK).ok_or(Unopened::Forged)?;
         if *version != VERSION {
-            return Err(NotOurs);
+            return Err(Unopened::Forged);
+        }
+        if !self.keys.iter().any(|key| key.identity.starts_with(mark)) {
+            return Err(Unopened::OtherKey);
         }
         let keys = self.keys.iter().zip(contexts);
         // Marks are short, so that two keys may have the same one.
         let mut keys = keys.filter(|(key, _)| key.identity.starts_with(mark));
         keys.find_map(|(key, context)| key.open(&context, nonce, body))
-            .ok_or(NotOurs)
+            .ok_or(Unopened::Forged)
     }
 }
 
@@ -97,6 +110,22 @@ impl PartialEq for Ring {
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ring of {}", self.keys.len())
+    }
+}
+
+impl Unopened {
+    /// The outcome that metrics show.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::OtherKey => "other_key",
+            Self::Forged => "forged",
+        }
+    }
+}
+
+impl From<NotOurs> for Unopened {
+    fn from(_: NotOurs) -> Self {
+        Self::Forged
     }
 }
 
@@ -291,6 +320,26 @@ mod tests {
     }
 
     #[test]
+    fn what_another_key_sealed_is_told_from_what_was_changed() {
+        let (ring, other) = (Ring::sample(&[1, 2]), Ring::sample(&[3]));
+        let why = |bytes| ring.open(repeat(CONTEXT.to_vec()), &Sealed(bytes)).err();
+        let foreign = sealed(&other);
+        assert_eq!(why(foreign.clone()), Some(Unopened::OtherKey));
+        let mut disguised = foreign.clone();
+        disguised[1..=MARK].copy_from_slice(&sealed(&ring)[1..=MARK]);
+        assert_eq!(why(disguised), Some(Unopened::Forged));
+        let mut changed = sealed(&ring);
+        *changed.last_mut().unwrap() ^= 1;
+        assert_eq!(why(changed), Some(Unopened::Forged));
+        for length in [0, HEAD - 1] {
+            assert_eq!(why(foreign[..length].to_vec()), Some(Unopened::Forged));
+        }
+        let mut newer = foreign;
+        newer[0] = VERSION + 1;
+        assert_eq!(why(newer), Some(Unopened::Forged));
+    }
+
+    #[test]
     fn two_keys_with_one_mark_both_open() {
         let mut ring = Ring::new(
             &BASE64_STANDARD.encode([1; KEY]),
@@ -320,7 +369,7 @@ mod tests {
         ] {
             let sealed = Sealed(bytes.clone());
             let opened = ring.open(repeat(context.to_vec()), &sealed);
-            assert_eq!(opened.err(), Some(NotOurs), "{context:?}");
+            assert_eq!(opened.err(), Some(Unopened::Forged), "{context:?}");
         }
     }
 
