@@ -316,11 +316,13 @@ impl Airborne {
             let outcome = match &outcome {
                 Ok(token) if token.origin == Origin::Here => Outcome::Token(token),
                 Err(Refusal::Failed { reason, retry_at }) => {
-                    // The others come first: what fails here may work there.
+                    // The others come first: what fails here may work there. But nobody comes
+                    // before the host said.
                     let left = retry_at.saturating_duration_since(now.instant);
+                    let others = now.after(left.mul_f64(OTHERS_FIRST)).wall;
                     Outcome::Failure(SharedFailure {
                         reason: *reason,
-                        retry_at: now.after(left.mul_f64(OTHERS_FIRST)).wall,
+                        retry_at: pause.map_or(others, |until| until.wall.max(others)),
                         in_a_row: self.entry.state().slot.failures(),
                     })
                 }

@@ -67,8 +67,9 @@ async fn an_endpoint_that_asks_ten_replicas_for_peace_is_called_once() {
         let details = refusal.get_error_details();
         let delay = details.retry_info().and_then(|info| info.retry_delay);
         let delay = delay.unwrap().as_secs();
-        // Whoever asked comes back up to a tenth later, and the others up to a tenth of that.
-        assert!((27..=37).contains(&delay), "{delay} s");
+        // Whoever asked comes back up to a tenth later, and the others a little later than it was
+        // asked for.
+        assert!((29..=34).contains(&delay), "{delay} s");
     }
     assert_eq!(upstream.calls(), 1);
     // The host asked, so it is left alone by every key.
