@@ -22,6 +22,8 @@ const MAX_MILLIS: u64 = 1_000_000_000_000;
 /// A connection that is in use.
 pub(super) struct Line {
     pub(super) wire: Wire,
+    /// Where it leads to, as the log says it.
+    pub(super) servers: String,
     pub(super) keys: Keys,
     /// How long one answer may take.
     pub(super) timeout: Duration,
