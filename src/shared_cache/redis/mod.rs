@@ -88,12 +88,12 @@ impl Store for Redis {
         life: Duration,
     ) -> BoxFuture<'a, Result<Beginning, Trouble>> {
         async move {
-            let line = self.shared.line()?;
+            let server = self.shared.line()?;
             let mut asked = Asked::by(self, name);
-            let began = line.begin(name, asked.turn.owner, seen, life);
-            let began = line.bounded(began).await;
+            let began = server.begin(name, asked.turn.owner, seen, life);
+            let began = server.bounded(began).await;
             asked.is_answered = !matches!(began, Err(Trouble::Slow | Trouble::Unreachable));
-            self.shared.wrote(&line.servers, began)
+            self.shared.wrote(&server.servers, began)
         }
         .boxed()
     }
