@@ -173,6 +173,9 @@ impl fmt::Debug for Name {
 }
 
 impl Name {
+    /// How long it is where it is written.
+    pub(super) const LENGTH: usize = 32;
+
     /// Reads a name as it is written.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let name = Self(u128::from_str_radix(text, 16).ok()?.to_be_bytes());

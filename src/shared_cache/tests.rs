@@ -57,7 +57,7 @@ fn place(ring: &Arc<Ring>) -> Place {
     )
 }
 
-fn token() -> Token {
+pub(super) fn token() -> Token {
     Token {
         key: Arc::new(key()),
         access_token: Arc::new(Secret::new("canary-token".to_owned())),

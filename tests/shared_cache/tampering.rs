@@ -136,7 +136,11 @@ async fn a_value_is_not_taken_with_any_bit_flipped() {
         fleet.right(newest, "d0").await;
         let metrics = fleet.replicas[newest].metrics().await;
         // The mark says which key it was sealed with.
-        let outcome = if MARK.contains(&bit) { "other_key" } else { "forged" };
+        let outcome = if MARK.contains(&bit) {
+            "other_key"
+        } else {
+            "forged"
+        };
         let counted = metrics.shared("open", outcome);
         assert!(counted >= 1, "bit {bit}: {}", metrics.about_sharing());
         assert_eq!(fleet.site.upstream.calls(), mints, "bit {bit}");

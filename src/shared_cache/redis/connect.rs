@@ -48,6 +48,7 @@ pub(super) async fn connect(
     probe.unwrap_or(Err(Trouble::Slow))?;
     Ok(Line {
         wire,
+        servers: settings.servers.to_string(),
         keys,
         timeout: settings.timeout,
         listener,

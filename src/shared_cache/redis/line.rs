@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use ::redis::{RedisError, Value, cmd};
+use ::redis::Value;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -13,7 +13,10 @@ use super::{
     keys::Keys,
     news::{self, Listener},
     reply,
-    scripts::{BEGIN_STEP, FINISH_STEP, FORGET_STEP, LOOK_STEP, PAUSE_STEP, QUARANTINE_STEP, Step},
+    scripts::{
+        BEGIN_STEP, FINISH_STEP, FORGET_STEP, KEEP_PAUSE_STEP, KEEP_QUARANTINE_STEP, LOOK_STEP,
+        PAUSE_STEP, QUARANTINES_STEP, Step,
+    },
     trouble::trouble,
     wire::Wire,
 };
@@ -25,6 +28,8 @@ const MAX_MILLIS: u64 = 1_000_000_000_000;
 /// A connection that is in use.
 pub(super) struct Line {
     pub(super) wire: Wire,
+    /// Where it leads to, as the log says it.
+    pub(super) servers: String,
     pub(super) keys: Keys,
     /// How long one answer may take.
     pub(super) timeout: Duration,
@@ -112,9 +117,8 @@ impl Line {
     }
 
     pub(super) async fn pause(&self, name: &Name) -> Result<Option<Sealed>, Trouble> {
-        let mut get = cmd("GET");
-        get.arg(self.keys.pause(name));
-        reply::value(heard(self.wire.ask(&get).await)?)
+        let keys = [self.keys.pause(name)];
+        reply::value(self.step(&PAUSE_STEP, &keys, &[]).await?)
     }
 
     pub(super) async fn keep_pause(
@@ -127,15 +131,15 @@ impl Line {
         let (channel, lasts) = (self.keys.channel(), millis(lasts));
         let arguments: [&[u8]; 3] = [channel.as_bytes(), &message, lasts.as_bytes()];
         let keys = [self.keys.pause(name)];
-        let answer = self.step(&PAUSE_STEP, &keys, &arguments).await?;
+        let answer = self.step(&KEEP_PAUSE_STEP, &keys, &arguments).await?;
         reply::done(&answer)
     }
 
     pub(super) async fn quarantines(&self) -> Result<Vec<(Name, Sealed)>, Trouble> {
-        let mut all = cmd("HGETALL");
-        all.arg(self.keys.quarantines());
+        let keys = [self.keys.quarantines()];
+        let answer = self.step(&QUARANTINES_STEP, &keys, &[]).await?;
         let odd = || self.metrics.shared_cache("quarantines", "garbage");
-        reply::named(heard(self.wire.ask(&all).await)?, odd)
+        reply::named(answer, odd)
     }
 
     pub(super) async fn keep_quarantine(
@@ -152,7 +156,7 @@ impl Line {
         let mut arguments: Vec<&[u8]> = vec![channel.as_bytes(), &message];
         arguments.extend(fields.iter().map(String::as_bytes));
         let keys = [self.keys.quarantines()];
-        let answer = self.step(&QUARANTINE_STEP, &keys, &arguments).await?;
+        let answer = self.step(&KEEP_QUARANTINE_STEP, &keys, &arguments).await?;
         reply::done(&answer)
     }
 
@@ -166,7 +170,8 @@ impl Line {
         keys: &[String],
         arguments: &[&[u8]],
     ) -> Result<Value, Trouble> {
-        heard(step.run(&self.wire, keys, arguments).await)
+        let answer = step.run(&self.wire, keys, arguments).await;
+        answer.map_err(|error| trouble(&error))
     }
 }
 
@@ -188,10 +193,6 @@ async fn patiently<T>(time: Duration, answer: impl Future<Output = T>) -> Option
         }
     }
     None
-}
-
-fn heard(answer: Result<Value, RedisError>) -> Result<Value, Trouble> {
-    answer.map_err(|error| trouble(&error))
 }
 
 /// An owner, as the servers have it.

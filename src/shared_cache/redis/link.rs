@@ -118,9 +118,15 @@ impl Link {
                 Err(trouble) => trouble,
             };
             self.go_down(trouble);
-            if last.replace(trouble) != Some(trouble) {
-                let code = trouble.code();
-                tracing::warn!(%servers, code, "the shared cache does not answer: this replica is on its own");
+            let code = trouble.code();
+            match last.replace(trouble) {
+                None => {
+                    tracing::warn!(%servers, code, "the shared cache does not answer: this replica is on its own");
+                }
+                Some(before) if before != trouble => {
+                    tracing::debug!(%servers, code, "the shared cache does not answer for another reason");
+                }
+                Some(_) => {}
             }
             failures += 1;
             time::sleep(Backoff::RECONNECT.delay(failures, rand::random())).await;

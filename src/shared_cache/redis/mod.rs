@@ -88,12 +88,12 @@ impl Store for Redis {
         life: Duration,
     ) -> BoxFuture<'a, Result<Beginning, Trouble>> {
         async move {
-            let line = self.shared.line()?;
+            let server = self.shared.line()?;
             let mut asked = Asked::by(self, name);
-            let began = line.begin(name, asked.turn.owner, seen, life);
-            let began = line.bounded(began).await;
+            let began = server.begin(name, asked.turn.owner, seen, life);
+            let began = server.bounded(began).await;
             asked.is_answered = !matches!(began, Err(Trouble::Slow | Trouble::Unreachable));
-            self.shared.wrote(began)
+            self.shared.wrote(&server.servers, began)
         }
         .boxed()
     }
@@ -107,7 +107,7 @@ impl Store for Redis {
         async move {
             let line = self.shared.line()?;
             let finished = line.bounded(line.finish(name, turn, outcome)).await;
-            self.shared.wrote(finished)
+            self.shared.wrote(&line.servers, finished)
         }
         .boxed()
     }
@@ -123,7 +123,7 @@ impl Store for Redis {
         async move {
             let line = self.shared.line()?;
             let forgot = line.bounded(line.forget(name)).await;
-            self.shared.wrote(forgot)
+            self.shared.wrote(&line.servers, forgot)
         }
         .boxed()
     }
@@ -145,7 +145,7 @@ impl Store for Redis {
         async move {
             let line = self.shared.line()?;
             let kept = line.bounded(line.keep_pause(name, sealed, lasts)).await;
-            self.shared.wrote(kept)
+            self.shared.wrote(&line.servers, kept)
         }
         .boxed()
     }
@@ -166,7 +166,7 @@ impl Store for Redis {
         async move {
             let line = self.shared.line()?;
             let kept = line.bounded(line.keep_quarantine(names, sealed)).await;
-            self.shared.wrote(kept)
+            self.shared.wrote(&line.servers, kept)
         }
         .boxed()
     }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use ::redis::Value;
 
-use super::{Beginning, Entry, Name, Sealed, Trouble, Turn, scripts::MAX_VALUE};
+use super::{
+    Beginning, Entry, Name, Sealed, Trouble, Turn,
+    scripts::{MAX_QUARANTINES, MAX_VALUE},
+};
 use crate::shared_cache::record::Kind;
 
 /// What is kept for a slot: a kind, a value, and so on.
@@ -58,19 +61,25 @@ pub(super) fn value(answer: Value) -> Result<Option<Sealed>, Trouble> {
     }
 }
 
-/// Values by name. What is not one of ours is left out, and counted by `odd`.
+/// How many were left out, and values by name. Each that is not one of ours is told to `odd`.
 pub(super) fn named(answer: Value, mut odd: impl FnMut()) -> Result<Vec<(Name, Sealed)>, Trouble> {
-    let Value::Map(fields) = answer else {
+    let Value::Array(parts) = answer else {
         return Err(Trouble::Garbage);
     };
-    let read = |(field, value)| {
+    let mut parts = parts.into_iter();
+    let left_out = number(&parts.next().ok_or(Trouble::Garbage)?)?;
+    // Whatever number a server says is counted no further than this.
+    let most = u64::try_from(MAX_QUARANTINES).unwrap_or(u64::MAX);
+    (0..left_out.min(most)).for_each(|_| odd());
+    let read = |field, value| {
         let field = bytes(field).ok()?;
         let name = Name::parse(str::from_utf8(&field).ok()?)?;
         Some((name, sealed(value).ok()?))
     };
-    let mut named = Vec::with_capacity(fields.len());
-    for field in fields {
-        match read(field) {
+    let mut named = Vec::with_capacity(parts.len() / 2);
+    while let Some(field) = parts.next() {
+        let value = parts.next().ok_or(Trouble::Garbage)?;
+        match read(field, value) {
             Some(field) => named.push(field),
             None => odd(),
         }

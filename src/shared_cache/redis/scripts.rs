@@ -9,10 +9,14 @@ use std::sync::LazyLock;
 
 use ::redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
 
-use super::wire::Wire;
+use super::{Name, wire::Wire};
 
-/// What is larger is none of ours, and not read further.
-pub(super) const MAX_VALUE: usize = 64 * 1024;
+/// What is larger is none of ours, and not read further. A token has 16 KiB at most, what an
+/// operator says 4 KiB; and as much as this, a thousand times, may wait to be heard.
+pub(super) const MAX_VALUE: usize = 20 * 1024;
+
+/// No more quarantines and releases are read.
+pub(super) const MAX_QUARANTINES: usize = 10_000;
 
 /// A slot is remembered for so long at least: a flight that outlived its turn must not keep
 /// what was forgotten meanwhile.
@@ -113,6 +117,28 @@ remember(0)
 return 1
 ";
 
+/// As much of it as is told of a token.
+const PAUSE: &str = "
+local pause = redis.call('GET', KEYS[1])
+return pause and string.sub(pause, 1, MAX_VALUE + 1)
+";
+
+/// How many are left out, since they are none of ours or too many; and the others.
+const QUARANTINES: &str = "
+local kept = redis.call('HGETALL', KEYS[1])
+local told, left_out = {0}, 0
+for i = 1, #kept, 2 do
+  if #kept[i] == NAME and #kept[i + 1] <= MAX_VALUE and #told < 2 * MAX_QUARANTINES then
+    table.insert(told, kept[i])
+    table.insert(told, kept[i + 1])
+  else
+    left_out = left_out + 1
+  end
+end
+told[1] = left_out
+return told
+";
+
 const KEEP_PAUSE: &str = "
 local channel, message, lasts = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if redis.call('PTTL', KEYS[1]) >= lasts then return 0 end
@@ -139,8 +165,10 @@ pub(super) static LOOK_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, 
 pub(super) static BEGIN_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, BEGIN));
 pub(super) static FINISH_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, FINISH));
 pub(super) static FORGET_STEP: LazyLock<Step> = LazyLock::new(|| Step::new(WORDS, FORGET));
-pub(super) static PAUSE_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("", KEEP_PAUSE));
-pub(super) static QUARANTINE_STEP: LazyLock<Step> =
+pub(super) static PAUSE_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("", PAUSE));
+pub(super) static KEEP_PAUSE_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("", KEEP_PAUSE));
+pub(super) static QUARANTINES_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("", QUARANTINES));
+pub(super) static KEEP_QUARANTINE_STEP: LazyLock<Step> =
     LazyLock::new(|| Step::new("", KEEP_QUARANTINE));
 
 impl Step {
@@ -148,6 +176,8 @@ impl Step {
         let lua = format!("{words}{step}")
             .replace("MEMORY", MEMORY)
             .replace("MAX_VALUE", &MAX_VALUE.to_string())
+            .replace("MAX_QUARANTINES", &MAX_QUARANTINES.to_string())
+            .replace("NAME", &Name::LENGTH.to_string())
             .replace("HEAD", &super::super::sealed::HEAD.to_string());
         let hash = Script::new(&lua).get_hash().to_owned();
         Self { lua, hash }

@@ -70,8 +70,12 @@ impl Shared {
         self.state.send_replace(state)
     }
 
-    /// Notices whether writing works, which reading says nothing about.
-    pub(super) fn wrote<T>(&self, written: Result<T, Trouble>) -> Result<T, Trouble> {
+    /// Notices whether writing to these servers works, which reading says nothing about.
+    pub(super) fn wrote<T>(
+        &self,
+        servers: &str,
+        written: Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let complaint = match &written {
             Ok(_) => None,
             Err(
@@ -89,14 +93,16 @@ impl Shared {
             .complaint
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if *last != complaint {
-            *last = complaint;
-            if let Some(trouble) = complaint {
-                let code = trouble.code();
-                tracing::warn!(code, "the shared cache takes no writes: nothing is shared");
-            } else {
-                tracing::info!("the shared cache takes writes again");
+        let before = std::mem::replace(&mut *last, complaint);
+        match (before, complaint.map(Trouble::code)) {
+            (None, Some(code)) => {
+                tracing::warn!(%servers, code, "the shared cache takes no writes: nothing is shared");
             }
+            (Some(before), Some(code)) if before.code() != code => {
+                tracing::debug!(%servers, code, "the shared cache takes no writes for another reason");
+            }
+            (Some(_), None) => tracing::info!(%servers, "the shared cache takes writes again"),
+            (Some(_), Some(_)) | (None, None) => {}
         }
         drop(last);
         written

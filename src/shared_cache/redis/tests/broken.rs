@@ -1,6 +1,6 @@
 //! Servers that are silent, close, speak garbage or say no.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{self, Instant};
 
@@ -8,16 +8,22 @@ use super::{
     super::{
         News, Sealed, Store, Trouble, Turn,
         news::encode,
-        scripts::{BEGIN_STEP, FINISH_STEP, Step},
+        scripts::{BEGIN_STEP, FINISH_STEP, MAX_VALUE, Step},
     },
     fixture::{Replica, kept, local, name, sealed, settings},
     scripted::{Manner, Scripted, bulk},
     server::until,
 };
-use crate::shared_cache::{
-    Settings,
-    record::Kind,
-    settings::{Login, Servers},
+use crate::{
+    secret::Secret,
+    shared_cache::{
+        Settings, SharedToken,
+        record::Kind,
+        ring::Ring,
+        settings::{Login, Servers},
+        tests::token,
+    },
+    token::Token,
 };
 
 const BUDGET: Duration = Duration::from_millis(50);
@@ -205,7 +211,7 @@ async fn an_answer_of_the_wrong_kind_is_garbage_and_the_line_goes_on() {
     let replica = Replica::connected(settings(server.port)).await;
     let too_large = [
         b"*2\r\n$1\r\nt\r\n".as_slice(),
-        &bulk(&vec![1; 64 * 1024 + 1]),
+        &bulk(&vec![1; MAX_VALUE + 1]),
     ]
     .concat();
     for odd in [
@@ -226,8 +232,14 @@ async fn an_answer_of_the_wrong_kind_is_garbage_and_the_line_goes_on() {
         assert_eq!(looked.unwrap_err(), Trouble::Garbage);
         let began = replica.store.begin(&name(), &[], BUDGET).await;
         assert_eq!(began.unwrap_err(), Trouble::Garbage);
+        let stopped = replica.store.quarantines().await;
+        assert_eq!(stopped, Err(Trouble::Garbage));
     }
-    let large = bulk(&vec![1; 64 * 1024 + 1]);
+    // More than anybody would leave out.
+    server.behave(Manner::Says(b"*1\r\n:9223372036854775807\r\n".to_vec()));
+    assert_eq!(replica.store.quarantines().await, Ok(Vec::new()));
+    assert_eq!(replica.count("quarantines", "garbage"), 10_000);
+    let large = bulk(&vec![1; MAX_VALUE + 1]);
     server.behave(Manner::Says(large));
     let pause = replica.store.pause(&name()).await;
     assert_eq!(pause, Err(Trouble::Garbage));
@@ -311,7 +323,7 @@ async fn messages_are_read_strictly_and_what_finds_no_room_is_counted_and_made_u
     let good = encode(Kind::Pause, &name(), &sealed());
     let mut of_no_kind = good.clone();
     of_no_kind[0] = b'x';
-    let large = encode(Kind::Token, &name(), &Sealed(vec![1; 64 * 1024 + 1]));
+    let large = encode(Kind::Token, &name(), &Sealed(vec![1; MAX_VALUE + 1]));
     for bad in [
         b"".as_slice(),
         b"t",
@@ -490,6 +502,19 @@ async fn turns_that_are_not_given_back_before_a_line_breaks_are_left_to_end_by_t
     assert_eq!(finishes(), 1);
 }
 
+#[test]
+fn the_longest_token_is_not_too_large() {
+    let token = Token {
+        access_token: Arc::new(Secret::new("t".repeat(16 * 1024))),
+        ..token()
+    };
+    let (value, _) = SharedToken::encode(&token);
+    let sealed = Ring::sample(&[1]).seal(b"context", &value).unwrap();
+    let room = MAX_VALUE - sealed.0.len();
+    // For the names of a client and of a credential.
+    assert!((3 * 1024..4 * 1024).contains(&room), "{room}");
+}
+
 #[tokio::test]
 async fn settings_come_and_go() {
     let (one, other) = (
@@ -521,7 +546,7 @@ async fn a_link_that_is_stopped_ends_at_once_whatever_it_does() {
         let server = Scripted::start(manner.clone()).await;
         let replica = Replica::start(Some(strict(server.port)));
         until("a connection", async || server.accepted() > 0).await;
-        let store = std::sync::Arc::clone(&replica.store);
+        let store = Arc::clone(&replica.store);
         time::pause();
         let stopped = Instant::now();
         replica.stop().await;

@@ -43,7 +43,9 @@ async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_
     // While there is only one subscriber, whichever thread comes to an event first decides for
     // all of them whether anybody listens, and other tests run on threads without one.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone());
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(lines.clone())
+        .with_max_level(tracing::Level::DEBUG);
     let _default = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
     let refused = "-WRONGPASS for canary\r\n";
     let server = Scripted::start(Manner::OnlySays(refused.into())).await;
@@ -61,12 +63,22 @@ async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_
         replica.count("connect", "denied") > 3
     })
     .await;
+    server.behave(Manner::Closes);
+    until("it is gone as well", async || {
+        replica.count("connect", "unreachable") > 1
+    })
+    .await;
     server.behave(Manner::Well);
     replica.answers().await;
-    for _ in 0..3 {
-        server.says_error("OOM canary");
-        let forgot = replica.store.forget(&name()).await;
-        assert_eq!(forgot, Err(Trouble::Full));
+    for (error, trouble) in [
+        ("OOM canary", Trouble::Full),
+        ("MISCONF canary", Trouble::Unsafe),
+    ] {
+        server.says_error(error);
+        for _ in 0..3 {
+            let forgot = replica.store.forget(&name()).await;
+            assert_eq!(forgot, Err(trouble));
+        }
     }
     server.behave(Manner::Well);
     for _ in 0..3 {
@@ -75,11 +87,13 @@ async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let events: Vec<_> = text.lines().collect();
     let address = format!("servers=127.0.0.1:{}", server.port);
-    let expected: [&[&str]; 4] = [
+    let expected: [&[&str]; 6] = [
         &["WARN", "does not answer", "code=\"denied\"", &address],
+        &["DEBUG", "does not answer", "code=\"unreachable\"", &address],
         &["INFO", "answers again", &address],
-        &["WARN", "takes no writes", "code=\"full\""],
-        &["INFO", "takes writes again"],
+        &["WARN", "takes no writes", "code=\"full\"", &address],
+        &["DEBUG", "takes no writes", "code=\"read_only\"", &address],
+        &["INFO", "takes writes again", &address],
     ];
     assert_eq!(events.len(), expected.len(), "{text}");
     for (event, parts) in events.iter().zip(expected) {

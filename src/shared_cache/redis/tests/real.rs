@@ -257,15 +257,33 @@ async fn values_of_the_wrong_type_or_size_are_garbage() {
         Ok(true)
     );
     assert_eq!(replica.store.look(&large).await.unwrap()[0].sealed, token);
+    let pause = format!("fleet:{{{large}}}:pause");
+    let fill = "redis.call('SET', KEYS[1], string.rep('x', 10000000)) return 1";
+    assert_eq!(server.cli(&["eval", fill, "1", &pause]), "1");
+    let before = sent(&server);
+    assert_eq!(replica.store.pause(&large).await, Err(Trouble::Garbage));
+    assert!(sent(&server) - before < 100_000);
     server.cli(&["hset", "fleet:quarantines", "odd", "x"]);
-    server.cli(&[
-        "hset",
-        "fleet:quarantines",
-        &name().to_string().to_uppercase(),
-        "x",
-    ]);
-    assert_eq!(replica.store.quarantines().await, Ok(Vec::new()));
-    assert_eq!(replica.count("quarantines", "garbage"), 2);
+    let upper = name().to_string().to_uppercase();
+    server.cli(&["hset", "fleet:quarantines", &upper, "x"]);
+    let fill = "redis.call('HSET', KEYS[1], ARGV[1], string.rep('x', 10000000)) return 1";
+    let too_large = name().to_string();
+    let filled = server.cli(&["eval", fill, "1", "fleet:quarantines", &too_large]);
+    assert_eq!(filled, "1");
+    let stop = sealed();
+    let kept = replica.store.keep_quarantine(&[large], stop.clone()).await;
+    assert_eq!(kept, Ok(()));
+    let before = sent(&server);
+    let kept = replica.store.quarantines().await;
+    assert_eq!(kept, Ok(vec![(large, stop)]));
+    assert!(sent(&server) - before < 100_000);
+    assert_eq!(replica.count("quarantines", "garbage"), 3);
+    // More than anybody keeps.
+    server.cli(&["hdel", "fleet:quarantines", "odd", &upper, &too_large]);
+    let fill = "for i = 1, 10009 do redis.call('HSET', KEYS[1], string.format('%032x', i), 'x') end return 1";
+    assert_eq!(server.cli(&["eval", fill, "1", "fleet:quarantines"]), "1");
+    assert_eq!(replica.store.quarantines().await.unwrap().len(), 10_000);
+    assert_eq!(replica.count("quarantines", "garbage"), 3 + 10);
     // A turn without an end, which nobody here would leave.
     let endless = name();
     server.cli(&["set", &format!("fleet:{{{endless}}}:turn"), "x"]);
@@ -336,6 +354,15 @@ async fn granted(replica: &Replica, name: &super::super::Name) -> super::super::
         Ok(Beginning::Granted(turn)) => turn,
         other => panic!("{other:?}"),
     }
+}
+
+/// How many bytes a server has sent to anybody.
+fn sent(server: &Server) -> u64 {
+    let info = server.cli(&["info", "stats"]);
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    line.unwrap().trim().parse().unwrap()
 }
 
 async fn connected(replica: &mut Replica) {
