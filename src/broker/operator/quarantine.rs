@@ -76,7 +76,7 @@ impl Operator {
             let all = application.is_empty();
             let one = applications.first().filter(|_| !all).cloned();
             let destination = target.listing.id.clone();
-            let places = self.places(&destination, one.as_ref());
+            let registrations = self.registrations(&destination, one.as_ref());
             let act = {
                 let mut stops = self.stops();
                 let cache = self.broker.cache();
@@ -90,7 +90,7 @@ impl Operator {
                 })
             };
             warn!(destination = %target.listing.id, ?applications, "stopped by an operator");
-            let (kept, told) = self.spread(vec![act], places).await;
+            let (kept, told) = self.spread(vec![act], registrations).await;
             Ok(Applied {
                 applications,
                 all,
@@ -168,7 +168,7 @@ impl Operator {
     ) -> Result<(Vec<Option<ApplicationName>>, Vec<SharedQuarantine>), ActError> {
         if !self.stops().ended(id, one)?.is_empty() {
             // A replica may have kept a token before it knew of the stop.
-            self.forget(self.places(id, one)).await;
+            self.forget(self.registrations(id, one)).await;
         }
         let mut stops = self.stops();
         let ended = stops.ended(id, one)?;

@@ -495,6 +495,25 @@ async fn what_was_told_and_lost_on_its_way_is_found_out_within_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_hears_late_of_a_stop_leaves_the_successor_alone() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    fleet.shelf.deafen(true);
+    let shared = fleet.shared(&Arc::default());
+    one.quarantine("").await;
+    let stop = shared.quarantines().await.unwrap().remove(0);
+    one.release("").await;
+    let release = shared.quarantines().await.unwrap().remove(0);
+    let successor = one.ask().await.unwrap();
+    settle().await;
+    two.operator.heard(&stop);
+    two.operator.heard(&release);
+    settle().await;
+    assert_eq!(two.ask().await, Ok(successor));
+    assert_eq!(fleet.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_shared_before_a_stop_or_amid_it_is_forgotten() {
     let fleet = Fleet::default();
     let [one, two] = fleet.replicas().await;
