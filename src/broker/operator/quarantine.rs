@@ -36,8 +36,11 @@ pub enum Kept {
     Unwritten,
 }
 
-/// Puts the stops of the last process in force again.
+/// Puts the stops and releases of the last process in force again.
 pub(super) fn restore(stops: &Stops, cache: &Cache) {
+    for (destination, application, at) in stops.releases() {
+        cache.end(destination, application, &[], at);
+    }
     for stop in stops.in_force() {
         let Quarantine {
             destination,
@@ -175,9 +178,14 @@ impl Operator {
         if ended.is_empty() && !(configured && self.shared.is_on()) {
             return Ok((ended, Vec::new()));
         }
-        let acts = stops.release(id, one, &ended);
-        if !ended.is_empty() {
-            self.broker.cache().release(id, one);
+        let at = stops.next_moment(id);
+        let acts = stops.release(id, one, &ended, at);
+        let cache = self.broker.cache();
+        if self.shared.is_on() {
+            // This replica may have missed the stop as well.
+            cache.end(id, one, &ended, at);
+        } else {
+            cache.release(id, one);
         }
         Ok((ended, acts))
     }

@@ -94,9 +94,15 @@ impl Operator {
         self.next_rejoin().at = None;
         // A release of all applications goes before the older stops that it ended.
         kept.sort_by_key(|act| Reverse(act.at));
-        let mut is_news = false;
+        let (mut is_news, mut is_released) = (false, false);
         for act in &kept {
-            is_news |= self.take_in(act) != Change::Nothing;
+            let change = self.take_in(act);
+            is_news |= change != Change::Nothing;
+            is_released |= matches!(change, Change::Released(_));
+        }
+        // Warm ones need nobody to ask; at the start they begin when all is taken in.
+        if is_released && self.broker.cache().has_joined() {
+            self.broker.warm();
         }
         let (lacking, stopped) = {
             let stops = self.stops();
@@ -237,20 +243,24 @@ impl Operator {
         let SharedQuarantine {
             destination,
             application,
+            at,
             quarantine,
-            ..
         } = act;
-        let change = {
+        let (change, dropped) = {
             let mut stops = self.stops();
             let change = stops.take_in(act);
             // Under the lock, so that of two changes the later one has the last word.
             let cache = self.broker.cache();
-            match &change {
-                Change::Stopped => cache.quarantine(destination, application.as_ref()),
-                Change::Released(ended) => cache.end(destination, ended),
-                Change::Nothing | Change::Renewed | Change::Stale(_) => {}
-            }
-            change
+            let one = application.as_ref();
+            let dropped = match &change {
+                Change::Stopped => {
+                    cache.quarantine(destination, one);
+                    true
+                }
+                Change::Released(ended) => cache.end(destination, one, ended, *at),
+                Change::Nothing | Change::Renewed | Change::Stale(_) => false,
+            };
+            (change, dropped)
         };
         let shown = application.as_ref().map(ApplicationName::as_str);
         let administrator = quarantine.as_ref().map(|one| one.administrator.as_str());
@@ -265,7 +275,7 @@ impl Operator {
                 warn!(%destination, application = shown, administrator, comment, "stopped by another replica");
                 "quarantine"
             }
-            Change::Released(ended) if ended.is_empty() => return change,
+            Change::Released(ended) if ended.is_empty() && !dropped => return change,
             Change::Released(_) => {
                 info!(%destination, application = shown, "released by another replica");
                 "release"
