@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::{Condition, Edition, Registration, Standing, landing::Landing};
 use crate::{
     clock::{self, Instant, Moment},
+    shared_cache::CLOCKS_DIFFER,
     slot::{FailureReason, FlightNumber, Refusal, Slot},
     token::{Token, TokenId},
 };
@@ -38,8 +39,20 @@ pub(super) struct State {
     news: watch::Sender<News>,
     last_success: Option<Moment>,
     last_failure: Option<(FailureReason, Moment)>,
-    /// When an operator stopped it last. What is older must not come back from elsewhere.
+    /// When an operator stopped it last, or released it elsewhere. What is older must not come
+    /// back from elsewhere.
     stopped_at: Option<SystemTime>,
+    /// Up to here, flights are no news when they land: their waiters get what a later one brings.
+    disowned: Option<FlightNumber>,
+}
+
+/// What was dropped at a release.
+#[derive(Default)]
+pub(super) struct Dropped {
+    /// Whether there was anything to drop.
+    pub(super) any: bool,
+    /// How to mint for those who wait for the flight that was disowned.
+    pub(super) awaited: Option<Arc<Registration>>,
 }
 
 /// What the newest landing brought.
@@ -88,6 +101,7 @@ impl Entry {
                 last_success: None,
                 last_failure: None,
                 stopped_at: None,
+                disowned: None,
             }),
             created_at: Moment::now(),
             last_used: AtomicU64::new(0),
@@ -232,6 +246,41 @@ impl Entry {
         state.slot.release();
         state.news.send_modify(|_| {});
     }
+
+    /// Ends the stop, if there is one, that another replica released `at` this moment. There
+    /// may have been one that was not heard of, so what is from before is dropped as well.
+    pub(super) fn release_as_of(&self, at: SystemTime) -> Dropped {
+        // The moment is of another clock than a token's, and of two errors the cheap one is
+        // to be made: a good token that is dropped is found again where replicas share it, or
+        // costs a call; a leaked one that is kept is what the operator believes to be gone.
+        let doubtful_until = at + CLOCKS_DIFFER;
+        let mut state = self.state();
+        // Without that allowance: the store was cleared at the stop and at the release, so
+        // what is there is the successor, and all replicas may use it from its first second.
+        state.stopped_at = state.stopped_at.max(Some(at));
+        let is_stopped = state.slot.is_quarantined();
+        let is_doubtful = match state.slot.token() {
+            Some(token) => token.requested_at.wall < doubtful_until,
+            // It may have asked before; unless the slot itself is younger. Where there is a
+            // token, its flight is the later one of the two.
+            None => state.slot.flight().is_some() && self.created_at.wall < doubtful_until,
+        };
+        let mut dropped = Dropped::default();
+        if is_doubtful {
+            let has_flight = state.slot.flight().is_some();
+            dropped = Dropped {
+                any: true,
+                awaited: has_flight.then(|| Arc::clone(&state.registration)),
+            };
+            state.disowned = state.slot.last_flight();
+            state.slot.quarantine();
+        }
+        if is_doubtful || is_stopped {
+            state.slot.release();
+            state.news.send_modify(|_| {});
+        }
+        dropped
+    }
 }
 
 impl State {
@@ -297,7 +346,7 @@ impl State {
     pub(super) fn announce(&self, landed: FlightNumber, outcome: Outcome) {
         // A flight that was disowned lands after its successor has, and is no news then.
         self.news.send_if_modified(|news| {
-            let is_news = news.landed < Some(landed);
+            let is_news = news.landed.max(self.disowned) < Some(landed);
             if is_news {
                 *news = News {
                     landed: Some(landed),

@@ -17,7 +17,7 @@ mod watch;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -31,7 +31,7 @@ use self::{
 pub use self::{host::Host, schedule::Schedule, watch::Watch};
 use crate::{
     audit::{Audit, Found},
-    clock::{Instant, Moment},
+    clock::{self, Instant, Moment},
     destination::{ApplicationName, DestinationId, TokenKey},
     metrics::Metrics,
     shared_cache::{Found as Shared, Message, Name, Place, Seen, SharedCache},
@@ -107,10 +107,16 @@ pub struct Cache {
     known: ArcSwap<HashMap<Name, Arc<Registration>>>,
 }
 
-/// What an operator stopped: one application of a destination, or all of them, those to
-/// come included.
+/// What an operator stopped, and what was released elsewhere.
 #[derive(Default)]
-struct Quarantined(HashSet<(DestinationId, Option<ApplicationName>)>);
+struct Quarantined {
+    stopped: HashSet<Stopped>,
+    /// No token from before is taken from elsewhere, also for slots to come.
+    released: HashMap<Stopped, SystemTime>,
+}
+
+/// One application of a destination, or all of them, those to come included.
+type Stopped = (DestinationId, Option<ApplicationName>);
 
 type Slots = moka::sync::Cache<Arc<TokenKey>, Arc<Entry>>;
 
@@ -450,7 +456,7 @@ impl Cache {
     /// [`Cache::release`].
     pub fn quarantine(&self, destination: &DestinationId, application: Option<&ApplicationName>) {
         let name = (destination.clone(), application.cloned());
-        self.quarantined().0.insert(name);
+        self.quarantined().stopped.insert(name);
         for (_, entry) in self.slots_of(destination, application) {
             entry.quarantine();
         }
@@ -460,7 +466,7 @@ impl Cache {
     /// caller launches a flight. An application stays stopped while all of them are.
     pub fn release(&self, destination: &DestinationId, application: Option<&ApplicationName>) {
         let mut quarantined = self.quarantined();
-        quarantined.0.retain(|(stopped, which)| {
+        quarantined.stopped.retain(|(stopped, which)| {
             stopped != destination || (application.is_some() && which.as_ref() != application)
         });
         for (key, entry) in self.slots_of(destination, application) {
@@ -470,17 +476,43 @@ impl Cache {
         }
     }
 
-    /// Ends these stops of a destination, and no others there.
-    pub fn end(&self, destination: &DestinationId, ended: &[Option<ApplicationName>]) {
+    /// Ends these stops of a destination, and no others there, since an application or all of
+    /// them were released `at` this moment. What is from before it is dropped as at a stop, and
+    /// whoever waits or watches gets the successor; says whether there was any.
+    pub fn end(
+        &self,
+        destination: &DestinationId,
+        application: Option<&ApplicationName>,
+        ended: &[Option<ApplicationName>],
+        at: SystemTime,
+    ) -> bool {
+        // It was done before it was heard of, whatever the clock there said. One that is far
+        // ahead would keep out the tokens of others for as long.
+        let at = at.min(clock::wall());
         let mut quarantined = self.quarantined();
         quarantined
-            .0
+            .stopped
             .retain(|(stopped, which)| stopped != destination || !ended.contains(which));
-        for (key, entry) in self.slots_of(destination, None) {
+        let name = (destination.clone(), application.cloned());
+        let released = quarantined.released.entry(name).or_insert(at);
+        *released = at.max(*released);
+        let mut dropped = false;
+        for (key, entry) in self.slots_of(destination, application) {
             if !quarantined.holds(&key) {
-                entry.release();
+                dropped |= self.release_as_of(&entry, at);
             }
         }
+        dropped
+    }
+
+    fn release_as_of(&self, entry: &Arc<Entry>, at: SystemTime) -> bool {
+        let dropped = entry.release_as_of(at);
+        if let Some(registration) = dropped.awaited {
+            // For those who wait already, and nobody would ask for them.
+            let now = Instant::now();
+            drop(self.flights.ask(entry, &registration, now, Duration::ZERO));
+        }
+        dropped.any
     }
 
     /// Whether an operator stopped an application at a destination.
@@ -577,6 +609,11 @@ impl Cache {
                 (true, false) => entry.release(),
                 (true, true) | (false, false) => {}
             }
+            if let Some(at) = quarantined.released_at(key)
+                && !quarantined.holds(key)
+            {
+                self.release_as_of(&entry, at);
+            }
         }
         entry
     }
@@ -605,13 +642,32 @@ impl Quarantined {
     }
 
     fn has(&self, destination: &DestinationId, application: &ApplicationName) -> bool {
-        if self.0.is_empty() {
+        if self.stopped.is_empty() {
             return false;
         }
-        let all = (destination.clone(), None);
-        let one = (destination.clone(), Some(application.clone()));
-        self.0.contains(&all) || self.0.contains(&one)
+        let names = names(destination, application);
+        names.iter().any(|name| self.stopped.contains(name))
     }
+
+    /// When a key was released elsewhere last.
+    fn released_at(&self, key: &TokenKey) -> Option<SystemTime> {
+        if self.released.is_empty() {
+            return None;
+        }
+        let names = names(&key.destination, &key.application);
+        names
+            .iter()
+            .filter_map(|name| self.released.get(name))
+            .max()
+            .copied()
+    }
+}
+
+/// What an application at a destination is stopped by: its own name, or that of all.
+fn names(destination: &DestinationId, application: &ApplicationName) -> [Stopped; 2] {
+    let one = (destination.clone(), Some(application.clone()));
+    let all = (destination.clone(), None);
+    [one, all]
 }
 
 impl From<Refusal> for Missing {

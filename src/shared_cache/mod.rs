@@ -46,7 +46,7 @@ use self::{
 };
 pub use self::{
     place::{Place, Spot},
-    record::{SharedFailure, SharedToken, Untimely},
+    record::{CLOCKS_DIFFER, SharedFailure, SharedToken, Untimely},
     redis::Link,
     ring::{InvalidKey, Ring},
     settings::{HostPort, Login, Servers, Settings, Tls},

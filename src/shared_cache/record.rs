@@ -21,7 +21,7 @@ use crate::{
 
 /// A replica's clock may be ahead by no more than this. Two that differ by more would hand
 /// out each other's tokens for too long.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+pub const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 
 /// What a sealed value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

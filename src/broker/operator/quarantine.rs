@@ -36,8 +36,11 @@ pub enum Kept {
     Unwritten,
 }
 
-/// Puts the stops of the last process in force again.
+/// Puts the stops and releases of the last process in force again.
 pub(super) fn restore(stops: &Stops, cache: &Cache) {
+    for (destination, application, at) in stops.releases() {
+        cache.end(destination, application, &[], at);
+    }
     for stop in stops.in_force() {
         let Quarantine {
             destination,
@@ -76,7 +79,7 @@ impl Operator {
             let all = application.is_empty();
             let one = applications.first().filter(|_| !all).cloned();
             let destination = target.listing.id.clone();
-            let places = self.places(&destination, one.as_ref());
+            let registrations = self.registrations(&destination, one.as_ref());
             let act = {
                 let mut stops = self.stops();
                 let cache = self.broker.cache();
@@ -90,7 +93,7 @@ impl Operator {
                 })
             };
             warn!(destination = %target.listing.id, ?applications, "stopped by an operator");
-            let (kept, told) = self.spread(vec![act], places).await;
+            let (kept, told) = self.spread(vec![act], registrations).await;
             Ok(Applied {
                 applications,
                 all,
@@ -168,16 +171,21 @@ impl Operator {
     ) -> Result<(Vec<Option<ApplicationName>>, Vec<SharedQuarantine>), ActError> {
         if !self.stops().ended(id, one)?.is_empty() {
             // A replica may have kept a token before it knew of the stop.
-            self.forget(self.places(id, one)).await;
+            self.forget(self.registrations(id, one)).await;
         }
         let mut stops = self.stops();
         let ended = stops.ended(id, one)?;
         if ended.is_empty() && !(configured && self.shared.is_on()) {
             return Ok((ended, Vec::new()));
         }
-        let acts = stops.release(id, one, &ended);
-        if !ended.is_empty() {
-            self.broker.cache().release(id, one);
+        let at = stops.next_moment(id);
+        let acts = stops.release(id, one, &ended, at);
+        let cache = self.broker.cache();
+        if self.shared.is_on() {
+            // This replica may have missed the stop as well.
+            cache.end(id, one, &ended, at);
+        } else {
+            cache.release(id, one);
         }
         Ok((ended, acts))
     }

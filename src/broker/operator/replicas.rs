@@ -14,9 +14,9 @@ use tracing::{info, warn};
 use super::{Kept, Operator, stops::Change};
 use crate::{
     audit::{Event, Heard},
+    cache::Registration,
     clock::Instant,
     destination::{ApplicationName, DestinationId},
-    shared_cache::Place,
     usage::SharedQuarantine,
 };
 
@@ -69,11 +69,10 @@ impl Operator {
                 }
             }
             Change::Stopped | Change::Renewed => {
-                let places = self.places(&act.destination, act.application.as_ref());
-                self.tasks.spawn(async move {
-                    operator.keep().await;
-                    operator.forget(places).await;
-                });
+                let stopped = self.registrations(&act.destination, act.application.as_ref());
+                // The disk may take long, and what is shared may be taken up meanwhile.
+                self.tasks
+                    .spawn(async move { join!(operator.forget(stopped), operator.keep()) });
             }
             Change::Released(_) => {
                 self.broker.warm();
@@ -95,9 +94,15 @@ impl Operator {
         self.next_rejoin().at = None;
         // A release of all applications goes before the older stops that it ended.
         kept.sort_by_key(|act| Reverse(act.at));
-        let mut is_news = false;
+        let (mut is_news, mut is_released) = (false, false);
         for act in &kept {
-            is_news |= self.take_in(act) != Change::Nothing;
+            let change = self.take_in(act);
+            is_news |= change != Change::Nothing;
+            is_released |= matches!(change, Change::Released(_));
+        }
+        // Warm ones need nobody to ask; at the start they begin when all is taken in.
+        if is_released && self.broker.cache().has_joined() {
+            self.broker.warm();
         }
         let (lacking, stopped) = {
             let stops = self.stops();
@@ -109,9 +114,9 @@ impl Operator {
         self.tell(lacking).await;
         // Also what was stopped while the store could not be reached.
         let stopped = stopped.iter();
-        let places =
-            stopped.flat_map(|stop| self.places(&stop.destination, stop.application.as_ref()));
-        self.forget(places.collect()).await;
+        let stopped = stopped
+            .flat_map(|stop| self.registrations(&stop.destination, stop.application.as_ref()));
+        self.forget(stopped.collect()).await;
         if is_news {
             self.keep().await;
         }
@@ -129,14 +134,14 @@ impl Operator {
     pub(super) async fn spread(
         self: &Arc<Self>,
         acts: Vec<SharedQuarantine>,
-        places: Vec<Arc<Place>>,
+        stopped: Vec<Arc<Registration>>,
     ) -> (Kept, Told) {
         let operator = Arc::clone(self);
         let spreading = self.tasks.spawn(async move {
             // Nobody takes up what is forgotten once all of them know.
             let telling = async {
                 let told = operator.tell(acts).await;
-                operator.forget(places).await;
+                operator.forget(stopped).await;
                 told
             };
             join!(operator.keep(), telling)
@@ -145,26 +150,40 @@ impl Operator {
         spread.unwrap_or((Kept::Unwritten, Told::NotYet))
     }
 
-    /// Where replicas keep what they share of these registrations.
-    pub(super) fn places(
+    /// What is registered for an application at a destination, or for all of them.
+    pub(super) fn registrations(
         &self,
         destination: &DestinationId,
         application: Option<&ApplicationName>,
-    ) -> Vec<Arc<Place>> {
+    ) -> Vec<Arc<Registration>> {
         let catalogue = self.broker.catalogue.load();
         let registrations = catalogue.registrations().filter(|registration| {
             let key = &registration.key;
             key.destination == *destination
                 && application.is_none_or(|application| key.application == *application)
         });
-        let places = registrations.filter_map(|registration| registration.place.clone());
-        places.collect()
+        registrations.map(Arc::clone).collect()
     }
 
-    /// Forgets what replicas share of these registrations, so that nobody takes it up later.
-    pub(super) async fn forget(&self, places: Vec<Arc<Place>>) {
-        stream::iter(places)
-            .for_each_concurrent(AT_ONCE, async |place| self.shared.forget(&place).await)
+    /// Forgets what replicas share of those of these registrations that are stopped, so that
+    /// nobody takes it up later.
+    pub(super) async fn forget(&self, stopped: Vec<Arc<Registration>>) {
+        stream::iter(stopped)
+            .for_each_concurrent(AT_ONCE, async |registration| {
+                let Some(place) = &registration.place else {
+                    return;
+                };
+                let key = &registration.key;
+                // Looked at only now: a stop may have been released since it was heard of, and
+                // then it is the successor that would be forgotten.
+                let is_stopped = self
+                    .stops()
+                    .find(&key.destination, &key.application)
+                    .is_some();
+                if is_stopped {
+                    self.shared.forget(place).await;
+                }
+            })
             .await;
     }
 
@@ -224,20 +243,24 @@ impl Operator {
         let SharedQuarantine {
             destination,
             application,
+            at,
             quarantine,
-            ..
         } = act;
-        let change = {
+        let (change, dropped) = {
             let mut stops = self.stops();
             let change = stops.take_in(act);
             // Under the lock, so that of two changes the later one has the last word.
             let cache = self.broker.cache();
-            match &change {
-                Change::Stopped => cache.quarantine(destination, application.as_ref()),
-                Change::Released(ended) => cache.end(destination, ended),
-                Change::Nothing | Change::Renewed | Change::Stale(_) => {}
-            }
-            change
+            let one = application.as_ref();
+            let dropped = match &change {
+                Change::Stopped => {
+                    cache.quarantine(destination, one);
+                    true
+                }
+                Change::Released(ended) => cache.end(destination, one, ended, *at),
+                Change::Nothing | Change::Renewed | Change::Stale(_) => false,
+            };
+            (change, dropped)
         };
         let shown = application.as_ref().map(ApplicationName::as_str);
         let administrator = quarantine.as_ref().map(|one| one.administrator.as_str());
@@ -252,7 +275,7 @@ impl Operator {
                 warn!(%destination, application = shown, administrator, comment, "stopped by another replica");
                 "quarantine"
             }
-            Change::Released(ended) if ended.is_empty() => return change,
+            Change::Released(ended) if ended.is_empty() && !dropped => return change,
             Change::Released(_) => {
                 info!(%destination, application = shown, "released by another replica");
                 "release"

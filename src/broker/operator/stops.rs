@@ -64,6 +64,14 @@ impl Stops {
         self.0.values().filter_map(|act| act.quarantine.as_ref())
     }
 
+    /// What was released, and when.
+    pub(super) fn releases(
+        &self,
+    ) -> impl Iterator<Item = (&DestinationId, Option<&ApplicationName>, SystemTime)> {
+        let released = self.0.values().filter(|act| act.quarantine.is_none());
+        released.map(|act| (&act.destination, act.application.as_ref(), act.at))
+    }
+
     /// Everything, to be written down.
     pub(super) fn to_vec(&self) -> Vec<SharedQuarantine> {
         self.0.values().cloned().collect()
@@ -108,15 +116,16 @@ impl Stops {
         Ok(stops.into_iter().filter(ends).collect())
     }
 
-    /// Releases one application, or everything at a destination. The acts are for whoever
+    /// Releases one application, or everything at a destination, at a moment that is the next
+    /// one for it. The acts are for whoever
     /// knows of stops that are not known here as well.
     pub(super) fn release(
         &mut self,
         destination: &DestinationId,
         application: Option<&ApplicationName>,
         ended: &[Option<ApplicationName>],
+        at: SystemTime,
     ) -> Vec<SharedQuarantine> {
-        let at = self.next_moment(destination);
         let mut names = ended.to_vec();
         if !names.iter().any(|name| name.as_ref() == application) {
             names.push(application.cloned());
@@ -187,21 +196,19 @@ impl Stops {
         Change::Released(ended)
     }
 
-    /// What a store that has these lacks: every stop, and each release of what it has as
-    /// stopped.
+    /// What a store that has these lacks. A release without its stop is told as well: whoever
+    /// missed both has tokens from before.
     pub(super) fn lacking(&self, kept: &[SharedQuarantine]) -> Vec<SharedQuarantine> {
         let kept: BTreeMap<_, _> = kept.iter().map(|act| (name(act), act.at)).collect();
-        let lacking = self.0.iter().filter(|(name, act)| match kept.get(*name) {
-            Some(at) => *at < act.at,
-            None => act.quarantine.is_some(),
-        });
-        lacking.map(|(_, act)| act.clone()).collect()
+        let lacks = |act: &SharedQuarantine| kept.get(&name(act)).is_none_or(|at| *at < act.at);
+        let acts = self.0.values();
+        acts.filter(|act| lacks(act)).cloned().collect()
     }
 
     /// A moment for what is done now. It is later than all that is known of the destination,
     /// so that whatever an operator sees gives way, and be it from a replica whose clock is
     /// ahead.
-    fn next_moment(&self, destination: &DestinationId) -> SystemTime {
+    pub(super) fn next_moment(&self, destination: &DestinationId) -> SystemTime {
         let known = self
             .0
             .values()
@@ -310,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_lacks_every_stop_and_the_releases_of_what_it_has_as_stopped() {
+    fn a_store_lacks_what_it_does_not_have_or_has_an_earlier_act_of() {
         let acts = [
             act(Some("a"), 5, true),
             act(Some("b"), 5, false),
@@ -319,7 +326,7 @@ mod tests {
         let stops = Stops::of(acts.to_vec());
         let [a, b, all] = acts;
 
-        assert_eq!(stops.lacking(&[]), std::slice::from_ref(&a));
+        assert_eq!(stops.lacking(&[]), [all.clone(), a.clone(), b.clone()]);
         assert_eq!(stops.lacking(&[a.clone(), b.clone(), all]), []);
         let older = |name| act(name, 4, true);
         let kept = [older(Some("a")), older(Some("b")), act(None, 6, true)];

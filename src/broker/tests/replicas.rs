@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     credential::{Credential, CredentialRef, CredentialSet, Proof},
+    destination::ApplicationName,
     shared_cache::{News, Place, Ring, SharedQuarantine, shelf::Shelf},
     usage::StateFile,
 };
@@ -492,6 +493,186 @@ async fn what_was_told_and_lost_on_its_way_is_found_out_within_minutes() {
     one.quarantine("").await;
     two.looks_for(Duration::from_secs(77)).await;
     assert_eq!(two.ask().await, STOPPED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_and_its_release_that_were_both_missed_flush_the_token() {
+    for (application, takes) in [("", 0), ("app", 0), ("", 60)] {
+        let fleet = Fleet::default();
+        let [one, two] = fleet.replicas().await;
+        let token = one.ask().await.unwrap();
+        settle().await;
+        let asker = asker("r-1");
+        let granted = granted(&two.broker, &asker);
+        let mut watch = two.broker.watch(asker, &granted);
+        assert_eq!(watch.next().await.unwrap().id, token);
+        fleet.shelf.deafen(true);
+        one.quarantine(application).await;
+        sleep(Duration::from_secs(takes)).await;
+        one.release(application).await;
+        fleet.shelf.deafen(false);
+        assert_eq!(two.ask().await, Ok(token), "nobody told it");
+        sleep(Duration::from_secs(60)).await;
+        two.operator.rejoin().await;
+        let brought = watch.next().await.unwrap().id;
+        assert_ne!(brought, token);
+        settle().await;
+        for replica in [&one, &two] {
+            assert_eq!(replica.ask().await, Ok(brought));
+            assert_eq!(replica.note(), None);
+        }
+        // It counts once.
+        two.operator.rejoin().await;
+        assert_eq!(two.ask().await, Ok(brought));
+        assert_eq!(fleet.calls(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_the_store_missed_as_well_is_made_up_for() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    let token = one.ask().await.unwrap();
+    settle().await;
+    fleet.shelf.go(true);
+    one.quarantine("").await;
+    assert_eq!(one.release("").await.told, Told::NotYet);
+    assert_eq!(two.ask().await, Ok(token));
+    fleet.shelf.go(false);
+    assert_eq!(
+        fleet.shelf.everything().len(),
+        1,
+        "the token is still there"
+    );
+    one.looks_for(Duration::from_secs(6)).await;
+    let newcomer = fleet.replica().await;
+    for replica in [&two, &newcomer, &one] {
+        assert!(replica.ask().await.is_ok_and(|other| other != token));
+        settle().await;
+    }
+    assert_eq!(fleet.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_during_a_flush_gets_what_is_minted_after_it() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    fleet.shelf.deafen(true);
+    let began = Instant::now();
+    let waiting = async {
+        let outcome = two.ask().await;
+        (outcome, began.elapsed())
+    };
+    let flushing = async {
+        sleep(Duration::from_millis(300)).await;
+        one.quarantine("").await;
+        one.release("").await;
+        two.operator.rejoin().await;
+    };
+    let ((token, after), ()) = tokio::join!(waiting, flushing);
+    assert_eq!(after, Duration::from_millis(1500));
+    // What was under way before lands nowhere, here and at the others.
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((two.ask().await, one.ask().await), (token, token));
+    assert_eq!(fleet.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_from_after_a_release_stays_of_use() {
+    // Whether it arrives before the release is heard of, or after.
+    for arrives_first in [false, true] {
+        let fleet = Fleet::default();
+        let [one, two] = fleet.replicas().await;
+        let token = two.ask().await.unwrap();
+        settle().await;
+        fleet.shelf.deafen(true);
+        one.quarantine("").await;
+        one.release("").await;
+        fleet.shelf.deafen(!arrives_first);
+        let successor = one.ask().await.unwrap();
+        settle().await;
+        let at_hand = if arrives_first { successor } else { token };
+        assert_eq!(two.ask().await, Ok(at_hand));
+        two.operator.rejoin().await;
+        assert_eq!(two.ask().await, Ok(successor));
+        assert_eq!(fleet.replica().await.ask().await, Ok(successor));
+        assert_eq!(fleet.calls(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_by_a_clock_that_is_ahead_keeps_no_later_token_out() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    let token = two.ask().await.unwrap();
+    one.quarantine("").await;
+    one.release("").await;
+    let shared = fleet.shared(&Arc::default());
+    let release = shared.quarantines().await.unwrap().remove(0);
+    let ahead = SharedQuarantine {
+        at: release.at + HOUR * 24,
+        ..release
+    };
+    assert!(shared.keep_quarantine(&ahead).await);
+    settle().await;
+    let successor = one.ask().await.unwrap();
+    settle().await;
+    assert_ne!(successor, token);
+    assert_eq!(two.ask().await, Ok(successor));
+    assert_eq!(fleet.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_releases_what_it_did_not_know_to_be_stopped_flushes_its_own() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    let token = two.ask().await.unwrap();
+    settle().await;
+    fleet.shelf.deafen(true);
+    one.quarantine("").await;
+    two.release("").await;
+    assert!(two.ask().await.is_ok_and(|other| other != token));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_by_name_leaves_the_tokens_of_others_alone() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    let token = two.ask().await.unwrap();
+    one.quarantine("app").await;
+    one.release("app").await;
+    let shared = fleet.shared(&Arc::default());
+    let release = shared.quarantines().await.unwrap().remove(0);
+    let successor = two.ask().await.unwrap();
+    assert_ne!(successor, token);
+    let other = SharedQuarantine {
+        application: Some(ApplicationName::parse("other").unwrap()),
+        at: release.at + HOUR,
+        ..release
+    };
+    assert!(shared.keep_quarantine(&other).await);
+    settle().await;
+    assert_eq!(two.ask().await, Ok(successor));
+    assert_eq!(fleet.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_late_of_a_stop_leaves_the_successor_alone() {
+    let fleet = Fleet::default();
+    let [one, two] = fleet.replicas().await;
+    fleet.shelf.deafen(true);
+    let shared = fleet.shared(&Arc::default());
+    one.quarantine("").await;
+    let stop = shared.quarantines().await.unwrap().remove(0);
+    one.release("").await;
+    let release = shared.quarantines().await.unwrap().remove(0);
+    let successor = one.ask().await.unwrap();
+    settle().await;
+    two.operator.heard(&stop);
+    two.operator.heard(&release);
+    settle().await;
+    assert_eq!(two.ask().await, Ok(successor));
+    assert_eq!(fleet.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
