@@ -28,10 +28,10 @@ const MOST_AT_ONCE: usize = 64;
 /// How often it is tried again to tell what the store did not take.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
-/// Whether the other replicas know of something.
+/// Whether the other replicas can know of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It was told to all that can be reached.
+    /// The store has it, and tells all that reach it.
     Yes,
     /// Nothing is shared, so it counts here alone.
     NothingShared,
