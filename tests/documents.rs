@@ -277,8 +277,8 @@ fn provide(table: &DeTable<'_>, folder: &Path, command: &mut Command) {
             ("client_ca" | "ca", DeValue::String(path)) => write(path, authority.certificate()),
             ("sealing_keys", DeValue::Array(paths)) => {
                 for path in paths {
-                    // As long as a key is, which is 32 bytes in Base64.
-                    let key = format!("{}=", "A".repeat(43));
+                    // As long as a key is, which is 32 bytes in Base64 that are not all alike.
+                    let key = format!("{}A=", "AB".repeat(21));
                     write(path.get_ref().as_str().unwrap(), &key);
                 }
             }
