@@ -132,8 +132,11 @@ async fn a_value_is_not_taken_with_any_bit_flipped() {
         let newest = fleet.grow().await;
         fleet.right(newest, "d0").await;
         let metrics = fleet.replicas[newest].metrics().await;
-        let forged = metrics.shared("open", "forged");
-        assert!(forged >= 1, "bit {bit}: {}", metrics.about_sharing());
+        // Whoever changes the mark makes it look like what another key sealed.
+        let is_mark = (8..40).contains(&bit);
+        let outcome = if is_mark { "other_key" } else { "forged" };
+        let missed = metrics.shared("open", outcome);
+        assert!(missed >= 1, "bit {bit}: {}", metrics.about_sharing());
         assert_eq!(fleet.site.upstream.calls(), mints, "bit {bit}");
     }
     // Nor is one that is cut, or no value at all.
