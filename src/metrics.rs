@@ -141,7 +141,7 @@ impl Metrics {
         );
         registry.register(
             "mints",
-            "Flights landed, by destination, application and outcome (ok or the reason code)",
+            "Flights landed, by destination, application and outcome (ok, shared where another replica had a token, ignored because of a quarantine, or the reason code, also of a failure of another replica)",
             metrics.mints.clone(),
         );
         registry.register_with_unit(

@@ -245,7 +245,7 @@ callers = ["cart.example"]
             "{GOOD}[shared_cache]\nserver = \"{address}\"\nsealing_keys = [\"shared.key\"]\n"
         );
         let (folder, file) = write(&shared);
-        let key = format!("{}=", "A".repeat(43));
+        let key = format!("{}A=", "AB".repeat(21));
         fs::write(folder.path().join("shared.key"), key).unwrap();
         let (ok, _, err) = run_with(&["check", &file]);
         assert!(ok, "{err}");

@@ -241,7 +241,10 @@ impl<'a> Section<'a> {
                     .iter()
                     .find(|key| key.strip_suffix("_file") == Some(name));
                 match file {
-                    Some(file) => format!("secrets are never in this file: write it into a file of its own, and {file} = \"redis.password\""),
+                    Some(file) => {
+                        let kind = if name.starts_with("sentinel") { "sentinel" } else { "redis" };
+                        format!("secrets are never in this file: write it into a file of its own, and {file} = \"{kind}.password\"")
+                    }
                     None => "credentials are never in this file: write credential = \"sealed:NAME\", \"file:NAME\" or \"env:NAME\"".to_owned(),
                 }
             } else {

@@ -1,6 +1,12 @@
 //! `[shared_cache]`: what replicas share, and through which servers.
 
-use std::{cell::Cell, mem, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    mem,
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use toml::de::DeValue;
 use zeroize::Zeroizing;
@@ -14,7 +20,7 @@ use super::{
 use crate::{
     pem_file::{self, PemError},
     secret::Secret,
-    shared_cache::{Login, Ring, Servers, Settings, Tls},
+    shared_cache::{HostPort, Login, Ring, Servers, Settings, Tls},
 };
 
 const DEFAULT_NAMESPACE: &str = "token-broker";
@@ -42,7 +48,12 @@ pub(super) fn read(root: &Section<'_>, folder: &Folder) -> Option<Settings> {
         return None;
     }
     let servers = read_servers(&section, folder);
-    let login = read_login(&section, folder, "username", "password_file");
+    let login = read_login(
+        &section,
+        folder,
+        "username",
+        ("password_file", "\"redis.password\""),
+    );
     let database = read_database(&section);
     let tls = read_tls(&section, folder);
     let ring = read_ring(&section, folder);
@@ -80,7 +91,7 @@ fn read_servers(section: &Section<'_>, folder: &Folder) -> Option<Servers> {
     let nodes = |key, example, port| {
         let nodes = section
             .has(key)
-            .then(|| section.required_list(key, example, host_port(port)));
+            .then(|| section.required_list(key, example, each_once(port)));
         nodes.filter(|nodes| !nodes.is_empty())
     };
     let cluster = nodes("cluster", "[\"node-a.example:6379\"]", SERVER_PORT);
@@ -90,7 +101,7 @@ fn read_servers(section: &Section<'_>, folder: &Folder) -> Option<Servers> {
         section,
         folder,
         "sentinel_username",
-        "sentinel_password_file",
+        ("sentinel_password_file", "\"sentinel.password\""),
     );
     if section.has("sentinels") {
         if !section.has("master") {
@@ -114,11 +125,25 @@ fn read_servers(section: &Section<'_>, folder: &Folder) -> Option<Servers> {
     one.or(cluster.map(Servers::Cluster)).or(by_sentinels)
 }
 
+/// Servers, none of which is written twice: where two are meant, one of them is missing.
+fn each_once(port: u16) -> impl Fn(&DeValue<'_>) -> Result<HostPort, String> {
+    let (read, written) = (host_port(port), RefCell::new(Vec::new()));
+    move |value| {
+        let server = read(value)?;
+        let mut written = written.borrow_mut();
+        if written.contains(&server) {
+            return Err(format!("names {server} twice: remove one of them"));
+        }
+        written.push(server.clone());
+        Ok(server)
+    }
+}
+
 fn read_login(
     section: &Section<'_>,
     folder: &Folder,
     username: &'static str,
-    password_file: &'static str,
+    (password_file, example): (&'static str, &str),
 ) -> Login {
     let password = section.optional(password_file, |value| secret_file::password(folder, value));
     let login = Login {
@@ -126,7 +151,7 @@ fn read_login(
         password: password.map(Arc::new),
     };
     if section.has(username) && !section.has(password_file) {
-        section.report_missing(password_file, "\"redis.password\"");
+        section.report_missing(password_file, example);
     }
     login
 }

@@ -103,6 +103,7 @@ impl Site {
             ("wrong/lines", b"canary\ncanary\n"),
             ("wrong/bytes", b"canary\xff"),
             ("wrong/short", b"Y2FuYXJ5"),
+            ("wrong/zeros", format!("{}=", "A".repeat(43)).as_bytes()),
             (
                 "wrong/twice",
                 format!("{SEALING_KEY}{NEXT_SEALING_KEY}").as_bytes(),

@@ -57,7 +57,7 @@ impl Ring {
     /// A ring of the key that seals, and of one that only opens.
     ///
     /// # Errors
-    /// [`InvalidKey`] for a text that is not 32 bytes in Base64.
+    /// [`InvalidKey`] for a text that is not 32 bytes in Base64, or whose bytes are all the same.
     pub fn new(current: &str, other: Option<&str>) -> Result<Self, InvalidKey> {
         let texts = [Some(current), other];
         let keys: Result<_, _> = texts.into_iter().flatten().map(Key::parse).collect();
@@ -139,6 +139,10 @@ impl Key {
             return Err(InvalidKey);
         }
         let master = bytes.get(..KEY).ok_or(InvalidKey)?;
+        // A file that was filled in place of being drawn: everybody knows such a key.
+        if master.iter().all(|byte| Some(byte) == master.first()) {
+            return Err(InvalidKey);
+        }
         // Each use has a key of its own (RFC 5869 §3.2).
         let derive = |use_: &[u8]| -> Result<Zeroizing<[u8; KEY]>, InvalidKey> {
             let mut key = Zeroizing::new([0; KEY]);
@@ -242,14 +246,18 @@ impl Key {
 
 #[cfg(test)]
 impl Ring {
-    /// A ring of one key, or of two, each of which is one byte over and over.
+    /// A ring of one key, or of two, each of which is known by one byte.
     pub(crate) fn sample(bytes: &[u8]) -> std::sync::Arc<Self> {
-        let texts: Vec<_> = bytes
-            .iter()
-            .map(|byte| BASE64_STANDARD.encode([*byte; KEY]))
-            .collect();
+        let texts: Vec<_> = bytes.iter().map(|byte| Self::sample_key(*byte)).collect();
         let other = texts.get(1).map(String::as_str);
         std::sync::Arc::new(Self::new(&texts[0], other).unwrap())
+    }
+
+    /// This byte over and over, but for the first one.
+    fn sample_key(byte: u8) -> String {
+        let mut key = [byte; KEY];
+        key[0] = !byte;
+        BASE64_STANDARD.encode(key)
     }
 }
 
@@ -341,11 +349,7 @@ mod tests {
 
     #[test]
     fn two_keys_with_one_mark_both_open() {
-        let mut ring = Ring::new(
-            &BASE64_STANDARD.encode([1; KEY]),
-            Some(&BASE64_STANDARD.encode([2; KEY])),
-        )
-        .unwrap();
+        let mut ring = Ring::new(&Ring::sample_key(1), Some(&Ring::sample_key(2))).unwrap();
         let mark = ring.keys[0].identity;
         ring.keys[1].identity[..MARK].copy_from_slice(&mark[..MARK]);
         for _ in 0..2 {
@@ -401,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_key_is_32_bytes_in_base64_and_nothing_else() {
-        let key = BASE64_STANDARD.encode([0xfb; KEY]);
+        let key = Ring::sample_key(0xfb);
         for (text, good) in [
             (key.clone(), true),
             (format!("{key}\n"), true),
@@ -419,6 +423,8 @@ mod tests {
             (BASE64_STANDARD.encode([1; KEY + 1]), false),
             (BASE64_STANDARD.encode([1; KEY + 2]), false),
             (BASE64_STANDARD.encode([1; 16]), false),
+            (BASE64_STANDARD.encode([0; KEY]), false),
+            (BASE64_STANDARD.encode([0xfb; KEY]), false),
             ("fb".repeat(KEY), false),
             ("\u{212a}".repeat(KEY), false),
         ] {

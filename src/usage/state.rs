@@ -66,7 +66,7 @@ enum Problem {
     )]
     Foreign,
     #[error(
-        "it is of version {0}, and this broker reads versions {OLDEST} to {VERSION}: start the broker that wrote it, or move the file away"
+        "it is of version {0}, and this broker reads versions {OLDEST} to {VERSION}: starting without it would end quarantines, so start the broker that wrote it, or move it away"
     )]
     Version(u32),
     #[error("it {0}")]

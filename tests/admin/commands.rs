@@ -208,7 +208,7 @@ async fn refresh_quarantine_and_release_say_what_they_did() {
     let released = shell.run("destination release d0").await;
     assert_eq!(released, said(0, "released: d0 (shop)\n", ""));
     let again = shell.run("destination release d0").await;
-    assert_eq!(again, said(0, "nothing of d0 was stopped\n", ""));
+    assert_eq!(again, said(0, "nothing of d0 was stopped here\n", ""));
     shell
         .run("destination quarantine d0 --comment leaked")
         .await;

@@ -41,7 +41,7 @@ async fn what_changed_is_told_one_line_each() {
         "[[destination]]\nid = \"new\"\nunprotected = true\n[[destination.grant]]\ncallers = [\"{STRANGER}\"]\n[cache]\nrunway_warning = \"5m\"\n[shared_cache]\nserver = \"127.0.0.1:1\"\nsealing_keys = [\"shared.key\"]\n"
     );
     // 32 bytes.
-    desk.write("shared.key", &format!("{}=", "A".repeat(43)));
+    desk.write("shared.key", &format!("{}A=", "AB".repeat(21)));
     desk.site
         .upstream
         .register("d1", &client_id("d1"), "renewed");

@@ -42,10 +42,10 @@ pub(super) struct NextRejoin {
     begun: Option<JoinHandle<()>>,
 }
 
-/// Whether the other replicas know of something.
+/// Whether the other replicas can know of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It was told to all that can be reached.
+    /// The store has it, and tells all that reach it.
     Yes,
     /// Nothing is shared, so it counts here alone.
     NothingShared,

@@ -107,7 +107,7 @@ pub(super) async fn quarantine(args: QuarantineArgs) -> Result<ExitCode, Operato
     if !answer.kept {
         eprintln!("a restart ends this: there is no [admin] state_file, or it cannot be written");
     }
-    say_where(answer.replicas())?;
+    say_where(answer.replicas(), "stop it as well")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn release(args: ReleaseArgs) -> Result<ExitCode, OperatorError
     if answer.applications.is_empty() && answer.all {
         writeln!(io::stdout(), "released: {destination}")?;
     } else if answer.applications.is_empty() {
-        writeln!(io::stdout(), "nothing of {destination} was stopped")?;
+        writeln!(io::stdout(), "nothing of {destination} was stopped here")?;
     } else {
         say("released", &destination, &answer.applications)?;
     }
@@ -138,7 +138,7 @@ pub(super) async fn release(args: ReleaseArgs) -> Result<ExitCode, OperatorError
             "the state file cannot be written: what it says is stopped, a restart stops again"
         );
     }
-    say_where(answer.replicas())?;
+    say_where(answer.replicas(), "release what they stopped")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -147,13 +147,17 @@ fn say(what: &str, destination: &str, applications: &[String]) -> io::Result<()>
     writeln!(io::stdout(), "{what}: {destination} ({applications})")
 }
 
-/// Says where it counts, if replicas share anything.
-fn say_where(replicas: Replicas) -> io::Result<()> {
+/// Says where else it counts, if replicas share anything: it is known that they can
+/// hear of it, and not whether they did.
+fn say_where(replicas: Replicas, others: &str) -> io::Result<()> {
     match replicas {
         Replicas::Unspecified | Replicas::None => {}
-        Replicas::Told => writeln!(io::stdout(), "all replicas were told")?,
+        Replicas::Told => writeln!(
+            io::stdout(),
+            "the shared cache has it: replicas that reach it {others}"
+        )?,
         Replicas::NotToldYet => eprintln!(
-            "this broker alone has done so: the shared cache did not take it, and the other replicas are told once it does"
+            "the shared cache did not take it: other replicas cannot hear of it before it does"
         ),
     }
     Ok(())
