@@ -189,7 +189,10 @@ fn answer(command: &[Vec<u8>], manner: &Manner, role: &str) -> Option<Vec<u8>> {
 fn parse(buffer: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
     let mut at = 0;
     let number = |at: &mut usize| -> Option<usize> {
-        let end = buffer[*at..].windows(2).position(|pair| pair == b"\r\n")?;
+        let end = buffer
+            .get(*at..)?
+            .windows(2)
+            .position(|pair| pair == b"\r\n")?;
         let line = std::str::from_utf8(&buffer[*at + 1..*at + end]).unwrap();
         *at += end + 2;
         Some(line.parse().unwrap())
