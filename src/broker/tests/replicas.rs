@@ -514,7 +514,9 @@ async fn a_stop_and_its_release_that_were_both_missed_flush_the_token() {
         assert_eq!(two.ask().await, Ok(token), "nobody told it");
         sleep(Duration::from_secs(60)).await;
         two.operator.rejoin().await;
+        let heard = Instant::now();
         let brought = watch.next().await.unwrap().id;
+        assert_eq!(heard.elapsed(), Duration::from_secs(1));
         assert_ne!(brought, token);
         settle().await;
         for replica in [&one, &two] {
@@ -546,7 +548,7 @@ async fn a_flush_that_the_store_missed_as_well_is_made_up_for() {
     );
     one.looks_for(Duration::from_secs(6)).await;
     let newcomer = fleet.replica().await;
-    for replica in [&two, &newcomer, &one] {
+    for replica in [&newcomer, &two, &one] {
         assert!(replica.ask().await.is_ok_and(|other| other != token));
         settle().await;
     }
