@@ -27,7 +27,10 @@ mod store;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -36,6 +39,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
+use tracing::warn;
 
 use self::{
     place::of_any_quarantine,
@@ -69,6 +73,8 @@ pub struct SharedCache {
     metrics: Arc<Metrics>,
     /// What was wrong with the last answer of the store, if anything was.
     trouble: Mutex<Option<Trouble>>,
+    /// How many quarantines could not be opened the last time.
+    unopened: AtomicUsize,
 }
 
 /// What was found at a slot's place.
@@ -161,6 +167,7 @@ impl SharedCache {
             settings: watch::Sender::new(None),
             metrics,
             trouble: Mutex::default(),
+            unopened: AtomicUsize::new(0),
         }
     }
 
@@ -305,8 +312,10 @@ impl SharedCache {
         let kept = self.heard("quarantines", self.store.quarantines().await)?;
         let mut last: HashMap<_, SharedQuarantine> = HashMap::new();
         let mut is_elsewhere = HashSet::new();
+        let mut unopened = 0;
         for (name, sealed) in kept {
             let Some(act) = self.open_quarantine(&ring, &name, &sealed) else {
+                unopened += 1;
                 continue;
             };
             let spot = Spot::of_quarantine(&ring, &act.destination, act.application.as_ref());
@@ -318,6 +327,13 @@ impl SharedCache {
             if known.at < act.at {
                 *known = act;
             }
+        }
+        let before = self.unopened.swap(unopened, Ordering::Relaxed);
+        if unopened > 0 && before != unopened {
+            warn!(
+                unopened,
+                "quarantines of other replicas cannot be opened: is the sealing key the same everywhere?"
+            );
         }
         // What lies where another key names it moves to where the first one does: nobody could
         // open it any more when that other key is gone.

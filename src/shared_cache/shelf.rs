@@ -57,9 +57,14 @@ impl Shelf {
         self.deaf.store(deaf, Ordering::SeqCst);
     }
 
-    /// Does not answer what it has of quarantines while it `hangs`.
+    /// Does not answer what has to do with quarantines while it `hangs`.
     pub(crate) fn hang(&self, hangs: bool) {
         self.hangs.send_replace(hangs);
+    }
+
+    async fn hanging(&self) {
+        // The sender is at hand, so this ends with the hanging and not before.
+        let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
     }
 
     /// How often it was asked what it has of quarantines.
@@ -293,7 +298,11 @@ impl Store for Shelf {
                 slot.turn = None;
             }
         };
-        async move { self.read(forget) }.boxed()
+        async move {
+            self.hanging().await;
+            self.read(forget)
+        }
+        .boxed()
     }
 
     fn pause<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<Sealed>, Trouble>> {
@@ -335,8 +344,7 @@ impl Store for Shelf {
         };
         self.lists.fetch_add(1, Ordering::SeqCst);
         async move {
-            // The sender is at hand, so this ends with the hanging and not before.
-            let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
+            self.hanging().await;
             self.read(read)
         }
         .boxed()
@@ -355,7 +363,11 @@ impl Store for Shelf {
             drop(kept);
             self.publish(Kind::Quarantine, name, &sealed);
         };
-        async move { self.read(keep) }.boxed()
+        async move {
+            self.hanging().await;
+            self.read(keep)
+        }
+        .boxed()
     }
 }
 

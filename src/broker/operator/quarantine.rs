@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{ActError, Asked, Operator, Target, Told, stops::Stops};
+use super::{ActError, Asked, Operator, Target, Told, replicas::PATIENCE, stops::Stops};
 use crate::{
     broker::CallError,
     cache::Cache,
@@ -170,8 +171,9 @@ impl Operator {
         configured: bool,
     ) -> Result<(Vec<Option<ApplicationName>>, Vec<SharedQuarantine>), ActError> {
         if !self.stops().ended(id, one)?.is_empty() {
-            // A replica may have kept a token before it knew of the stop.
-            self.forget(self.registrations(id, one)).await;
+            // A replica may have kept a token before it knew of the stop. A store that does not
+            // say that it is forgotten keeps nobody from releasing.
+            let _ = timeout(PATIENCE, self.forget(self.registrations(id, one))).await;
         }
         let mut stops = self.stops();
         let ended = stops.ended(id, one)?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{join, task::JoinHandle};
+use tokio::{join, task::JoinHandle, time::timeout};
 use tracing::{info, warn};
 
 use super::{Kept, Operator, stops::Change};
@@ -25,6 +25,9 @@ const AT_ONCE: usize = 16;
 /// More than so many things that are to be told are not begun: what is left is told when the
 /// store is joined again.
 const MOST_AT_ONCE: usize = 64;
+/// An operator waits no longer than this for the store. What it takes later it takes all the
+/// same.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How soon it is tried again to learn what the store did not say, and to tell what it did not
 /// take.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -137,17 +140,20 @@ impl Operator {
         stopped: Vec<Arc<Registration>>,
     ) -> (Kept, Told) {
         let operator = Arc::clone(self);
-        let spreading = self.tasks.spawn(async move {
+        let keeping = self.tasks.spawn(async move { operator.keep().await });
+        let operator = Arc::clone(self);
+        let telling = self.tasks.spawn(async move {
             // Nobody takes up what is forgotten once all of them know.
-            let telling = async {
-                let told = operator.tell(acts).await;
-                operator.forget(stopped).await;
-                told
-            };
-            join!(operator.keep(), telling)
+            let told = operator.tell(acts).await;
+            operator.forget(stopped).await;
+            told
         });
-        let spread = spreading.await;
-        spread.unwrap_or((Kept::Unwritten, Told::NotYet))
+        let (kept, told) = join!(keeping, timeout(PATIENCE, telling));
+        let told = told.ok().and_then(Result::ok);
+        (
+            kept.unwrap_or(Kept::Unwritten),
+            told.unwrap_or(Told::NotYet),
+        )
     }
 
     /// What is registered for an application at a destination, or for all of them.

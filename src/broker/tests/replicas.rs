@@ -792,3 +792,22 @@ async fn an_act_is_on_record_once_and_what_follows_elsewhere_is_too() {
         ]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_waits_for_a_store_that_does_not_answer_a_second_and_no_longer() {
+    let fleet = Fleet::default();
+    let [one] = fleet.replicas().await;
+    fleet.shelf.hang(true);
+    let start = Instant::now();
+    assert_eq!(one.quarantine("app").await.told, Told::NotYet);
+    assert_eq!(one.ask().await, STOPPED);
+    // Once to forget what is shared, and once to tell.
+    assert_eq!(one.release("app").await.told, Told::NotYet);
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+    fleet.shelf.hang(false);
+    one.ask().await.unwrap();
+}

@@ -36,6 +36,8 @@ pub struct Link {
     settings: watch::Receiver<Option<Settings>>,
     news: mpsc::Sender<News>,
     abandoned: mpsc::Receiver<(Name, Turn)>,
+    /// Why nobody answers, if that was said.
+    last: Option<Trouble>,
 }
 
 /// Why a line is no longer used.
@@ -63,6 +65,7 @@ impl Link {
             settings,
             news,
             abandoned,
+            last: None,
         }
     }
 
@@ -100,12 +103,11 @@ impl Link {
     /// Has one line after the other, and never returns.
     async fn serve(&mut self, settings: &Settings) {
         let servers = settings.servers.to_string();
-        let mut last = None;
         let mut failures = 0;
         loop {
             let trouble = match self.connect(settings).await {
                 Ok(line) => {
-                    if last.take().is_some() {
+                    if self.last.take().is_some() {
                         tracing::info!(%servers, "the shared cache answers again");
                     }
                     let since = Instant::now();
@@ -119,7 +121,7 @@ impl Link {
             };
             self.go_down(trouble);
             let code = trouble.code();
-            match last.replace(trouble) {
+            match self.last.replace(trouble) {
                 None => {
                     tracing::warn!(%servers, code, "the shared cache does not answer: this replica is on its own");
                 }

@@ -107,7 +107,7 @@ impl Store for Redis {
         async move {
             let line = self.shared.line()?;
             let finished = line.bounded(line.finish(name, turn, outcome)).await;
-            self.shared.wrote(&line.servers, finished)
+            self.shared.gave_back(&line.servers, finished)
         }
         .boxed()
     }
@@ -123,7 +123,7 @@ impl Store for Redis {
         async move {
             let line = self.shared.line()?;
             let forgot = line.bounded(line.forget(name)).await;
-            self.shared.wrote(&line.servers, forgot)
+            self.shared.gave_back(&line.servers, forgot)
         }
         .boxed()
     }

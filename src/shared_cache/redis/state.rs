@@ -1,6 +1,6 @@
 //! Whether there is a line to the servers, as all operations see it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -60,7 +60,8 @@ impl Shared {
     pub(super) fn trouble(&self) -> Option<Trouble> {
         match &*self.state.borrow() {
             State::Down(trouble) => Some(*trouble),
-            State::Unsettled | State::Up(_) => None,
+            State::Unsettled => None,
+            State::Up(_) => *self.complaint(),
         }
     }
 
@@ -89,10 +90,7 @@ impl Shared {
             // The link notices these, or they are about one value.
             Err(Trouble::Unreachable | Trouble::Slow | Trouble::Garbage) => return written,
         };
-        let mut last = self
-            .complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.complaint();
         let before = std::mem::replace(&mut *last, complaint);
         match (before, complaint.map(Trouble::code)) {
             (None, Some(code)) => {
@@ -106,5 +104,23 @@ impl Shared {
         }
         drop(last);
         written
+    }
+
+    /// The same for what also works at a server that is full: it says nothing if it works.
+    pub(super) fn gave_back<T>(
+        &self,
+        servers: &str,
+        given: Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        match given {
+            Ok(given) => Ok(given),
+            Err(trouble) => self.wrote(servers, Err(trouble)),
+        }
+    }
+
+    fn complaint(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

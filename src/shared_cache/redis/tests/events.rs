@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::{
     super::{Settings, Trouble},
-    fixture::{Replica, name, settings},
+    fixture::{Replica, name, sealed, settings},
     scripted::{Manner, Scripted},
     server::until,
 };
@@ -81,9 +81,14 @@ async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_
         }
     }
     server.behave(Manner::Well);
+    // A server that is full lets things be forgotten, so that says nothing.
+    replica.store.forget(&name()).await.unwrap();
+    assert_eq!(replica.store.trouble(), Some(Trouble::Unsafe));
     for _ in 0..3 {
-        replica.store.forget(&name()).await.unwrap();
+        let kept = replica.store.keep_quarantine(&[name()], sealed()).await;
+        assert_eq!(kept, Ok(()));
     }
+    assert_eq!(replica.store.trouble(), None);
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let events: Vec<_> = text.lines().collect();
     let address = format!("servers=127.0.0.1:{}", server.port);
