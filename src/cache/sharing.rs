@@ -26,6 +26,8 @@ const GRACE: Duration = Duration::from_millis(250);
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 /// Looking has a price, too: nobody looks again sooner.
 const LOOK_AGAIN_FLOOR: Duration = Duration::from_millis(10);
+/// Whoever finds something else of no use each time goes alone after so often.
+const MOST_MISSES: u32 = 8;
 /// A flight waits no longer than this for its turns at the host.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A holder may die, and whoever takes its place as well. Then everybody goes alone.
@@ -76,6 +78,8 @@ struct Search {
     waited: Duration,
     /// Since when it is so, if it is.
     waiting_since: Option<Instant>,
+    /// How often something lay at the place that was of no use.
+    misses: u32,
 }
 
 impl Quest<'_> {
@@ -110,7 +114,7 @@ impl Quest<'_> {
                 Ok(turn) => turn,
                 Err(brought) => return brought,
             };
-            if !can_be_asked {
+            if !can_be_asked || search.misses > MOST_MISSES {
                 return self.mint_for_all(place, &mut search, turn, None).await;
             }
             // Also if it was waited for long enough: the token may have come meanwhile.
@@ -133,6 +137,7 @@ impl Quest<'_> {
                     if let Some(brought) = self.choose(found, &search) {
                         return brought;
                     }
+                    search.misses += 1;
                 }
             }
         }

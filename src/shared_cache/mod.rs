@@ -63,6 +63,9 @@ use crate::{clock, metrics::Metrics, token::Token};
 /// connection, since what it would mint may be there already.
 const FIRST_CONNECTION: Duration = Duration::from_secs(1);
 
+/// As many values as a flight remembers: each is told to the store when it asks for the turn.
+const MOST_SEEN: usize = 16;
+
 /// What replicas share. Without servers nothing is shared, and nothing waits.
 pub struct SharedCache {
     store: Arc<dyn Store>,
@@ -400,6 +403,9 @@ impl SharedCache {
         for entry in entries {
             let head = entry.sealed.head();
             if !seen.0.contains(&head) {
+                if seen.0.len() == MOST_SEEN {
+                    seen.0.remove(0);
+                }
                 seen.0.push(head);
                 found.extend(self.open_entry(place, &entry));
             }

@@ -39,6 +39,8 @@ struct Slot {
     turn: Option<(Turn, Instant)>,
     fence: u64,
     kept: u64,
+    /// Somebody puts something else there before each wish for the turn.
+    changes: bool,
 }
 
 impl Shelf {
@@ -70,6 +72,11 @@ impl Shelf {
     /// How often it was asked what it has of quarantines.
     pub(crate) fn lists(&self) -> usize {
         self.lists.load(Ordering::SeqCst)
+    }
+
+    /// Has somebody put something else into a slot, again and again.
+    pub(crate) fn change_all_the_time(&self, name: &Name) {
+        lock(&self.slots).entry(*name).or_default().changes = true;
     }
 
     /// Puts what is kept for one slot in the place of another's.
@@ -225,6 +232,11 @@ impl Store for Shelf {
             let now = Instant::now();
             let mut slots = lock(&self.slots);
             let slot = slots.entry(*name).or_default();
+            if slot.changes {
+                let garbage = rand::random::<[u8; 32]>();
+                let value = (Sealed(garbage.to_vec()), now + life);
+                slot.entries.insert(Kind::Token, value);
+            }
             let entries = slot.alive(now);
             if entries
                 .iter()

@@ -709,3 +709,16 @@ async fn a_replica_that_missed_what_was_told_catches_up() {
     first.cache.catch_up().await;
     assert_eq!(first.ask(&at_failing).await.unwrap().id, minted.id);
 }
+
+#[tokio::test(start_paused = true)]
+async fn values_that_change_all_the_time_keep_nobody_from_minting() {
+    let fleet = Fleet::new(steady());
+    let registration = fleet.registration("one");
+    let replica = fleet.replica(&[Arc::clone(&registration)]).await;
+    let name = registration.place.as_ref().unwrap().slot_names()[0];
+    fleet.shelf.change_all_the_time(&name);
+    let start = Instant::now();
+    replica.ask(&registration).await.unwrap();
+    assert!(start.elapsed() < secs(1), "{:?}", start.elapsed());
+    assert_eq!(fleet.source.calls(), 1);
+}
