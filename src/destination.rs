@@ -124,6 +124,16 @@ impl TokenKey {
         }
     }
 
+    /// Whether it is of this application at a destination, or of any there.
+    pub fn is_of(
+        &self,
+        destination: &DestinationId,
+        application: Option<&ApplicationName>,
+    ) -> bool {
+        self.destination == *destination
+            && application.is_none_or(|application| self.application == *application)
+    }
+
     /// Whether the two differ in nothing but the credentials that mint: for the same client a
     /// token of one is as good for its caller as a token of the other.
     pub fn is_same_but_for_credentials(&self, other: &Self) -> bool {

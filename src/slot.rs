@@ -25,7 +25,7 @@ const TOO_FRESH_TO_REPLACE: Duration = Duration::from_secs(10);
 /// A `Retry-After` is believed within these bounds.
 const RETRY_AFTER_FLOOR: Duration = Duration::from_secs(1);
 /// An upstream cannot stop the broker from asking for longer than this.
-const RETRY_AFTER_CAP: Duration = Duration::from_secs(300);
+pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(300);
 /// Reports that tokens are rejected start no more than one flight in this time: if the
 /// successor is rejected as well, minting more of them helps nobody.
 const REPORT_WINDOW: Duration = Duration::from_secs(30);

@@ -1,5 +1,8 @@
 //! What the process tells its operator: log events, and nothing of a panic's payload.
 
+#[cfg(test)]
+pub(crate) mod lines;
+
 use std::{
     io::{self, IsTerminal as _},
     panic, thread,
@@ -91,40 +94,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write,
-        sync::{Arc, Mutex},
-    };
-
-    use super::*;
-
-    /// Keeps what was logged.
-    #[derive(Clone, Debug, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Lines {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Lines {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
+    use super::{lines::Lines, *};
 
     fn logged(level: LevelFilter, style: Style, events: impl FnOnce()) -> String {
         let lines = Lines::default();

@@ -623,10 +623,8 @@ impl Cache {
         destination: &DestinationId,
         application: Option<&ApplicationName>,
     ) -> impl Iterator<Item = (Arc<Arc<TokenKey>>, Arc<Entry>)> {
-        self.slots.iter().filter(move |(key, _)| {
-            key.destination == *destination
-                && application.is_none_or(|application| key.application == *application)
-        })
+        let slots = self.slots.iter();
+        slots.filter(move |(key, _)| key.is_of(destination, application))
     }
 
     fn quarantined(&self) -> MutexGuard<'_, Quarantined> {

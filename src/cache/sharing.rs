@@ -14,7 +14,7 @@ use crate::{
     clock::{Instant, Moment},
     metrics::Metrics,
     shared_cache::{Begun, Found, Lease, Place, Seen, SharedCache, SharedFailure, SharedToken},
-    slot::{FlightNumber, believed_retry_after},
+    slot::{FlightNumber, RETRY_AFTER_CAP},
     token::{Origin, Token, TokenId},
     upstream::FetchError,
 };
@@ -356,7 +356,7 @@ pub(super) fn heed(until: SystemTime, registration: &Registration) {
     let now = Moment::now();
     let left = now.at(until).saturating_duration_since(now.instant);
     if !left.is_zero() {
-        let until = now.instant + left.min(believed_retry_after(left));
+        let until = now.instant + left.min(RETRY_AFTER_CAP);
         registration.host.pause_until(until);
     }
 }

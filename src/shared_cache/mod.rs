@@ -296,9 +296,9 @@ impl SharedCache {
 
     /// Tells the others that a host asks to be left alone.
     pub async fn keep_pause(&self, place: &Place, until: SystemTime) {
-        let context = place.host.contexts(Kind::Pause).next();
-        let sealed =
-            context.and_then(|context| place.ring.seal(&context, &Pause { until }.encode()));
+        let sealed = place
+            .host
+            .seal(&place.ring, Kind::Pause, &Pause { until }.encode());
         if let (Some(name), Some(sealed)) = (place.host.name(), sealed) {
             let kept = self.store.keep_pause(name, sealed, left(until)).await;
             self.heard("keep_pause", kept);
@@ -308,26 +308,22 @@ impl SharedCache {
     /// What operators stopped and released, as far as it is kept. `None` if nothing is
     /// shared, or if the store cannot be asked.
     pub async fn quarantines(&self) -> Option<Vec<SharedQuarantine>> {
-        if !self.is_on() {
-            return None;
-        }
         let ring = self.ring.load_full()?;
         let kept = self.heard("quarantines", self.store.quarantines().await)?;
         let mut last: HashMap<_, SharedQuarantine> = HashMap::new();
         let mut is_elsewhere = HashSet::new();
         let mut unopened = 0;
         for (name, sealed) in kept {
-            let Some(act) = self.open_quarantine(&ring, &name, &sealed) else {
+            let Some((act, spot)) = self.open_quarantine(&ring, &name, &sealed) else {
                 unopened += 1;
                 continue;
             };
-            let spot = Spot::of_quarantine(&ring, &act.destination, act.application.as_ref());
             let Some(first) = spot.name() else { continue };
             if name != *first {
                 is_elsewhere.insert(*first);
             }
             let known = last.entry(*first).or_insert_with(|| act.clone());
-            if known.at < act.at {
+            if known.rank() < act.rank() {
                 *known = act;
             }
         }
@@ -390,7 +386,8 @@ impl SharedCache {
     pub fn open_act(&self, message: &Message) -> Option<SharedQuarantine> {
         let about_this = message.kind == Kind::Quarantine;
         let ring = self.ring.load_full().filter(|_| about_this)?;
-        self.open_quarantine(&ring, &message.name, &message.sealed)
+        let opened = self.open_quarantine(&ring, &message.name, &message.sealed);
+        opened.map(|(act, _)| act)
     }
 
     /// Counts what became of something that was shared.
@@ -433,19 +430,19 @@ impl SharedCache {
         self.opened(pause).map(|pause| pause.until)
     }
 
+    /// What was done, and where that is kept, which is where it has to lie.
     fn open_quarantine(
         &self,
         ring: &Ring,
         name: &Name,
         sealed: &Sealed,
-    ) -> Option<SharedQuarantine> {
+    ) -> Option<(SharedQuarantine, Spot)> {
         let opened = ring.open(of_any_quarantine(), sealed);
         let opened = opened.and_then(|value| Ok(SharedQuarantine::decode(&value)?));
-        let opened = opened.and_then(|opened| {
-            let application = opened.application.as_ref();
-            let spot = Spot::of_quarantine(ring, &opened.destination, application);
+        let opened = opened.and_then(|act| {
+            let spot = Spot::of_quarantine(ring, &act.destination, act.application.as_ref());
             let is_its_own = spot.names().contains(name);
-            is_its_own.then_some(opened).ok_or(Unopened::Forged)
+            is_its_own.then_some((act, spot)).ok_or(Unopened::Forged)
         });
         self.opened(opened)
     }
@@ -485,8 +482,7 @@ fn left(until: SystemTime) -> Duration {
 }
 
 fn kept(place: &Place, kind: Kind, value: &[u8], lasts: Duration) -> Option<Kept> {
-    let context = place.slot.contexts(kind).next()?;
-    let sealed = place.ring.seal(&context, value)?;
+    let sealed = place.slot.seal(&place.ring, kind, value)?;
     let entry = Entry { kind, sealed };
     (!lasts.is_zero()).then_some(Kept { entry, lasts })
 }

@@ -5,6 +5,7 @@ use std::{fmt, iter, sync::Arc};
 use super::{
     record::Kind,
     ring::{Key, Ring, VERSION},
+    sealed::Sealed,
     store::Name,
 };
 use crate::{
@@ -131,6 +132,12 @@ impl Spot {
     /// All names under which it may be found.
     pub(super) fn names(&self) -> &[Name] {
         &self.names
+    }
+
+    /// Seals a value of this kind for here, with the first key.
+    pub(super) fn seal(&self, ring: &Ring, kind: Kind, value: &[u8]) -> Option<Sealed> {
+        let context = self.contexts(kind).next()?;
+        ring.seal(&context, value)
     }
 
     /// What a value of this kind is sealed for, with each key.

@@ -28,10 +28,18 @@ pub struct SharedQuarantine {
     pub destination: DestinationId,
     /// The application; all of them, those to come included, if `None`.
     pub application: Option<ApplicationName>,
-    /// When that was done. Of two that are for the same, the later one counts.
+    /// When that was done.
     pub at: SystemTime,
     /// The quarantine; `None` for a release.
     pub quarantine: Option<Quarantine>,
+}
+
+impl SharedQuarantine {
+    /// Of two that are for the same, the one of the higher rank counts: the later one, and of
+    /// two of one moment a stop.
+    pub fn rank(&self) -> (SystemTime, bool) {
+        (self.at, self.quarantine.is_some())
+    }
 }
 
 /// A moment in milliseconds of Unix time, as it is written down.

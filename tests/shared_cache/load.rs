@@ -49,26 +49,9 @@ impl Load {
         keys: &[String],
         pace: Duration,
     ) -> Self {
-        let (outcomes, stop) = (Arc::default(), CancellationToken::new());
-        let mut callers = JoinSet::new();
-        for (number, client) in clients.into_iter().enumerate() {
-            let (outcomes, keys) = (Arc::clone(&outcomes), keys.to_vec());
-            let (_, directory) = watch::channel(vec![client]);
-            callers.spawn(call(
-                directory,
-                0,
-                keys,
-                number,
-                pace,
-                stop.clone(),
-                outcomes,
-            ));
-        }
-        Self {
-            outcomes,
-            stop,
-            callers,
-        }
+        let alone = |client| watch::channel(vec![client]).1;
+        let callers = clients.into_iter().map(|client| (alone(client), 0));
+        Self::of(callers, keys, pace)
     }
 
     /// So many callers, who ask another replica where one is of no use.
@@ -78,20 +61,22 @@ impl Load {
         keys: &[String],
         pace: Duration,
     ) -> Self {
+        let callers = (0..callers).map(|number| (directory.clone(), number));
+        Self::of(callers, keys, pace)
+    }
+
+    /// Callers, each with its directory and where in it the caller begins.
+    fn of(
+        callers: impl Iterator<Item = (Directory, usize)>,
+        keys: &[String],
+        pace: Duration,
+    ) -> Self {
         let (outcomes, stop) = (Arc::default(), CancellationToken::new());
         let mut calling = JoinSet::new();
-        for number in 0..callers {
+        for (number, (directory, first)) in callers.enumerate() {
             let (outcomes, keys) = (Arc::clone(&outcomes), keys.to_vec());
-            let directory = directory.clone();
-            calling.spawn(call(
-                directory,
-                number,
-                keys,
-                number,
-                pace,
-                stop.clone(),
-                outcomes,
-            ));
+            let stop = stop.clone();
+            calling.spawn(call(directory, first, keys, number, pace, stop, outcomes));
         }
         Self {
             outcomes,

@@ -163,12 +163,11 @@ impl Operator {
         application: Option<&ApplicationName>,
     ) -> Vec<Arc<Registration>> {
         let catalogue = self.broker.catalogue.load();
-        let registrations = catalogue.registrations().filter(|registration| {
-            let key = &registration.key;
-            key.destination == *destination
-                && application.is_none_or(|application| key.application == *application)
-        });
-        registrations.map(Arc::clone).collect()
+        let registrations = catalogue.registrations();
+        registrations
+            .filter(|registration| registration.key.is_of(destination, application))
+            .map(Arc::clone)
+            .collect()
     }
 
     /// Forgets what replicas share of those of these registrations that are stopped, so that

@@ -152,9 +152,7 @@ impl Stops {
         } = act;
         let known = self.0.get(&name(act));
         if let Some(known) = known {
-            // Of two of one moment a stop counts more.
-            let rank = |act: &SharedQuarantine| (act.at, act.quarantine.is_some());
-            match rank(act).cmp(&rank(known)) {
+            match act.rank().cmp(&known.rank()) {
                 std::cmp::Ordering::Less => return Change::Stale(known.clone()),
                 std::cmp::Ordering::Equal => return Change::Nothing,
                 std::cmp::Ordering::Greater => {}

@@ -65,10 +65,10 @@ impl Shared {
         }
     }
 
-    /// Goes over to another state, and gives back the one before.
-    pub(super) fn set(&self, state: State) -> State {
+    /// Goes over to another state.
+    pub(super) fn set(&self, state: State) {
         self.metrics.shared_cache_up(matches!(state, State::Up(_)));
-        self.state.send_replace(state)
+        self.state.send_replace(state);
     }
 
     /// Notices whether writing to these servers works, which reading says nothing about.

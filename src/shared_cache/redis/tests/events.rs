@@ -1,11 +1,6 @@
 //! What is logged, and what never is.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
-
-use tracing_subscriber::fmt::MakeWriter;
+use std::sync::Arc;
 
 use super::{
     super::{Settings, Trouble},
@@ -13,29 +8,7 @@ use super::{
     scripted::{Manner, Scripted},
     server::until,
 };
-use crate::{secret::Secret, shared_cache::settings::Login};
-
-/// Keeps what was logged.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use crate::{secret::Secret, shared_cache::settings::Login, telemetry::lines::Lines};
 
 #[tokio::test]
 async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_password() {
@@ -89,7 +62,7 @@ async fn each_change_is_one_event_with_the_code_and_the_address_and_without_the_
         assert_eq!(kept, Ok(()));
     }
     assert_eq!(replica.store.trouble(), None);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let events: Vec<_> = text.lines().collect();
     let address = format!("servers=127.0.0.1:{}", server.port);
     let expected: [&[&str]; 6] = [
