@@ -17,6 +17,7 @@
 mod place;
 mod record;
 mod redis;
+mod replica;
 mod ring;
 mod sealed;
 mod settings;
@@ -52,6 +53,7 @@ pub use self::{
     place::{Place, Spot},
     record::{CLOCKS_DIFFER, SharedFailure, SharedToken, Untimely},
     redis::Link,
+    replica::Replica,
     ring::{InvalidKey, Ring},
     settings::{HostPort, Login, Servers, Settings, Tls},
     store::{Message, Name, Trouble},
@@ -185,6 +187,11 @@ impl SharedCache {
         let last = || *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let trouble = self.store.trouble().or_else(last);
         trouble.filter(|_| self.is_on())
+    }
+
+    /// The replicas that were heard of lately, this one first; none while nothing is shared.
+    pub fn replicas(&self) -> Vec<Replica> {
+        Vec::new()
     }
 
     /// Goes on with other settings from now on, or shares nothing any more. The connection is
