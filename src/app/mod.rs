@@ -28,7 +28,7 @@ use crate::{
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
-    http::PlainHttp,
+    http::{PlainHttp, StatusPage},
     listener::{Listener, Terms, Tls, TlsError},
     mesh::LiveMesh,
     metrics::Metrics,
@@ -130,9 +130,11 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         expiries::show(&metrics, &terms.tls);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
+        let terms_shown = terms_seen.clone();
         let admission = Admission::new(server.shares);
         let (address, port) = bind("[server]", server.listen)?;
         let http = config.http.as_ref();
+        let has_page = http.is_some_and(|http| http.status_page);
         let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
@@ -188,11 +190,19 @@ impl App {
             stopping.clone(),
         ));
         let http_address = http.map(|(address, port)| {
+            let page = has_page.then(|| StatusPage {
+                broker: Arc::clone(&broker),
+                operator: Arc::clone(&operator),
+                terms: terms_shown,
+                stopping: stopping.clone(),
+                address,
+            });
             let http = PlainHttp::new(
                 port,
                 Arc::clone(&broker),
                 Arc::clone(&metrics),
                 stopping.clone(),
+                page,
             );
             house.spawn(http.serve(stopped.clone()));
             address

@@ -169,7 +169,12 @@ impl Entry {
         Standing {
             condition: state.condition(now),
             token: state.slot.token().cloned(),
+            served_until: state.slot.served_until(),
+            refresh_at: state.slot.refresh_at(),
             due: state.slot.due(),
+            is_minting: state.slot.flight().is_some(),
+            failures: state.slot.failures(),
+            retry_at: state.slot.retry_at(),
             runway: state.slot.runway(now),
             last_success: state.last_success,
             last_failure: state.last_failure,

@@ -271,7 +271,12 @@ mod tests {
         Standing {
             condition,
             token: (runway > 0).then(|| Arc::new(token)),
+            served_until: None,
+            refresh_at: None,
             due: None,
+            is_minting: false,
+            failures: u32::from(reason.is_some()),
+            retry_at: None,
             runway: Duration::from_secs(runway),
             last_success: None,
             last_failure: reason.map(|reason| (reason, Moment::now())),

@@ -72,6 +72,11 @@ struct DestinationJson<'a> {
     last_failure_reason: &'a str,
     last_used_at: Option<String>,
     callers: &'a [String],
+    requested_at: Option<String>,
+    served_until: Option<String>,
+    minting: bool,
+    failures_in_a_row: u32,
+    retry_at: Option<String>,
     credential: &'a str,
     credential_generation: &'a str,
     rotation: &'static str,
@@ -302,6 +307,11 @@ impl<'a> From<&'a Destination> for DestinationJson<'a> {
             last_failure_reason: &destination.last_failure_reason,
             last_used_at: text(destination.last_used_at.as_ref()),
             callers: &destination.callers,
+            requested_at: text(destination.requested_at.as_ref()),
+            served_until: text(destination.served_until.as_ref()),
+            minting: destination.minting,
+            failures_in_a_row: destination.failures_in_a_row,
+            retry_at: text(destination.retry_at.as_ref()),
             credential: &destination.credential,
             credential_generation: &destination.credential_generation,
             rotation: rotation(destination.rotation()),
@@ -386,7 +396,7 @@ mod tests {
                     ..Destination::default()
                 },
             ],
-            warnings: Vec::new(),
+            ..ListDestinationsResponse::default()
         }
     }
 
