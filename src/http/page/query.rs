@@ -6,7 +6,7 @@ use super::rank::Kind;
 use crate::broker::{State, Survey};
 
 /// The rows of one page. Those in trouble come first, so what is left out is well.
-const ROWS: usize = 200;
+const ROWS: usize = 100;
 
 /// What a reader wants to see.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One destination.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use maud::{Markup, html};
 
@@ -12,12 +12,15 @@ use super::{
     words::{advice, meaning, rotation},
 };
 use crate::{
-    broker::{Protected, State, Survey, Warning},
+    broker::{Protected, State, Survey, Trouble, Warning},
     usage::MOST_CALLERS,
 };
 
 /// As many callers are named here; the command line names all that are known.
 const CALLERS: usize = 8;
+
+/// What is due for longer than this waits for a caller.
+const LATE: Duration = Duration::from_secs(2);
 
 pub(super) fn row(survey: &Survey, scale: &Scale, now: SystemTime) -> Markup {
     let kind = Kind::of(survey);
@@ -64,6 +67,7 @@ fn runway(state: &Protected, kind: Kind) -> Markup {
     html! {
         @match kind {
             Kind::Quarantined => span.none { "stopped" },
+            Kind::Cold | Kind::Pending => span.none { "no token yet" },
             _ if state.runway.is_zero() => span.none { "no token" },
             _ => { span.unit { "runway " } (Span(state.runway)) },
         }
@@ -74,11 +78,11 @@ fn next_words(state: &Protected, kind: Kind, now: SystemTime) -> String {
     if state.is_minting {
         return "minting now".to_owned();
     }
-    match next(state, kind, now) {
-        Some(("retry", at)) => format!("next try {}", when(at, now)),
-        Some((_, at)) if at > now => format!("refresh {}", when(at, now)),
+    match next(state, kind) {
         // The schedule leaves alone what nobody uses.
-        Some(_) => "when somebody asks".to_owned(),
+        Some((_, at)) if at + LATE < now => "when somebody asks".to_owned(),
+        Some(("retry", at)) => format!("next try {}", when(at, now)),
+        Some((_, at)) => format!("refresh {}", when(at, now)),
         None if kind == Kind::Cold => "nobody asked yet".to_owned(),
         None => String::new(),
     }
@@ -86,16 +90,18 @@ fn next_words(state: &Protected, kind: Kind, now: SystemTime) -> String {
 
 /// What an operator should read without being asked to.
 fn notes(survey: &Survey, state: &Protected, kind: Kind, now: SystemTime) -> Markup {
+    let is_failing = matches!(kind, Kind::Failing | Kind::RefreshFailing);
+    let failure = state.last_failure.filter(|_| is_failing);
     html! {
-        @if matches!(kind, Kind::Failing | Kind::RefreshFailing) {
-            @if let Some((reason, at)) = state.last_failure {
-                p.note {
-                    code { (reason.code()) } ": " (meaning(reason)) "; last "
-                    (when(at, now)) ", " (times(state.failures)) ". "
-                    @if kind == Kind::Failing { b { "Callers get no token. " } }
-                    @else { b { "Callers notice in " (Span(state.runway)) ". " } }
-                    (advice(reason))
-                }
+        @if let Some((reason, at)) = failure {
+            p.note {
+                code { (reason.code()) } ": " (meaning(reason))
+                @if reason.needs_an_operator() { " " bdi { (state.secret.credential) } }
+                ", " (times(state.failures))
+                ", last " (when(at, now)) ". "
+                @if kind == Kind::Failing { b { "Callers get no token. " } }
+                @else { b { "Callers notice in " (Span(state.runway)) ". " } }
+                (advice(reason))
             }
         }
         @if let Some(quarantine) = &state.quarantine {
@@ -103,11 +109,21 @@ fn notes(survey: &Survey, state: &Protected, kind: Kind, now: SystemTime) -> Mar
                 "Stopped " (when(quarantine.since.wall(), now)) " by "
                 bdi { (quarantine.administrator) }
                 @if !quarantine.comment.is_empty() { ": “" bdi { (quarantine.comment) } "”" }
-                ". It ends with " code { "token-broker destination release " (survey.id) }
+                ". To end it: " code { "token-broker destination release " (survey.id) }
             }
         }
-        @for warning in &state.warnings { (warned(warning, now)) }
+        @for warning in &state.warnings {
+            @if failure.is_some() && is_said_with(warning.trouble) {
+                p.note.warning { code { (warning.trouble.label()) } " since " (clock(warning.since, now)) }
+            }
+            @else { (warned(warning, now)) }
+        }
     }
+}
+
+/// Whether the note about a failure says what this warning means.
+fn is_said_with(trouble: Trouble) -> bool {
+    matches!(trouble, Trouble::CredentialRejected | Trouble::RunwayShort)
 }
 
 /// A warning, with its beginning.
@@ -122,7 +138,7 @@ pub(super) fn warned(warning: &Warning, now: SystemTime) -> Markup {
 
 fn times(failures: u32) -> String {
     match failures {
-        0 | 1 => "once so far".to_owned(),
+        0 | 1 => "once".to_owned(),
         many => format!("{many} times in a row"),
     }
 }
@@ -160,7 +176,7 @@ fn facts(state: &Protected, now: SystemTime) -> Markup {
         }
         @if let Some(at) = state.retry_at { dt { "Next try" } dd { (moment(at, now)) } }
         dt { "Credential" }
-        dd { (state.secret.credential) @if let Some(trial) = state.trial { ": " (rotation(trial)) } }
+        dd { bdi { (state.secret.credential) } @if let Some(trial) = state.trial { ": " (rotation(trial)) } }
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::span::Span;
 use crate::broker::TokenTimes;
 
-/// How far a scale may reach to one side, in minutes. Few steps, so that it seldom changes.
-const STEPS: [u64; 14] = [
-    1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080,
+/// How far a scale may reach to one side, in seconds. Few steps, so that it seldom changes.
+const STEPS: [u64; 17] = [
+    10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800,
+    604_800,
 ];
 /// A token that lives much longer than most is cut off: the others would be dots beside it.
 const OUTLIER: u32 = 4;
 /// What is shown where there is no token.
 const ORDINARY_LIFE: Duration = Duration::from_secs(3600);
-const MINUTE: u64 = 60;
 /// The scale is divided into about so many parts.
 const TICKS: u64 = 6;
 
@@ -94,8 +95,7 @@ impl Scale {
     pub(super) fn ticks(&self) -> Vec<Tick> {
         let (past, future) = (self.past.as_secs(), self.future.as_secs());
         let wanted = (past + future) / TICKS;
-        let steps = STEPS.map(|minutes| minutes * MINUTE);
-        let step = steps.into_iter().find(|step| wanted <= *step);
+        let step = STEPS.into_iter().find(|step| wanted <= *step);
         let step = step.unwrap_or(wanted).max(1);
         let mut ticks = Vec::new();
         for count in (1..=past / step).rev() {
@@ -114,13 +114,7 @@ impl Scale {
         } else {
             (self.now - span, "−")
         };
-        let minutes = seconds / MINUTE;
-        let text = match minutes {
-            0..60 => format!("{sign}{minutes} min"),
-            60..1440 if minutes % 60 == 0 => format!("{sign}{} h", minutes / 60),
-            60..1440 => format!("{sign}{} h {}", minutes / 60, minutes % 60),
-            _ => format!("{sign}{} d", minutes / 1440),
-        };
+        let text = format!("{sign}{}", Span(span));
         Tick {
             at: self.clamped(at),
             text,
@@ -134,7 +128,7 @@ fn reach(mut needs: Vec<Duration>, otherwise: Duration) -> Duration {
     let median = needs.get(needs.len() / 2).copied().unwrap_or(otherwise);
     let most = needs.last().copied().unwrap_or(otherwise);
     let need = most.min(median * OUTLIER);
-    let steps = STEPS.map(|minutes| Duration::from_secs(minutes * MINUTE));
+    let steps = STEPS.map(Duration::from_secs);
     // An hour since a request that took a moment is still an hour.
     let is_enough = |step: &Duration| need <= *step + *step / 50;
     steps.into_iter().find(is_enough).unwrap_or(steps[STEPS.len() - 1])

@@ -57,18 +57,24 @@ function take(page) {
     location.reload(); // of another version, whose style and script are others, too
     return;
   }
+  // Asked once: each of these questions may cost a layout.
+  const selection = getSelection();
+  const reader = {
+    focus: document.activeElement,
+    selection: selection.isCollapsed ? null : selection,
+  };
   document.title = page.title;
   document.querySelector("link[rel=icon]").href = page.querySelector("link[rel=icon]").href;
   for (const now of page.querySelectorAll("[data-live]")) {
     const before = document.getElementById(now.id);
-    if (before) put(before, now);
+    if (before) put(before, now, reader);
   }
-  takeRows(document.querySelector("[data-rows]"), page.querySelector("[data-rows]"));
+  takeRows(document.querySelector("[data-rows]"), page.querySelector("[data-rows]"), reader);
 }
 
 // Each row that stays is the same element for as long as nothing of it changes, so that the
 // reader keeps the place, the selection and what is open.
-function takeRows(list, page) {
+function takeRows(list, page, reader) {
   const before = new Map([...list.children].map((row) => [row.id, row]));
   let at = list.firstElementChild;
   for (const now of [...page.children]) {
@@ -76,10 +82,10 @@ function takeRows(list, page) {
     before.delete(now.id);
     if (known && known === at) {
       at = at.nextElementSibling;
-      put(known, now);
+      put(known, now, reader);
       continue;
     }
-    const row = known ? put(known, now) : adopt(now);
+    const row = known ? put(known, now, reader) : adopt(now);
     list.insertBefore(row, at);
   }
   for (const gone of before.values()) gone.remove();
@@ -87,10 +93,10 @@ function takeRows(list, page) {
 
 // Puts an element in the place of another, unless they are the same or the reader is about to
 // copy from it.
-function put(before, now) {
+function put(before, now, reader) {
   const source = now.outerHTML;
-  if (sources.get(before) === source || isSelected(before)) return before;
-  const focused = before.contains(document.activeElement) ? focusOf(before) : null;
+  if (sources.get(before) === source || reader.selection?.containsNode(before, true)) return before;
+  const focused = before.contains(reader.focus) ? focusOf(reader.focus) : null;
   const wasOpen = before.querySelector("details")?.open;
   const element = adopt(now);
   if (wasOpen) element.querySelector("details").open = true;
@@ -106,15 +112,10 @@ function adopt(now) {
   return element;
 }
 
-function isSelected(element) {
-  const selection = getSelection();
-  return !selection.isCollapsed && selection.containsNode(element, true);
-}
-
 // How to focus again what has the focus: it has an id, or is a link.
-function focusOf(element) {
-  const { id } = document.activeElement;
-  const href = document.activeElement.getAttribute("href");
+function focusOf(focus) {
+  const { id } = focus;
+  const href = focus.getAttribute("href");
   return (other) => {
     const links = [...other.querySelectorAll("a")];
     const same = id ? document.getElementById(id) : links.find((a) => a.getAttribute("href") === href);

@@ -17,18 +17,32 @@ use crate::broker::{Protected, TokenTimes};
 const TOP: u8 = 9;
 const HEIGHT: u8 = 12;
 
-/// The axis above all rows.
+/// The axis above all rows, which also has what all of them show alike.
 pub(super) fn axis(scale: &Scale) -> Markup {
-    /// A text at the very end would be cut.
-    const LAST: u16 = 960;
     let ticks = scale.ticks();
     html! {
         svg.axis aria-hidden="true" {
-            @for tick in ticks.iter().filter(|tick| (40..=LAST).contains(&tick.at)) {
-                text.tick x=(percent(tick.at)) y="15" text-anchor="middle" { (tick.text) }
+            g.grid id="grid" {
+                line x1="0" x2="100%" y1="15" y2="15" {}
+                @for tick in &ticks {
+                    line x1=(percent(tick.at)) x2=(percent(tick.at)) y1="11" y2="19" {}
+                }
             }
-            text.now x=(percent(scale.now())) y="15" text-anchor="middle" { "now" }
+            line.now id="now" x1=(percent(scale.now())) x2=(percent(scale.now())) y1="-8" y2="38" {}
+            @for tick in &ticks {
+                text.tick x=(percent(tick.at)) y="13" text-anchor=(anchor(tick.at)) { (tick.text) }
+            }
+            text.now x=(percent(scale.now())) y="13" text-anchor="middle" { "now" }
         }
+    }
+}
+
+/// How a text stands by its place: one in the middle of an end would be cut.
+fn anchor(at: u16) -> &'static str {
+    match at {
+        0..60 => "start",
+        60..=940 => "middle",
+        _ => "end",
     }
 }
 
@@ -36,10 +50,7 @@ pub(super) fn axis(scale: &Scale) -> Markup {
 pub(super) fn timeline(state: &Protected, kind: Kind, scale: &Scale, now: SystemTime) -> Markup {
     html! {
         svg.line role="img" aria-label=(told(state, kind, now)) {
-            line.track x1="0" x2="100%" y1="15" y2="15" {}
-            @for tick in scale.ticks() {
-                line.grid x1=(percent(tick.at)) x2=(percent(tick.at)) y1="11" y2="19" {}
-            }
+            use href="#grid" {}
             @match (&state.token, &state.quarantine) {
                 (_, Some(quarantine)) => {
                     (part("stopped", scale, quarantine.since.wall(), now, Some("url(#stopped)")))
@@ -47,10 +58,11 @@ pub(super) fn timeline(state: &Protected, kind: Kind, scale: &Scale, now: System
                 (Some(token), None) => (bar(token, kind, scale, now)),
                 (None, None) => {}
             }
-            line.now x1=(percent(scale.now())) x2=(percent(scale.now())) y1="0" y2="100%" {}
+            use href="#now" {}
             @if state.is_minting { (mark("minting", scale.now(), "minting")) }
-            @if let Some((shape, at)) = next(state, kind, now) {
-                @match scale.place(at) {
+            @if let Some((shape, at)) = next(state, kind) {
+                // One that waits for a caller is due now.
+                @match scale.place(if shape == "retry" { at.max(now) } else { at }) {
                     Place::At(tenths) => (mark(shape, tenths, shape)),
                     Place::Before | Place::After => {}
                 }
@@ -106,16 +118,12 @@ fn mark(class: &str, at: u16, symbol: &str) -> Markup {
 }
 
 /// What happens next, if it is known when.
-pub(super) fn next(
-    state: &Protected,
-    kind: Kind,
-    now: SystemTime,
-) -> Option<(&'static str, SystemTime)> {
+pub(super) fn next(state: &Protected, kind: Kind) -> Option<(&'static str, SystemTime)> {
     if state.is_minting || kind == Kind::Quarantined {
         return None;
     }
     if let Some(retry_at) = state.retry_at {
-        return Some(("retry", retry_at.max(now)));
+        return Some(("retry", retry_at));
     }
     state.token.map(|token| ("refresh", token.refresh_at))
 }
@@ -140,7 +148,7 @@ fn told(state: &Protected, kind: Kind, now: SystemTime) -> String {
     if state.is_minting {
         words.push_str(" Minting now.");
     }
-    match next(state, kind, now) {
+    match next(state, kind) {
         Some(("retry", at)) => words.push_str(&format!(" Next try {}.", when(at, now))),
         Some((_, at)) if at > now => words.push_str(&format!(" Refresh {}.", when(at, now))),
         _ => {}

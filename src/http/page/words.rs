@@ -5,7 +5,7 @@ use crate::{slot::FailureReason, upstream::Trial};
 /// What a reason means.
 pub(super) fn meaning(reason: FailureReason) -> &'static str {
     match reason {
-        FailureReason::CredentialMissing => "there are no credentials for it",
+        FailureReason::CredentialMissing => "there is no credential",
         FailureReason::CredentialRejected => "the token endpoint rejects the credential",
         FailureReason::Unavailable => "the token endpoint cannot be reached, or is out of order",
         FailureReason::Throttled => "the token endpoint asks to be left alone for a while",
