@@ -84,7 +84,10 @@ fn headline(snapshot: &Snapshot) -> (Mood, String) {
         return (Mood::Bad, "Stopping".to_owned());
     }
     if failing > 0 {
-        return (Mood::Bad, format!("{failing} failing: callers get no token"));
+        return (
+            Mood::Bad,
+            format!("{failing} failing: callers get no token"),
+        );
     }
     if snapshot.readiness == Readiness::Unready {
         return (Mood::Bad, "Not ready".to_owned());
@@ -95,10 +98,13 @@ fn headline(snapshot: &Snapshot) -> (Mood, String) {
         let words = format!("{refreshes} cannot refresh: callers notice in {first}");
         return (Mood::Warned, words);
     }
-    let warned = snapshot.surveys.iter().filter(|survey| match &survey.state {
-        State::Protected(state) => !state.warnings.is_empty(),
-        State::Unprotected => false,
-    });
+    let warned = snapshot
+        .surveys
+        .iter()
+        .filter(|survey| match &survey.state {
+            State::Protected(state) => !state.warnings.is_empty(),
+            State::Unprotected => false,
+        });
     let warnings = warned.count() + snapshot.warnings.len();
     if stopped > 0 {
         return (Mood::Warned, format!("{stopped} quarantined"));

@@ -71,7 +71,11 @@ fn has(survey: &Survey, kind: Kind, word: &str) -> bool {
     if holds(survey.id.as_str()) || holds(kind.word()) {
         return true;
     }
-    if survey.name.as_ref().is_some_and(|name| holds(name.as_str())) {
+    if survey
+        .name
+        .as_ref()
+        .is_some_and(|name| holds(name.as_str()))
+    {
         return true;
     }
     let State::Protected(state) = &survey.state else {
@@ -79,5 +83,7 @@ fn has(survey: &Survey, kind: Kind, word: &str) -> bool {
     };
     holds(state.application.as_str())
         || state.callers.iter().any(|caller| holds(caller.as_str()))
-        || state.last_failure.is_some_and(|(reason, _)| holds(reason.code()))
+        || state
+            .last_failure
+            .is_some_and(|(reason, _)| holds(reason.code()))
 }

@@ -112,11 +112,17 @@ fn notes(survey: &Survey, state: &Protected, kind: Kind, now: SystemTime) -> Mar
                 ". To end it: " code { "token-broker destination release " (survey.id) }
             }
         }
-        @for warning in &state.warnings {
-            @if failure.is_some() && is_said_with(warning.trouble) {
-                p.note.warning { code { (warning.trouble.label()) } " since " (clock(warning.since, now)) }
+        // What they mean is said above.
+        @let said = |warning: &&Warning| failure.is_some() && is_said_with(warning.trouble);
+        @if state.warnings.iter().any(|warning| said(&warning)) {
+            p.note.warning {
+                @for warning in state.warnings.iter().filter(said) {
+                    code { (warning.trouble.label()) } " since " (clock(warning.since, now)) ". "
+                }
             }
-            @else { (warned(warning, now)) }
+        }
+        @for warning in state.warnings.iter().filter(|warning| !said(warning)) {
+            (warned(warning, now))
         }
     }
 }

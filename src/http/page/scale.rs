@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::span::Span;
 use crate::broker::TokenTimes;
 
 /// How far a scale may reach to one side, in seconds. Few steps, so that it seldom changes.
@@ -47,7 +46,8 @@ impl Scale {
     pub(super) fn of(tokens: impl Iterator<Item = TokenTimes>, now: SystemTime) -> Self {
         let (mut pasts, mut futures) = (Vec::new(), Vec::new());
         for token in tokens {
-            let span = |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default();
+            let span =
+                |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default();
             let life = span(token.requested_at, token.expires_at);
             pasts.push(span(token.requested_at, now).max(life / 2));
             futures.push(span(now, token.expires_at).max(life));
@@ -114,7 +114,13 @@ impl Scale {
         } else {
             (self.now - span, "−")
         };
-        let text = format!("{sign}{}", Span(span));
+        // In one unit, so that it is short.
+        let units = [(86_400, "d"), (3600, "h"), (60, "min")];
+        let unit = units
+            .into_iter()
+            .find(|(unit, _)| seconds.is_multiple_of(*unit));
+        let (unit, word) = unit.unwrap_or((1, "s"));
+        let text = format!("{sign}{} {word}", seconds / unit);
         Tick {
             at: self.clamped(at),
             text,
@@ -131,5 +137,8 @@ fn reach(mut needs: Vec<Duration>, otherwise: Duration) -> Duration {
     let steps = STEPS.map(Duration::from_secs);
     // An hour since a request that took a moment is still an hour.
     let is_enough = |step: &Duration| need <= *step + *step / 50;
-    steps.into_iter().find(is_enough).unwrap_or(steps[STEPS.len() - 1])
+    steps
+        .into_iter()
+        .find(is_enough)
+        .unwrap_or(steps[STEPS.len() - 1])
 }

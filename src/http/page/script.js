@@ -50,6 +50,7 @@ function say(words, lost) {
   if (live.textContent !== words) live.textContent = words;
   live.classList.toggle("lost", lost);
   document.documentElement.classList.toggle("stale", lost);
+  if (lost) document.title = "No answer · token-broker";
 }
 
 function take(page) {

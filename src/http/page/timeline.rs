@@ -122,10 +122,13 @@ pub(super) fn next(state: &Protected, kind: Kind) -> Option<(&'static str, Syste
     if state.is_minting || kind == Kind::Quarantined {
         return None;
     }
-    if let Some(retry_at) = state.retry_at {
-        return Some(("retry", retry_at));
-    }
-    state.token.map(|token| ("refresh", token.refresh_at))
+    // The later of refresh and retry: a token delays a retry, and a back-off a refresh.
+    let what = if state.failures > 0 {
+        "retry"
+    } else {
+        "refresh"
+    };
+    state.due_at.map(|at| (what, at))
 }
 
 /// The same in words.

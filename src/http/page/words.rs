@@ -39,6 +39,8 @@ pub(super) fn rotation(trial: Trial) -> &'static str {
     match trial {
         Trial::Pending => "a next secret is there, and was not tried yet",
         Trial::Promoted => "the next secret works and goes on minting: make it the current one",
-        Trial::RolledBack { .. } => "the next secret was rejected, and the current one goes on minting",
+        Trial::RolledBack { .. } => {
+            "the next secret was rejected, and the current one goes on minting"
+        }
     }
 }
