@@ -23,6 +23,7 @@ use crate::{
     clock::Instant,
     metrics::Metrics,
     request_id::RequestId,
+    shared_cache::Replica,
     upstream::Trial,
     usage::Quarantine,
 };
@@ -114,6 +115,7 @@ impl Admin for AdminService {
             Ok(api::ListDestinationsResponse {
                 destinations: surveys.into_iter().map(destination).collect(),
                 warnings: warnings.into_iter().map(warning).collect(),
+                replicas: self.operator.replicas().into_iter().map(replica).collect(),
             })
         })
         .await
@@ -335,6 +337,16 @@ fn warning(warning: Warning) -> api::Warning {
         code: warning.trouble.label().to_owned(),
         message: warning.message,
         since: Some(warning.since.into()),
+    }
+}
+
+fn replica(replica: Replica) -> api::Replica {
+    api::Replica {
+        name: replica.name,
+        version: replica.version,
+        started_at: at(Some(replica.since)),
+        last_heard_at: at(Some(replica.seen)),
+        is_this: replica.is_this,
     }
 }
 
