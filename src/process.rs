@@ -1,9 +1,7 @@
 //! What the process asks of the system: descriptors, its host's name, and that its memory stays its own.
 
 use rustix::{
-    process::{
-        DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
-    },
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
     system::uname,
 };
 use tracing::warn;

@@ -367,12 +367,7 @@ mod tests {
             subject.option(None);
             subject
         };
-        let classes = [
-            Class::Slot,
-            Class::Host,
-            Class::Quarantine,
-            Class::Replica,
-        ];
+        let classes = [Class::Slot, Class::Host, Class::Quarantine, Class::Replica];
         let spots = classes.map(|class| Spot::new(&ring, class, subject));
         for (i, one) in spots.iter().enumerate() {
             for (j, other) in spots.iter().enumerate() {

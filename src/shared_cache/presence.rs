@@ -137,12 +137,7 @@ impl SharedCache {
     }
 
     /// Those that told it, by what they tell.
-    fn arrived(
-        &self,
-        ring: &Ring,
-        told: Vec<(Name, Sealed)>,
-        now: Moment,
-    ) -> HashMap<u128, Other> {
+    fn arrived(&self, ring: &Ring, told: Vec<(Name, Sealed)>, now: Moment) -> HashMap<u128, Other> {
         let namespace = self.namespace();
         let mut others = HashMap::<_, Other>::new();
         for (name, sealed) in told {

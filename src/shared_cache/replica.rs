@@ -53,6 +53,9 @@ mod tests {
             assert_eq!(printable(text), shown);
             assert_eq!(printable(shown), shown);
         }
-        assert_eq!(printable(&"\u{fc}".repeat(LONGEST + 1)), "?".repeat(LONGEST));
+        assert_eq!(
+            printable(&"\u{fc}".repeat(LONGEST + 1)),
+            "?".repeat(LONGEST)
+        );
     }
 }

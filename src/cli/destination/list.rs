@@ -454,11 +454,8 @@ opening-hours                                       unprotected      -        - 
             last_heard_at: Some(at(last_heard_at)),
             ..Replica::default()
         };
-        let [before, heard, gone] =
-            [vec![replica(7)], vec![replica(9)], vec![]].map(|replicas| ListDestinationsResponse {
-                replicas,
-                ..list()
-            });
+        let [before, heard, gone] = [vec![replica(7)], vec![replica(9)], vec![]]
+            .map(|replicas| ListDestinationsResponse { replicas, ..list() });
         assert!(!differs(&before, &heard));
         assert!(differs(&before, &gone));
         let now = Timestamp::from_second(1000).unwrap();

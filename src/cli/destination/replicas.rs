@@ -85,7 +85,10 @@ mod tests {
         for (replicas, expected) in [
             (vec![], None),
             (vec![a.clone()], Some("1 replica: a (this one)")),
-            (vec![a.clone(), b.clone()], Some("2 replicas: a (this one), b")),
+            (
+                vec![a.clone(), b.clone()],
+                Some("2 replicas: a (this one), b"),
+            ),
             (
                 vec![a.clone(), b.clone(), newer],
                 Some("3 replicas: a (this one), b, c  (2)"),

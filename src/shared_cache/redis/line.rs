@@ -14,8 +14,8 @@ use super::{
     news::{self, Listener},
     reply,
     scripts::{
-        BEAT_STEP, BEGIN_STEP, FINISH_STEP, FORGET_STEP, KEEP_PAUSE_STEP, KEEP_QUARANTINE_STEP, LOOK_STEP,
-        PAUSE_STEP, QUARANTINES_STEP, Step,
+        BEAT_STEP, BEGIN_STEP, FINISH_STEP, FORGET_STEP, KEEP_PAUSE_STEP, KEEP_QUARANTINE_STEP,
+        LOOK_STEP, PAUSE_STEP, QUARANTINES_STEP, Step,
     },
     trouble::trouble,
     wire::Wire,
