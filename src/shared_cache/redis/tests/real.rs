@@ -324,8 +324,9 @@ async fn what_no_replica_tells_is_thrown_away_where_replicas_tell_of_themselves(
     };
     let kept = || server.cli(&["hlen", key]).parse::<usize>().unwrap();
     let garbage = || replica.count("beat", "garbage");
-    let told_first = replica.store.beat(&[others], Some(told.clone()), LONG);
-    assert_eq!(told_first.await, Ok(Vec::new()));
+    let store = &replica.store;
+    let alone = store.beat(&[others], Some(told.clone()), LONG).await;
+    assert_eq!(alone, Ok(Vec::new()));
     // No moment, one that is none, one that is never, and too much of it.
     for value in ["''", "'x'", "':x'", "'-1:x'", "'0:x'", "'9e15:x'"] {
         fill(
