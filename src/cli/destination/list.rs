@@ -231,7 +231,7 @@ fn lines(list: &ListDestinationsResponse, now: Timestamp) -> String {
         shown.push('\n');
     }
     if let Some(line) = replicas::line(&list.replicas) {
-        shown.push_str(&format!("\n{line}\n"));
+        shown.extend(["\n", &line, "\n"]);
     }
     shown
 }

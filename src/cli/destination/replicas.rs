@@ -35,13 +35,13 @@ pub(super) fn line(replicas: &[Replica]) -> Option<String> {
             (false, None) => name.clone(),
         }
     });
-    let mut names = names.collect::<Vec<_>>().join(", ");
-    if count > NAMED {
-        names += &format!(" and {} more", count - NAMED);
-    }
+    let names = names.collect::<Vec<_>>().join(", ");
     // Whatever answers may have said anything.
     let names = names.replace(char::is_control, " ");
-    Some(format!("{count} {noun}: {names}"))
+    Some(match count.checked_sub(NAMED) {
+        None | Some(0) => format!("{count} {noun}: {names}"),
+        Some(more) => format!("{count} {noun}: {names} and {more} more"),
+    })
 }
 
 /// The same without what merely passes: a replica is heard of all the time.

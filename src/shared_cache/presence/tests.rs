@@ -167,7 +167,7 @@ async fn a_replica_that_crashes_is_forgotten_after_three_words_that_did_not_come
     }
     let took = crashed.elapsed();
     // Its last word may be as old as the next one would have been then.
-    assert!((LASTS - EVERY..=LASTS + EVERY).contains(&took), "{took:?}");
+    assert!((EVERY * 2..=EVERY * 4).contains(&took), "{took:?}");
     assert_eq!(a.counted(), 1);
     assert_eq!(shelf.everything().len(), 1);
 }
@@ -223,7 +223,7 @@ async fn a_store_that_is_gone_leaves_a_replica_with_those_it_has_heard_of_lately
     shelf.go(true);
     let gone = Instant::now();
     let seen = members[0].shared.replicas()[1].seen;
-    sleep(LASTS - EVERY).await;
+    sleep(EVERY * 2).await;
     let replicas = members[0].shared.replicas();
     assert_eq!(replicas.len(), 3);
     assert_eq!(replicas[1].seen, seen, "it is not heard of");
@@ -417,7 +417,7 @@ async fn a_word_that_is_put_back_again_and_again_shows_nobody_for_longer_than_it
         }
         sleep(SECOND).await;
     }
-    assert_eq!(shown_for, LASTS + CLOCKS_DIFFER - SECOND);
+    assert_eq!(shown_for + SECOND, LASTS + CLOCKS_DIFFER);
     assert_eq!(outcomes(&metrics, "beat", "expired"), 130);
     // One that has told something later is heard all the same.
     other.beat(Moment::now()).await;

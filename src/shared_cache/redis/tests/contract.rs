@@ -1,6 +1,7 @@
 //! What every store does: the one in memory, which other tests rely on, and the servers.
 
 use std::{
+    slice,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -329,7 +330,7 @@ impl Fleet {
             others
         };
         assert_eq!(beat(&one, &first, LONG).await, []);
-        assert_eq!(beat(&other, &passing, SHORT).await, [first.clone()]);
+        assert_eq!(beat(&other, &passing, SHORT).await, slice::from_ref(&first));
         let both = beat(&one, &leaving, LONG).await;
         assert!(both.contains(&first) && both.contains(&passing) && both.len() == 2);
         until("one that tells no more has passed", async || {
@@ -338,8 +339,8 @@ impl Fleet {
         .await;
         // What it tells now counts.
         let again = (first.0, sealed());
-        assert_eq!(beat(&one, &again, LONG).await, [leaving.clone()]);
-        assert_eq!(beat(&other, &leaving, LONG).await, [again.clone()]);
+        assert_eq!(beat(&one, &again, LONG).await, slice::from_ref(&leaving));
+        assert_eq!(beat(&other, &leaving, LONG).await, slice::from_ref(&again));
         let others = other.beat(&[leaving.0], None, LONG).await.unwrap();
         assert!(others.contains(&again));
         assert_eq!(beat(&one, &first, LONG).await, []);
