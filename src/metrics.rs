@@ -37,6 +37,7 @@ pub struct Metrics {
     audit_sinks: Family<SinkLabels, Gauge>,
     shared_cache: Family<SharedCacheLabels, Counter>,
     shared_cache_up: Gauge,
+    replicas: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -132,6 +133,7 @@ impl Metrics {
             audit_sinks: Family::default(),
             shared_cache: Family::default(),
             shared_cache_up: Gauge::default(),
+            replicas: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -224,6 +226,11 @@ impl Metrics {
             "shared_cache_up",
             "Whether the shared cache answers; 0 as well where none is configured",
             self.shared_cache_up.clone(),
+        );
+        registry.register(
+            "replicas",
+            "Replicas that were heard of lately, this one included; 0 where nothing is shared",
+            self.replicas.clone(),
         );
     }
 
@@ -334,6 +341,11 @@ impl Metrics {
     /// The shared cache answers, or does not.
     pub fn shared_cache_up(&self, up: bool) {
         self.shared_cache_up.set(up.into());
+    }
+
+    /// So many replicas are known, this one included.
+    pub fn replicas(&self, known: usize) {
+        self.replicas.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
     /// A connection that was open has ended.

@@ -1,7 +1,8 @@
-//! What the process asks of the system: descriptors, and that its memory stays its own.
+//! What the process asks of the system: descriptors, its host's name, and that its memory stays its own.
 
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+use rustix::{
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
+    system::uname,
 };
 use tracing::warn;
 
@@ -21,6 +22,11 @@ pub fn keep_memory_private() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         warn!(%error, "other processes of this user can look into the memory");
     }
+}
+
+/// What the host is called. A container has a name of its own, which on Kubernetes is its pod's.
+pub fn host_name() -> String {
+    uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Raises the limit of descriptors as far as the system lets it, and says how many

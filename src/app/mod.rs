@@ -272,6 +272,7 @@ impl App {
         self.doors.close();
         self.doors.wait().await;
         self.stopped.cancel();
+        self.replicas.leave();
         self.house.close();
         let quiet = async {
             self.house.wait().await;

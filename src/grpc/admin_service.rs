@@ -23,6 +23,7 @@ use crate::{
     clock::Instant,
     metrics::Metrics,
     request_id::RequestId,
+    shared_cache::Replica,
     upstream::Trial,
     usage::Quarantine,
 };
@@ -116,6 +117,7 @@ impl Admin for AdminService {
                 warnings: warnings.into_iter().map(warning).collect(),
                 started_at: Some(self.operator.started_at().into()),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                replicas: self.operator.replicas().into_iter().map(replica).collect(),
             })
         })
         .await
@@ -345,6 +347,16 @@ fn warning(warning: Warning) -> api::Warning {
         code: warning.trouble.label().to_owned(),
         message: warning.message,
         since: Some(warning.since.into()),
+    }
+}
+
+fn replica(replica: Replica) -> api::Replica {
+    api::Replica {
+        name: replica.name,
+        version: replica.version,
+        started_at: at(Some(replica.since)),
+        last_heard_at: at(Some(replica.seen)),
+        is_this: replica.is_this,
     }
 }
 
