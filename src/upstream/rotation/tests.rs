@@ -204,7 +204,7 @@ async fn if_both_are_rejected_the_first_rejection_counts_and_nothing_is_decided(
 async fn a_failure_that_says_nothing_about_the_secret_changes_nothing() {
     for failure in [
         FetchError::TimedOut,
-        FetchError::Transport("its name has no address"),
+        FetchError::Transport(Broken::NoAddress),
         FetchError::Throttled { retry_after: None },
         FetchError::Status {
             status: 503,
