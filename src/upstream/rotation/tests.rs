@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::time::advance;
 
 use super::*;
-use crate::secret::Secret;
+use crate::{secret::Secret, upstream::Broken};
 
 const CURRENT: &str = "current";
 const NEXT: &str = "next";
