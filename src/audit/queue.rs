@@ -85,6 +85,8 @@ impl Queue {
     /// A queue whose thread is opening the sink.
     pub(super) fn new(name: &'static str, stall_timeout: Duration, metrics: Arc<Metrics>) -> Self {
         metrics.audit_sink(name, false);
+        // Prometheus sees no increase without a nought before it.
+        metrics.audited(name, "missed", 0);
         Self {
             name,
             metrics,

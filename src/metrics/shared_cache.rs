@@ -47,6 +47,11 @@ impl Default for Shared {
 
 impl Shared {
     pub(super) fn register(&self, registry: &mut Registry) {
+        // The first of these is worth an alert, and Prometheus sees no increase without a
+        // nought before it.
+        for (operation, outcome) in [("open", "forged"), ("adopt", "from_the_future")] {
+            self.operations.at(&OperationLabels { operation, outcome });
+        }
         registry.register(
             "shared_cache_operations",
             "What was asked of the shared cache and what became of it, by operation and outcome",
