@@ -128,7 +128,8 @@ impl App {
         let server = &config.server;
         let terms = Terms::of(server)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, &terms.tls);
+        metrics.configured();
+        expiries::show(&metrics, &terms);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let terms_shown = terms_seen.clone();
         let admission = Admission::new(server.shares);
@@ -179,7 +180,12 @@ impl App {
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
         let replicas = others.begin(&shared, &broker, &operator);
-        house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(look_after(
+            readiness,
+            Arc::clone(&broker),
+            Arc::clone(&metrics),
+            stopping.clone(),
+        ));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
@@ -316,6 +322,7 @@ fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port)
 async fn look_after(
     readiness: watch::Sender<Readiness>,
     broker: Arc<Broker>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
 ) {
     /// A token can die without any event.
@@ -329,6 +336,7 @@ async fn look_after(
         } else {
             Readiness::Unready
         };
+        metrics.ready(now == Readiness::Ready);
         readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
             () = stopping.cancelled() => break,
@@ -336,5 +344,6 @@ async fn look_after(
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }
+    metrics.ready(false);
     readiness.send_replace(Readiness::Stopping);
 }

@@ -137,6 +137,20 @@ pub enum Condition {
     Quarantined,
 }
 
+impl Condition {
+    /// The word for it in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Pending => "pending",
+            Self::Fresh => "fresh",
+            Self::RefreshFailing => "refresh_failing",
+            Self::Failing => "failing",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// What is known of one slot.
 #[derive(Clone, Debug)]
 pub struct Standing {

@@ -9,7 +9,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, VARY},
+    },
     response::IntoResponse,
     routing,
 };
@@ -25,10 +28,12 @@ use tracing::debug;
 
 pub use self::page::StatusPage;
 use self::readiness::Readiness;
-use crate::{broker::Broker, clock::Instant, metrics::Metrics, port::Port};
-
-/// The media type of the exposition (`OpenMetrics` 1.0, "Overall Structure").
-const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::{
+    broker::Broker,
+    clock::Instant,
+    metrics::{Format, Metrics},
+    port::Port,
+};
 
 /// How many peers are answered at once. They take descriptors that callers do without.
 const PEERS: usize = 8;
@@ -124,9 +129,13 @@ async fn readiness(State(house): State<House>) -> (StatusCode, String) {
     (status, format!("{}\n", readiness.words()))
 }
 
-async fn exposition(State(house): State<House>) -> impl IntoResponse {
-    match house.metrics.exposition() {
-        Ok(text) => ([(CONTENT_TYPE, EXPOSITION)], text).into_response(),
+async fn exposition(State(house): State<House>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(ACCEPT).into_iter();
+    let format = Format::wanted(accept.filter_map(|value| value.to_str().ok()));
+    // What is in between must not take the one format for the other.
+    let head = [(CONTENT_TYPE, format.media_type()), (VARY, "accept")];
+    match house.metrics.exposition_in(format) {
+        Ok(text) => (head, text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -62,7 +62,12 @@ pub use self::{
     store::{Message, Name, Trouble},
 };
 pub use crate::usage::SharedQuarantine;
-use crate::{clock, metrics::Metrics, process, token::Token};
+use crate::{
+    clock::{self, Instant},
+    metrics::Metrics,
+    process,
+    token::Token,
+};
 
 /// A flight of a broker that has just started waits no longer than this for the first
 /// connection, since what it would mint may be there already.
@@ -218,7 +223,7 @@ impl SharedCache {
     pub async fn look(&self, place: &Place, seen: &mut Seen) -> Option<Vec<Found>> {
         let mut found = Vec::new();
         for name in place.slot.names() {
-            let entries = self.heard("look", self.store.look(name).await)?;
+            let entries = self.ask("look", self.store.look(name)).await?;
             found.extend(self.open_all(place, entries, seen));
             if !found.is_empty() {
                 break;
@@ -235,8 +240,8 @@ impl SharedCache {
             return Begun::Alone;
         };
         for _ in 0..TRIES {
-            let began = self.store.begin(name, &seen.0, life).await;
-            match self.heard("begin", began) {
+            let beginning = self.store.begin(name, &seen.0, life);
+            match self.ask("begin", beginning).await {
                 None => return Begun::Alone,
                 Some(Beginning::Held(left)) => return Begun::Held(left),
                 Some(Beginning::Granted(turn)) => {
@@ -277,8 +282,8 @@ impl SharedCache {
             return;
         }
         let turn = lease.and_then(|mut lease| lease.turn.take());
-        let finished = self.store.finish(name, turn.as_ref(), kept).await;
-        if self.heard("finish", finished) == Some(false) {
+        let finishing = self.store.finish(name, turn.as_ref(), kept);
+        if self.ask("finish", finishing).await == Some(false) {
             self.metrics.shared_cache("finish", "lease_lost");
         }
     }
@@ -286,14 +291,14 @@ impl SharedCache {
     /// Forgets what is kept for a slot, so that nobody takes it up again.
     pub async fn forget(&self, place: &Place) {
         for name in place.slot.names() {
-            self.heard("forget", self.store.forget(name).await);
+            self.ask("forget", self.store.forget(name)).await;
         }
     }
 
     /// Until when the host of a place is to be left alone, if a replica knows.
     pub async fn pause(&self, place: &Place) -> Option<SystemTime> {
         for name in place.host.names() {
-            let sealed = self.heard("pause", self.store.pause(name).await).flatten();
+            let sealed = self.ask("pause", self.store.pause(name)).await.flatten();
             let pause = sealed.and_then(|sealed| self.open_pause(place, &sealed));
             if pause.is_some() {
                 return pause;
@@ -308,8 +313,8 @@ impl SharedCache {
             .host
             .seal(&place.ring, Kind::Pause, &Pause { until }.encode());
         if let (Some(name), Some(sealed)) = (place.host.name(), sealed) {
-            let kept = self.store.keep_pause(name, sealed, left(until)).await;
-            self.heard("keep_pause", kept);
+            let keeping = self.store.keep_pause(name, sealed, left(until));
+            self.ask("keep_pause", keeping).await;
         }
     }
 
@@ -317,7 +322,7 @@ impl SharedCache {
     /// shared, or if the store cannot be asked.
     pub async fn quarantines(&self) -> Option<Vec<SharedQuarantine>> {
         let ring = self.ring.load_full()?;
-        let kept = self.heard("quarantines", self.store.quarantines().await)?;
+        let kept = self.ask("quarantines", self.store.quarantines()).await?;
         let mut last: HashMap<_, SharedQuarantine> = HashMap::new();
         let mut is_elsewhere = HashSet::new();
         let mut unopened = 0;
@@ -368,8 +373,8 @@ impl SharedCache {
         let Some(sealed) = sealed else {
             return false;
         };
-        let kept = self.store.keep_quarantine(spot.names(), sealed).await;
-        self.heard("keep_quarantine", kept).is_some()
+        let keeping = self.store.keep_quarantine(spot.names(), sealed);
+        self.ask("keep_quarantine", keeping).await.is_some()
     }
 
     /// What a message says about a slot, if it is about that.
@@ -462,7 +467,15 @@ impl SharedCache {
         opened.ok()
     }
 
-    fn heard<T>(&self, operation: &'static str, answer: Result<T, Trouble>) -> Option<T> {
+    /// The store's answer, if it has one.
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        answering: impl Future<Output = Result<T, Trouble>>,
+    ) -> Option<T> {
+        let asked = Instant::now();
+        let answer = answering.await;
+        self.metrics.shared_cache_took(operation, asked.elapsed());
         let trouble = answer.as_ref().err().copied();
         let outcome = trouble.map_or("ok", Trouble::code);
         self.metrics.shared_cache(operation, outcome);
