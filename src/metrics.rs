@@ -18,11 +18,19 @@ use prometheus_client::{
 /// ends after five, unless configured otherwise.
 const LATENCY_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Upper bounds of the buckets for whole calls, in seconds: a token at hand takes some
+/// microseconds, one that is minted as long as its endpoint.
+const CALL_BUCKETS: [f64; 13] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 2.5, 10.0,
+];
+
 /// All metrics of one broker. Labels hold configured names, door names and reason
 /// codes only, so a caller cannot add a time series.
 pub struct Metrics {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
+    call_seconds: Family<DoorLabels, Histogram, CallLatency>,
+    trace_spans: Family<OutcomeLabels, Counter>,
     mints: Family<MintLabels, Counter>,
     mint_seconds: Family<HostLabels, Histogram, Latency>,
     flights: Gauge,
@@ -44,6 +52,11 @@ struct CallLabels {
     door: &'static str,
     destination: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DoorLabels {
+    door: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,12 +125,23 @@ impl MetricConstructor<Histogram> for Latency {
     }
 }
 
+#[derive(Clone)]
+struct CallLatency;
+
+impl MetricConstructor<Histogram> for CallLatency {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(CALL_BUCKETS)
+    }
+}
+
 impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("token_broker");
         let metrics = Self {
             calls: Family::default(),
+            call_seconds: Family::new_with_constructor(CallLatency),
+            trace_spans: Family::default(),
             mints: Family::default(),
             mint_seconds: Family::new_with_constructor(Latency),
             flights: Gauge::default(),
@@ -138,6 +162,17 @@ impl Metrics {
             "calls",
             "Calls answered, by door, destination (empty where no token was granted) and outcome (ok or the reason code)",
             metrics.calls.clone(),
+        );
+        registry.register_with_unit(
+            "call_duration",
+            "Time that calls took to be answered, by door; streams are not among them",
+            Unit::Seconds,
+            metrics.call_seconds.clone(),
+        );
+        registry.register(
+            "trace_spans",
+            "Spans that ended, by what became of them: exported, rejected by the collector, failed, or dropped because too many waited",
+            metrics.trace_spans.clone(),
         );
         registry.register(
             "mints",
@@ -236,6 +271,21 @@ impl Metrics {
             outcome,
         };
         self.calls.get_or_create(&labels).inc();
+    }
+
+    /// A call was answered after this time. Streams are no such calls.
+    pub fn call_took(&self, door: &'static str, took: Duration) {
+        self.call_seconds
+            .get_or_create(&DoorLabels { door })
+            .observe(took.as_secs_f64());
+    }
+
+    /// So many spans were `exported`, `rejected`, `failed` or `dropped`.
+    pub fn trace_spans(&self, outcome: &'static str, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.trace_spans
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc_by(count);
     }
 
     /// A flight was launched.

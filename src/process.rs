@@ -1,7 +1,9 @@
-//! What the process asks of the system: descriptors, and that its memory stays its own.
+//! What the process asks of the system: descriptors, the name of its host, and that its
+//! memory stays its own.
 
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+use rustix::{
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
+    system::uname,
 };
 use tracing::warn;
 
@@ -21,6 +23,13 @@ pub fn keep_memory_private() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         warn!(%error, "other processes of this user can look into the memory");
     }
+}
+
+/// The name of this host, which is that of the pod in Kubernetes; nothing if it has none.
+pub fn host_name() -> Option<String> {
+    let uname = uname();
+    let name = uname.nodename().to_str().ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Raises the limit of descriptors as far as the system lets it, and says how many

@@ -27,7 +27,7 @@ struct Endpoint {
 }
 
 impl TokenSource for Endpoint {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         if !self.answers {
             return std::future::pending().boxed();
         }

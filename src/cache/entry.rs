@@ -16,6 +16,7 @@ use crate::{
     shared_cache::CLOCKS_DIFFER,
     slot::{FailureReason, FlightNumber, Refusal, Slot},
     token::{Token, TokenId},
+    trace_context::TraceContext,
 };
 
 /// What everybody who waits for a flight gets.
@@ -42,6 +43,8 @@ pub(super) struct State {
     /// When an operator stopped it last, or released it elsewhere. What is older must not come
     /// back from elsewhere.
     stopped_at: Option<SystemTime>,
+    /// Where the flight under way stands in its trace, or the last one did.
+    flight: Option<TraceContext>,
     /// Up to here, flights are no news when they land: their waiters get what a later one brings.
     disowned: Option<FlightNumber>,
 }
@@ -101,6 +104,7 @@ impl Entry {
                 last_success: None,
                 last_failure: None,
                 stopped_at: None,
+                flight: None,
                 disowned: None,
             }),
             created_at: Moment::now(),
@@ -327,6 +331,16 @@ impl State {
             self.registration = Arc::clone(registration);
             self.slot.keep_margin(registration.expiry_margin);
         }
+    }
+
+    /// Notes where the flight that was launched stands in its trace.
+    pub(super) fn trace(&mut self, flight: Option<TraceContext>) {
+        self.flight = flight;
+    }
+
+    /// Where the flight under way stands in its trace.
+    pub(super) fn traced(&self) -> Option<TraceContext> {
+        self.flight
     }
 
     /// The flight with this number, to wait for.

@@ -60,7 +60,7 @@ impl Scripted {
 }
 
 impl TokenSource for Scripted {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.moments.lock().unwrap().push(Instant::now());
         let flying = self.now_flying.fetch_add(1, Ordering::SeqCst) + 1;

@@ -243,7 +243,7 @@ mod tests {
     struct Nobody;
 
     impl TokenSource for Nobody {
-        fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+        fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
             std::future::pending().boxed()
         }
     }

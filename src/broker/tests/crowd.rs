@@ -24,7 +24,7 @@ const CALLER: &str = "spiffe://corp.example/ns/shop/sa/cart";
 struct Counted(AtomicUsize);
 
 impl TokenSource for Counted {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         async {
             sleep(Duration::from_millis(500)).await;

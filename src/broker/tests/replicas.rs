@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Slow(AtomicUsize);
 
 impl TokenSource for Slow {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         async {
             sleep(Duration::from_secs(1)).await;

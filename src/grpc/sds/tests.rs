@@ -30,7 +30,7 @@ const CALLER: &str = "spiffe://corp.example/a";
 struct Endpoint;
 
 impl TokenSource for Endpoint {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         let access_token = Secret::new("token".to_owned());
         std::future::ready(Ok(Minted {
             access_token,
