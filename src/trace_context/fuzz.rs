@@ -33,10 +33,10 @@ fn second_reader(input: &[u8]) -> Option<(String, String, bool)> {
     if text.len() < shape.len() {
         return None;
     }
-    for (place, kind) in shape.chars().enumerate().rev() {
+    for (place, kind) in shape.bytes().enumerate().rev() {
         let fits = match kind {
-            'h' => "0123456789abcdef".contains(text[place]),
-            _ => text[place] == kind,
+            b'h' => "0123456789abcdef".contains(text[place]),
+            _ => text[place] == char::from(kind),
         };
         if !fits {
             return None;

@@ -49,6 +49,7 @@ use token_broker::{
     credential::{Credential, CredentialRef, Proof},
     destination::DestinationId,
     secret::Secret,
+    telemetry::Span,
     upstream::{
         AddressRule, ClientAuthentication, Endpoint, HttpClient, HttpSettings, OAuth2Settings,
         Protocol, source,
@@ -358,7 +359,7 @@ async fn mint_by(
         Arc::new(credential),
     )
     .unwrap();
-    let minted = source.mint().await.unwrap();
+    let minted = source.mint(&Span::none()).await.unwrap();
     said.add(&minted);
     vec![
         secret.to_owned(),

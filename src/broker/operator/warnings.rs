@@ -232,6 +232,7 @@ mod tests {
     use futures_util::future::{BoxFuture, FutureExt as _};
 
     use super::*;
+    use crate::telemetry::Span;
     use crate::{
         clock::Moment,
         destination::TokenKey,

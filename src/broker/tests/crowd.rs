@@ -13,6 +13,7 @@ use crate::{
     admission::{Admission, Connected, Shares},
     policy::CallerPattern,
     shared_cache::SharedCache,
+    telemetry::{Span, Traces},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -70,6 +71,7 @@ impl Crowd {
             Arc::new(Metrics::new()),
             Arc::new(Audit::off()),
             SharedCache::off(),
+            Traces::off(),
         );
         let stop = CancellationToken::new();
         tokio::spawn(schedule.run(stop.clone()));
@@ -99,7 +101,8 @@ impl Crowd {
     fn report(&self, from: &Connected, destination: &DestinationId, id: TokenId) -> Report {
         let granted = self.granted(destination);
         let afford = || from.may_report(Instant::now());
-        self.broker.report(&granted, id, afford)
+        self.broker
+            .report(&granted, id, afford, &Span::none())
     }
 
     fn mints(&self) -> usize {
@@ -113,6 +116,7 @@ fn caller() -> CallerId {
 
 fn asker() -> Asker {
     Asker {
+        span: Span::none(),
         caller: caller(),
         door: "grpc",
         request_id: RequestId::fresh(),
