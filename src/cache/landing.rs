@@ -61,7 +61,10 @@ impl Landing {
                     application, token_id, due_in, trace_id, "took over a replica's token"
                 );
             } else {
-                debug!(destination, application, token_id, due_in, trace_id, "minted a token");
+                debug!(
+                    destination,
+                    application, token_id, due_in, trace_id, "minted a token"
+                );
             }
             return;
         };

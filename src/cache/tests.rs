@@ -651,7 +651,10 @@ async fn a_caller_that_was_authorised_before_a_reload_mints_nothing_for_a_remove
     });
     let next = removed.edition.next();
     cache.adopt(next, std::iter::empty());
-    let missing = cache.find(&removed, Duration::ZERO, &NOBODY).await.unwrap_err();
+    let missing = cache
+        .find(&removed, Duration::ZERO, &NOBODY)
+        .await
+        .unwrap_err();
     assert_eq!(missing, Missing::Outdated);
     tokio::time::sleep(HOUR).await;
     assert_eq!(source.calls(), 0);

@@ -62,16 +62,15 @@ fn read_collector(section: &Section<'_>, folder: &Folder) -> Option<Collector> {
     });
     let ca = section.optional("otlp_ca", |value| folder.certificate_text(value));
     let ratio = section.or("trace_ratio", 1.0, ratio);
-    if !section.has("otlp_endpoint") {
-        for key in ["otlp_ca", "trace_ratio"] {
-            if section.has(key) {
-                section.report(key, "is for traces: write otlp_endpoint = \"https://collector.example:4317\" as well, or remove it");
-            }
-        }
+    if section.has("otlp_ca") && !section.has("otlp_endpoint") {
+        section.report("otlp_ca", "is for traces: write otlp_endpoint = \"https://collector.example:4317\" as well, or remove it");
     }
     let collector = collector?;
     if collector.is_plain() && section.has("otlp_ca") {
-        section.report("otlp_ca", "is for TLS: begin otlp_endpoint with https://, or remove it");
+        section.report(
+            "otlp_ca",
+            "is for TLS: begin otlp_endpoint with https://, or remove it",
+        );
     }
     let collector = collector.getting(ratio);
     Some(match ca {
@@ -82,7 +81,9 @@ fn read_collector(section: &Section<'_>, folder: &Folder) -> Option<Collector> {
 
 fn advice(invalid: InvalidCollector) -> &'static str {
     match invalid {
-        InvalidCollector::NotUrl => "must be a URL with a host and a port, such as \"http://127.0.0.1:4317\" or \"https://collector.example:4317\"",
+        InvalidCollector::NotUrl => {
+            "must be a URL with a host and a port, such as \"http://127.0.0.1:4317\" or \"https://collector.example:4317\""
+        }
         InvalidCollector::UserInfo => {
             "must not hold a user or a password: secrets are never in this file"
         }
@@ -99,5 +100,10 @@ fn ratio(value: &DeValue<'_>) -> Result<f64, String> {
     };
     let ratio = text.replace('_', "").parse().ok();
     let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
-    ratio.ok_or_else(|| format!("cannot be {}: write a number from 0.0 to 1.0", quoted(&text)))
+    ratio.ok_or_else(|| {
+        format!(
+            "cannot be {}: write a number from 0.0 to 1.0",
+            quoted(&text)
+        )
+    })
 }

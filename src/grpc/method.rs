@@ -66,7 +66,12 @@ mod tests {
             }
         }
         let ours = |name: &&str| name.starts_with("tokenbroker.");
-        let named: BTreeSet<_> = ALL.iter().copied().filter(ours).map(str::to_owned).collect();
+        let named: BTreeSet<_> = ALL
+            .iter()
+            .copied()
+            .filter(ours)
+            .map(str::to_owned)
+            .collect();
         assert_eq!(named, methods);
     }
 

@@ -53,8 +53,7 @@ impl TokenService {
     fn begin<T>(&self, method: &'static str, request: &Request<T>) -> Call {
         let headers = request.metadata().as_ref();
         let id = RequestId::of(headers);
-        self.calls
-            .begin(DOOR, Operation::Grpc(method), headers, id)
+        self.calls.begin(DOOR, Operation::Grpc(method), headers, id)
     }
 
     /// Parses what every call begins with, and asks the policy.

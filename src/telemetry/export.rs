@@ -7,7 +7,8 @@ use opentelemetry_proto::{
         ExportTraceServiceRequest, trace_service_client::TraceServiceClient,
     },
     transform::{
-        common::tonic::ResourceAttributesWithSchema, trace::tonic::group_spans_by_resource_and_scope,
+        common::tonic::ResourceAttributesWithSchema,
+        trace::tonic::group_spans_by_resource_and_scope,
     },
 };
 use opentelemetry_sdk::{Resource, trace::SpanData};

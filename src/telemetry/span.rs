@@ -7,9 +7,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue, Value,
-    trace::{
-        Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceFlags, TraceState,
-    },
+    trace::{Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceFlags, TraceState},
 };
 use opentelemetry_sdk::trace::Span as SdkSpan;
 

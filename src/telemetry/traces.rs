@@ -6,8 +6,8 @@ use http::HeaderMap;
 use opentelemetry::{
     Context, InstrumentationScope, KeyValue,
     trace::{
-        SpanBuilder, SpanContext, SpanKind, TraceContextExt as _, TraceState,
-        Tracer as _, TracerProvider as _,
+        SpanBuilder, SpanContext, SpanKind, TraceContextExt as _, TraceState, Tracer as _,
+        TracerProvider as _,
     },
 };
 use opentelemetry_sdk::{

@@ -169,7 +169,10 @@ impl Target {
         let url = self.endpoint.url();
         span.text("http.request.method", "POST");
         span.text("server.address", url.host_str().unwrap_or_default());
-        span.number("server.port", url.port_or_known_default().unwrap_or_default());
+        span.number(
+            "server.port",
+            url.port_or_known_default().unwrap_or_default(),
+        );
         // Without its query, which the tokens of an endpoint are not told apart by.
         span.text("url.full", &url[..Position::AfterPath]);
         span

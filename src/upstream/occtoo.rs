@@ -13,9 +13,7 @@ use super::{
     http::{Request, Target},
     setup::client_secret,
 };
-use crate::{
-    credential::Credential, destination::DestinationId, telemetry::Span, token::Minted,
-};
+use crate::{credential::Credential, destination::DestinationId, telemetry::Span, token::Minted};
 
 /// The public service.
 pub(super) const DEFAULT_ENDPOINT: &str = "https://destinations.occtoo.com";

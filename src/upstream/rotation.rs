@@ -129,12 +129,16 @@ impl Rotation {
         let Some(second) = second else {
             return Err(rejection);
         };
-        let minted = second.source.mint(flight).await.map_err(|error| match error {
-            FetchError::Rejected { .. } => rejection,
-            // It may be a good secret at an endpoint that is out of order: it is tried again
-            // soon, or when the endpoint says so.
-            error => error,
-        })?;
+        let minted = second
+            .source
+            .mint(flight)
+            .await
+            .map_err(|error| match error {
+                FetchError::Rejected { .. } => rejection,
+                // It may be a good secret at an endpoint that is out of order: it is tried again
+                // soon, or when the endpoint says so.
+                error => error,
+            })?;
         self.minted_with(second, flight);
         Ok((minted, Arc::clone(&second.secret)))
     }
@@ -177,7 +181,9 @@ impl Rotation {
             ),
             (_, false) => error!(
                 credential,
-                generation, trace_id, "the next secret is rejected: the current one goes on minting"
+                generation,
+                trace_id,
+                "the next secret is rejected: the current one goes on minting"
             ),
         }
     }

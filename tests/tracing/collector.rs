@@ -52,7 +52,10 @@ async fn spans_arrive_while_the_broker_runs_and_are_counted() {
     ask(&mut trial.client(CART).await, "d0").await.unwrap();
     let spans = receiver.spans(3).await;
     named(&spans, "flight");
-    until("they are counted", async || counted(&trial, "exported", 3).await).await;
+    until("they are counted", async || {
+        counted(&trial, "exported", 3).await
+    })
+    .await;
     let (_, metrics) = trial.http("/metrics").await;
     let line = "token_broker_call_duration_seconds_count{door=\"grpc\"} 1\n";
     assert!(metrics.contains(line), "{metrics}");
@@ -63,7 +66,10 @@ async fn spans_arrive_while_the_broker_runs_and_are_counted() {
 async fn a_ratio_of_nothing_exports_nothing_of_what_begins_here() {
     let receiver = Receiver::start().await;
     let address = receiver.address;
-    let trial = trial(&format!("otlp_endpoint = \"http://{address}\"\ntrace_ratio = 0.0")).await;
+    let trial = trial(&format!(
+        "otlp_endpoint = \"http://{address}\"\ntrace_ratio = 0.0"
+    ))
+    .await;
     ask(&mut trial.client(CART).await, "d0").await.unwrap();
     stop(trial).await;
     assert_eq!(receiver.got().asked, 0);
@@ -116,7 +122,10 @@ async fn what_a_collector_refuses_or_rejects_is_counted_and_not_sent_again() {
     receiver.behave(Behaviour::RejectOne);
     ask(&mut client, "d0").await.unwrap();
     ask(&mut client, "d0").await.unwrap();
-    until("one is rejected", async || counted(&trial, "rejected", 1).await).await;
+    until("one is rejected", async || {
+        counted(&trial, "rejected", 1).await
+    })
+    .await;
     stop(trial).await;
 }
 
@@ -144,7 +153,10 @@ async fn a_collector_that_is_gone_or_says_nothing_costs_nobody_anything() {
             let took = began.elapsed();
             assert!(took < AT_ONCE, "{address} made a call take {took:?}");
         }
-        assert!(counted(&trial, "dropped", 400).await, "the queue is bounded");
+        assert!(
+            counted(&trial, "dropped", 400).await,
+            "the queue is bounded"
+        );
         stop(trial).await;
     }
 }

@@ -8,21 +8,29 @@
 )]
 
 #[path = "../process/broker.rs"]
-#[expect(dead_code, reason = "shared with the tests of processes, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the tests of processes, which use all of it"
+)]
 mod broker;
 mod collector;
 #[path = "../front_door/disguise.rs"]
 mod disguise;
 #[path = "../end_to_end/exchange.rs"]
-#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
 mod exchange;
 mod program;
 mod receiver;
 #[path = "../process/site.rs"]
-#[expect(dead_code, reason = "shared with the tests of processes, which use all of it")]
 mod site;
 #[path = "../end_to_end/trial.rs"]
-#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
 mod trial;
 mod upstream;
 mod whole;

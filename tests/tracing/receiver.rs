@@ -1,7 +1,15 @@
 //! A collector: it takes spans over OTLP/gRPC, and keeps them for a test to look at.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::StreamExt as _;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -27,6 +35,7 @@ pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     got: watch::Receiver<Got>,
     behaviour: watch::Sender<Behaviour>,
+    connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -86,16 +95,26 @@ impl Receiver {
             server = server.tls_config(tls).unwrap();
         }
         let server = server.add_service(service);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let connected = Arc::clone(&connections);
         let task = tokio::spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = TcpListenerStream::new(listener).inspect(|_| {
+                connected.fetch_add(1, Ordering::Relaxed);
+            });
             server.serve_with_incoming(incoming).await.unwrap();
         });
         Self {
             address,
             got: seen,
             behaviour,
+            connections,
             task,
         }
+    }
+
+    /// Whether anybody has ever connected.
+    pub(crate) fn was_reached(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {
@@ -160,7 +179,7 @@ impl TraceService for Service {
             }
         });
         match behaviour {
-            Behaviour::Take => Ok(Response::default()),
+            Behaviour::Take => Ok(Response::new(ExportTraceServiceResponse::default())),
             Behaviour::Unavailable => Err(Status::unavailable("canary of the collector")),
             Behaviour::Refuse => Err(Status::invalid_argument("canary of the collector")),
             Behaviour::RejectOne => Ok(Response::new(ExportTraceServiceResponse {
@@ -177,7 +196,9 @@ impl TraceService for Service {
 /// The one span of this name.
 pub(crate) fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     let mut found = spans.iter().filter(|span| span.name == name);
-    let span = found.next().unwrap_or_else(|| panic!("no {name}: {spans:#?}"));
+    let span = found
+        .next()
+        .unwrap_or_else(|| panic!("no {name}: {spans:#?}"));
     assert!(found.next().is_none(), "more than one {name}: {spans:#?}");
     span
 }

@@ -8,6 +8,8 @@ use std::{
 use axum::{Router, extract::State, http::HeaderMap, routing::post};
 use tokio::net::TcpListener;
 
+use crate::trial::Site;
+
 /// What each request said: `traceparent` and `tracestate`.
 type Said = Arc<Mutex<Vec<(Option<String>, Option<String>)>>>;
 
@@ -29,9 +31,10 @@ impl Upstream {
         Self { address, said }
     }
 
-    /// Lines for a destination that asks here.
-    pub(crate) fn lines(&self) -> &'static str {
-        format!("endpoint = \"http://{}\"", self.address).leak()
+    /// Has a broker that is yet to be started ask here.
+    pub(crate) fn mint_for(&self, site: &Site) {
+        let here = format!("http://{}", self.address);
+        site.configure(|config| config.replace(&site.upstream.base_url(), &here));
     }
 
     /// What each request said so far.

@@ -22,7 +22,7 @@ use tonic::Request;
 use crate::{
     exchange::{Exchange, post},
     receiver::{Receiver, failed, hex, is, named, noted, text},
-    trial::{CART, STRANGER, Setup, Trial},
+    trial::{CART, STRANGER, Setup, Site, Trial},
     upstream::Upstream,
 };
 
@@ -45,16 +45,16 @@ impl Bench {
             "[telemetry]\notlp_endpoint = \"http://{}\"\n[admin]\nallow = [\"{CART}\"]",
             receiver.address
         );
-        let trial = Trial::start(Setup {
+        let site = Site::new(Setup {
             destinations: 3,
-            destination: upstream.lines(),
             upstream: "trace_context = true",
             audit: telemetry.leak(),
             ..Setup::default()
         })
         .await;
+        upstream.mint_for(&site);
         Self {
-            trial,
+            trial: Trial::of(site).await,
             upstream,
             receiver,
         }
@@ -170,7 +170,11 @@ async fn every_door_goes_on_with_the_trace_of_its_caller() {
     let watch = WatchTokenRequest {
         destination_id: "d0".to_owned(),
     };
-    let mut watch = client.watch_token(traced(watch)).await.unwrap().into_inner();
+    let mut watch = client
+        .watch_token(traced(watch))
+        .await
+        .unwrap()
+        .into_inner();
     watch.message().await.unwrap().unwrap();
     drop(watch);
     let report = ReportRejectedRequest {
@@ -215,7 +219,10 @@ async fn every_door_goes_on_with_the_trace_of_its_caller() {
         ..DiscoveryRequest::default()
     };
     let mut proxy = SecretDiscoveryServiceClient::new(channel().await);
-    proxy.fetch_secrets(traced(subscription.clone())).await.unwrap();
+    proxy
+        .fetch_secrets(traced(subscription.clone()))
+        .await
+        .unwrap();
     let (subscriptions, requests) = tokio::sync::mpsc::channel(1);
     subscriptions.send(subscription).await.unwrap();
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
@@ -235,15 +242,24 @@ async fn every_door_goes_on_with_the_trace_of_its_caller() {
     }
     let (spans, ..) = bench.stop().await;
 
-    let servers: Vec<_> = spans.iter().filter(|span| is(span, SpanKind::Server)).collect();
+    let servers: Vec<_> = spans
+        .iter()
+        .filter(|span| is(span, SpanKind::Server))
+        .collect();
     for (name, count) in [
         (GET_TOKEN, 1),
         ("tokenbroker.v1.TokenBroker/WatchToken", 1),
         ("tokenbroker.v1.TokenBroker/ReportRejected", 1),
         ("tokenbroker.admin.v1.Admin/Refresh", 1),
         ("envoy.service.auth.v3.Authorization/Check", 2),
-        ("envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets", 1),
-        ("envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", 1),
+        (
+            "envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets",
+            1,
+        ),
+        (
+            "envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+            1,
+        ),
         ("POST /oauth2/token", 1),
         ("POST /destinations/{destination_id}/token", 1),
     ] {
@@ -285,10 +301,7 @@ async fn what_fails_says_so_by_its_reason_code_and_names_nothing_that_was_not_gr
     assert_eq!(noted(refused, "token_broker.destination"), None);
     let code = noted(refused, "rpc.response.status_code");
     assert_eq!(code.as_deref(), Some("PERMISSION_DENIED"));
-    assert_eq!(
-        noted(refused, "error.type").as_deref(),
-        Some("NOT_GRANTED")
-    );
+    assert_eq!(noted(refused, "error.type").as_deref(), Some("NOT_GRANTED"));
     assert_eq!(
         failed(find(CART).unwrap()).as_deref(),
         Some("INVALID_DESTINATION_ID")
@@ -303,7 +316,13 @@ async fn a_caller_who_does_not_record_is_heeded_and_told_so_to_the_upstream() {
     let parent = format!("00-{TRACE}-{CLIENT_SPAN}-00");
     let headers = request.metadata_mut();
     headers.insert("traceparent", parent.parse().unwrap());
-    bench.trial.client(CART).await.get_token(request).await.unwrap();
+    bench
+        .trial
+        .client(CART)
+        .await
+        .get_token(request)
+        .await
+        .unwrap();
     let (spans, upstream, _receiver) = bench.stop().await;
     assert_eq!(spans, []);
     let (parent, _) = &upstream.said()[0];
@@ -314,17 +333,21 @@ async fn a_caller_who_does_not_record_is_heeded_and_told_so_to_the_upstream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn third_parties_are_told_of_no_trace_unless_they_are_to_be() {
     let receiver = Receiver::start().await;
-    let on = format!("[telemetry]\notlp_endpoint = \"http://{}\"", receiver.address);
+    let on = format!(
+        "[telemetry]\notlp_endpoint = \"http://{}\"",
+        receiver.address
+    );
     for (upstream_lines, telemetry) in [("", &*on), ("trace_context = true", "")] {
         let upstream = Upstream::start().await;
-        let trial = Trial::start(Setup {
+        let site = Site::new(Setup {
             destinations: 1,
-            destination: upstream.lines(),
             upstream: upstream_lines,
             audit: telemetry.to_owned().leak(),
             ..Setup::default()
         })
         .await;
+        upstream.mint_for(&site);
+        let trial = Trial::of(site).await;
         let mut client = trial.client(CART).await;
         client.get_token(traced(token("d0"))).await.unwrap();
         assert_eq!(upstream.said(), [(None, None)]);

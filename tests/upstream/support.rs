@@ -96,7 +96,11 @@ pub(crate) async fn mint(
 }
 
 pub(crate) async fn error_under(settings: &HttpSettings, url: &str) -> FetchError {
-    occtoo(settings, url).unwrap().mint(&Span::none()).await.unwrap_err()
+    occtoo(settings, url)
+        .unwrap()
+        .mint(&Span::none())
+        .await
+        .unwrap_err()
 }
 
 pub(crate) async fn occtoo_error(url: &str) -> FetchError {

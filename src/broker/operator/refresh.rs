@@ -38,7 +38,9 @@ impl Operator {
         let work = async {
             let target = self.target(destination, application)?;
             let flights = target.registrations.iter().map(async |registration| {
-                let flight = asked.in_time(self.successor(registration, asked.span)).await;
+                let flight = asked
+                    .in_time(self.successor(registration, asked.span))
+                    .await;
                 Refreshed {
                     application: registration.key.application.clone(),
                     result: flight.and_then(|result| result),

@@ -101,8 +101,7 @@ impl Crowd {
     fn report(&self, from: &Connected, destination: &DestinationId, id: TokenId) -> Report {
         let granted = self.granted(destination);
         let afford = || from.may_report(Instant::now());
-        self.broker
-            .report(&granted, id, afford, &Span::none())
+        self.broker.report(&granted, id, afford, &Span::none())
     }
 
     fn mints(&self) -> usize {

@@ -94,7 +94,10 @@ async fn a_flight_is_a_part_of_the_call_that_waits_for_it_and_those_who_join_lin
     assert_eq!(flight.parent_span_id, cold.span_context.span_id());
     assert_eq!(flight.span_context.trace_id(), cold.span_context.trace_id());
     assert_eq!(flight.span_kind, SpanKind::Internal);
-    assert_eq!(noted(flight, "token_broker.destination").as_deref(), Some("d"));
+    assert_eq!(
+        noted(flight, "token_broker.destination").as_deref(),
+        Some("d")
+    );
     assert_eq!(noted(flight, "token_broker.outcome").as_deref(), Some("ok"));
     assert!(noted(flight, "token_broker.token_id").is_some());
     assert_eq!(links(cold), [""; 0]);

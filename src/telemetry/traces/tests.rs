@@ -50,7 +50,10 @@ fn a_call_goes_on_with_the_trace_of_its_caller() {
     assert_eq!(span.span_context.trace_id().to_string(), TRACE);
     assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
     assert!(span.parent_span_is_remote);
-    assert_eq!(span.span_context.span_id().to_string(), context.span_id.to_string());
+    assert_eq!(
+        span.span_context.span_id().to_string(),
+        context.span_id.to_string()
+    );
     assert_eq!(span.span_kind, SpanKind::Server);
     assert_eq!(span.name, "package.Service/Method");
     assert_eq!(span.status, Status::error("NOT_GRANTED"));
@@ -74,7 +77,9 @@ fn a_call_goes_on_with_the_trace_of_its_caller() {
 fn a_malformed_context_begins_a_trace_anew() {
     let (traces, mut kept) = Traces::kept();
     let bad = CALLER.to_uppercase();
-    traces.call(OPERATION, &from_caller(&bad)).end(End::Well("ok"));
+    traces
+        .call(OPERATION, &from_caller(&bad))
+        .end(End::Well("ok"));
     let span = kept.try_recv().unwrap();
     assert_eq!(span.parent_span_id, SpanId::INVALID);
     assert_ne!(span.span_context.trace_id().to_string(), TRACE);
@@ -122,7 +127,9 @@ fn callers_decide_about_their_traces_and_the_ratio_about_those_that_begin_here()
     }
     let (traces, mut kept) = Traces::kept_of(0.25);
     for _ in 0..2000 {
-        traces.call(OPERATION, &HeaderMap::new()).end(End::Well("ok"));
+        traces
+            .call(OPERATION, &HeaderMap::new())
+            .end(End::Well("ok"));
     }
     let spans = std::iter::from_fn(|| kept.try_recv().ok()).count();
     assert!((350..650).contains(&spans), "{spans} of 2000");
@@ -147,7 +154,10 @@ fn what_nobody_ends_ends_as_was_said_before() {
     let (traces, mut kept) = Traces::kept();
     drop(traces.call(OPERATION, &HeaderMap::new()));
     let span = kept.try_recv().unwrap();
-    assert_eq!(noted(&span, "token_broker.outcome").as_deref(), Some("CANCELLED"));
+    assert_eq!(
+        noted(&span, "token_broker.outcome").as_deref(),
+        Some("CANCELLED")
+    );
     assert_eq!(span.status, Status::Unset);
 
     let call = traces.call(OPERATION, &HeaderMap::new());
@@ -165,7 +175,11 @@ fn what_does_not_fit_is_dropped_and_counted() {
     let metrics = Arc::new(Metrics::new());
     let (ended, mut kept) = mpsc::channel(2);
     let traces = Traces::into(ended, 1.0, Arc::clone(&metrics));
-    let record = || traces.call(OPERATION, &HeaderMap::new()).end(End::Well("ok"));
+    let record = || {
+        traces
+            .call(OPERATION, &HeaderMap::new())
+            .end(End::Well("ok"))
+    };
     (0..5).for_each(|_| record());
     let count = |dropped: usize| {
         let line = format!("token_broker_trace_spans_total{{outcome=\"dropped\"}} {dropped}\n");
