@@ -1,7 +1,11 @@
-//! What the process asks of the system: descriptors, and that its memory stays its own.
+//! What the process asks of the system: descriptors, that its memory stays its own, and how
+//! large its terminal is.
 
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+use std::io::stdout;
+
+use rustix::{
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
+    termios::tcgetwinsize,
 };
 use tracing::warn;
 
@@ -50,4 +54,13 @@ pub fn connections_that_fit(wanted: usize) -> usize {
         );
     }
     fit.min(wanted)
+}
+
+/// The columns and rows of the terminal that standard output is, as far as it is one that
+/// knows.
+pub fn terminal_size() -> Option<(usize, usize)> {
+    let size = tcgetwinsize(stdout()).ok()?;
+    let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+    // So much is said by a line that nobody has told the size of.
+    (columns > 0 && rows > 0).then_some((columns, rows))
 }

@@ -20,6 +20,7 @@ pub mod grants;
 pub mod health;
 mod operator;
 mod output;
+mod screen;
 pub mod reload;
 pub mod serve;
 mod signal;
