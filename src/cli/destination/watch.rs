@@ -134,7 +134,10 @@ impl Watch {
     }
 
     fn lose(&mut self, event: Event, screen: Option<&Screen>) -> io::Result<()> {
-        let is_news = self.lost.as_ref().is_none_or(|(_, last)| last.reason != event.reason);
+        let is_news = self
+            .lost
+            .as_ref()
+            .is_none_or(|(_, last)| last.reason != event.reason);
         let since = self.lost.take().map(|(since, _)| since);
         if is_news && screen.is_none() {
             event.log(self.output)?;
@@ -143,11 +146,7 @@ impl Watch {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        list: ListDestinationsResponse,
-        screen: Option<&Screen>,
-    ) -> io::Result<()> {
+    fn take(&mut self, list: ListDestinationsResponse, screen: Option<&Screen>) -> io::Result<()> {
         if let Some(event) = happened(self.last.as_ref(), &list, self.lost.take().is_some()) {
             if screen.is_none() {
                 event.log(self.output)?;
@@ -396,7 +395,10 @@ mod tests {
             for rows in [0, 1, 2, 5, 8, 9, 10, 24] {
                 let page = page(Some(&list), event(), second, now, (columns, rows));
                 assert!(page.len() <= rows, "{page:#?}");
-                assert!(page.iter().all(|line| line.chars().count() <= columns.max(1)));
+                assert!(
+                    page.iter()
+                        .all(|line| line.chars().count() <= columns.max(1))
+                );
             }
         }
         let narrow = page(Some(&list), None, second, now, (60, 8));
