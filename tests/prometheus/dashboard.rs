@@ -30,13 +30,6 @@ use token_broker::api::{
     v1::token_broker_client::TokenBrokerClient,
 };
 
-/// A query, and where it stands.
-#[derive(Debug)]
-struct Query {
-    panel: String,
-    expression: String,
-}
-
 fn dashboard() -> Value {
     let path = delivered("deploy/grafana/token-broker.json");
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
@@ -50,8 +43,9 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// All queries of panels, with every variable at what it is when all are chosen.
-fn queries() -> Vec<Query> {
+/// All queries of panels, each after the panel's title, with every variable at what it is when
+/// all are chosen.
+fn queries() -> Vec<(String, String)> {
     let dashboard = dashboard();
     let mut queries = Vec::new();
     for panel in list(&dashboard["panels"]) {
@@ -66,10 +60,7 @@ fn queries() -> Vec<Query> {
                 expression = expression.replace(variable, value);
             }
             assert!(!expression.contains('$'), "{expression}");
-            queries.push(Query {
-                panel: text(&panel["title"]),
-                expression,
-            });
+            queries.push((text(&panel["title"]), expression));
         }
     }
     queries
@@ -202,7 +193,7 @@ async fn every_query_of_the_dashboard_has_an_answer() {
     while !open.is_empty() {
         let mut still_open = Vec::new();
         for query in open {
-            let series = prometheus.query(&query.expression).await;
+            let series = prometheus.query(&query.1).await;
             let series = series.unwrap_or_else(|error| panic!("{error}: {query:?}"));
             let is_number = |one: &Value| {
                 let value = one["value"][1].as_str().unwrap();
