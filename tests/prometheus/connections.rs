@@ -19,8 +19,8 @@ pub(crate) const ALERTS: &[&str] = &[
     "TokenBrokerHandshakesRefused",
 ];
 
-/// As many as a broker with 64 descriptors lets in.
-const PLACES: usize = 32;
+/// As many as a broker with 128 descriptors lets in.
+const PLACES: usize = 96;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus"]
@@ -31,7 +31,7 @@ async fn too_many_connections_and_those_that_are_refused_are_alerts() {
         ..Setup::default()
     })
     .await;
-    let broker = Broker::start_after("ulimit -n 64", &site).await;
+    let broker = Broker::start_after("ulimit -n 128", &site).await;
     let prometheus = Prometheus::start(&[("broker", broker.http)]).await;
     let fires = async |alert| prometheus.fires(alert, Some("broker")).await;
 

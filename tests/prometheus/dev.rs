@@ -107,7 +107,7 @@ impl Dev {
                 .post(format!("https://{}/oauth2/token", self.address))
                 .header("content-type", "application/x-www-form-urlencoded")
                 .body(format!(
-                    "grant_type=client_credentials&client_id=any&client_secret=any&scope={destination}"
+                    "grant_type=client_credentials&client_id=any&client_secret=any&audience={destination}"
                 ))
                 .send()
                 .await
