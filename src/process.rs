@@ -1,11 +1,13 @@
-//! What the process asks of the system: descriptors, and that its memory stays its own; and
-//! what it takes of it.
+//! What the process asks of the system: descriptors, its host's name, that its memory stays its own,
+//! and how large its terminal is; and what it takes of it.
 
-use std::{fs, time::Duration};
+use std::{fs, io::stdout, time::Duration};
 
 use rustix::{
     param::{clock_ticks_per_second, page_size},
     process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
+    system::uname,
+    termios::tcgetwinsize,
     time::{ClockId, clock_gettime},
 };
 use tracing::warn;
@@ -26,6 +28,11 @@ pub fn keep_memory_private() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         warn!(%error, "other processes of this user can look into the memory");
     }
+}
+
+/// What the host is called. A container has a name of its own, which on Kubernetes is its pod's.
+pub fn host_name() -> String {
+    uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Raises the limit of descriptors as far as the system lets it, and says how many
@@ -102,6 +109,15 @@ pub fn usage() -> Option<Usage> {
         max_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         started_at: boot + since_boot,
     })
+}
+
+/// The columns and rows of the terminal that standard output is, as far as it is one that
+/// knows.
+pub fn terminal_size() -> Option<(usize, usize)> {
+    let size = tcgetwinsize(stdout()).ok()?;
+    let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+    // So much is said by a line that nobody has told the size of.
+    (columns > 0 && rows > 0).then_some((columns, rows))
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -1,5 +1,8 @@
-//! The plain HTTP port: health for probes and metrics for a scraper. It serves nothing
-//! that is secret, and no tokens.
+//! The plain HTTP port: health for probes, metrics for a scraper, and a status page for
+//! people. It serves nothing that is secret, and no tokens.
+
+mod page;
+mod readiness;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,6 +26,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+pub use self::page::StatusPage;
+use self::readiness::Readiness;
 use crate::{
     broker::Broker,
     clock::Instant,
@@ -52,12 +57,14 @@ struct House {
 }
 
 impl PlainHttp {
-    /// Answers who comes to this port. `stopping` makes the broker unready.
+    /// Answers who comes to this port. `stopping` makes the broker unready. Without a page
+    /// there is nothing at `/`.
     pub fn new(
         port: Port,
         broker: Arc<Broker>,
         metrics: Arc<Metrics>,
         stopping: CancellationToken,
+        page: Option<StatusPage>,
     ) -> Self {
         let routes = Router::new()
             .route("/healthz", routing::get(|| async { "ok\n" }))
@@ -68,6 +75,10 @@ impl PlainHttp {
                 metrics,
                 stopping,
             });
+        let routes = match page {
+            Some(page) => routes.merge(page.router()),
+            None => routes,
+        };
         Self { port, routes }
     }
 
@@ -109,17 +120,13 @@ async fn answer(stream: TcpStream, routes: Router) {
     }
 }
 
-async fn readiness(State(house): State<House>) -> (StatusCode, &'static str) {
-    if house.stopping.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n")
-    } else if house.broker.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: minting has only just begun, or fails for every destination\n",
-        )
-    }
+async fn readiness(State(house): State<House>) -> (StatusCode, String) {
+    let readiness = Readiness::of(&house.broker, &house.stopping);
+    let status = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Stopping | Readiness::Unready => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{}\n", readiness.words()))
 }
 
 async fn exposition(State(house): State<House>, headers: HeaderMap) -> impl IntoResponse {

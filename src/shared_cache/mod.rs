@@ -9,12 +9,14 @@
 //! | `ring` | the keys that seal, name and fingerprint; one or, during a rotation, two |
 //! | `place` | where a slot and its host are kept: their names, and what they are sealed for |
 //! | `sealed` | a sealed value, as others see it |
-//! | `record` | what is in it: a token, a failure, a pause or a quarantine |
+//! | `record` | what is in it: a token, a failure, a pause, a quarantine or a replica |
+//! | `presence` | how replicas know of each other, each of which is a `replica` |
 //! | `store` | the seam: what any store can do, and how it fails |
 //! | `redis/` | the one store that there is; the only room that names redis |
 //! | `settings` | which servers, and how they are reached |
 
 mod place;
+mod presence;
 mod record;
 mod redis;
 mod replica;
@@ -44,6 +46,7 @@ use tracing::warn;
 
 use self::{
     place::of_any_quarantine,
+    presence::Presence,
     record::{Kind, Pause},
     ring::{NotOurs, Unopened},
     sealed::{Head, Sealed},
@@ -62,6 +65,7 @@ pub use crate::usage::SharedQuarantine;
 use crate::{
     clock::{self, Instant},
     metrics::Metrics,
+    process,
     token::Token,
 };
 
@@ -84,6 +88,8 @@ pub struct SharedCache {
     trouble: Mutex<Option<Trouble>>,
     /// How many quarantines could not be opened the last time.
     unopened: AtomicUsize,
+    /// What it tells the others of itself, and what it has heard of them.
+    presence: Presence,
 }
 
 /// What was found at a slot's place.
@@ -177,6 +183,7 @@ impl SharedCache {
             metrics,
             trouble: Mutex::default(),
             unopened: AtomicUsize::new(0),
+            presence: Presence::new(&process::host_name()),
         }
     }
 
@@ -191,11 +198,6 @@ impl SharedCache {
         let last = || *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let trouble = self.store.trouble().or_else(last);
         trouble.filter(|_| self.is_on())
-    }
-
-    /// The replicas that were heard of lately, this one first; none while nothing is shared.
-    pub fn replicas(&self) -> Vec<Replica> {
-        Vec::new()
     }
 
     /// Goes on with other settings from now on, or shares nothing any more. The connection is
@@ -428,7 +430,7 @@ impl SharedCache {
             let found = match entry.kind {
                 Kind::Token => SharedToken::decode(&value).map(Found::Token),
                 Kind::Failure => SharedFailure::decode(&value).map(Found::Failure),
-                Kind::Pause | Kind::Quarantine => Err(NotOurs),
+                Kind::Pause | Kind::Quarantine | Kind::Replica => Err(NotOurs),
             };
             Ok(found?)
         });

@@ -17,6 +17,7 @@ mod get_token;
 mod identity;
 mod sds;
 mod series;
+mod status_page;
 mod tokens;
 mod trial;
 mod watch_and_report;

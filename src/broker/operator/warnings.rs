@@ -113,7 +113,6 @@ impl Operator {
             }
         }
         self.metrics.show(&shown);
-        self.metrics.replicas(self.shared.replicas().len());
         warnings.take_in(found, &self.metrics);
     }
 
@@ -247,6 +246,7 @@ mod tests {
     use futures_util::future::{BoxFuture, FutureExt as _};
 
     use super::*;
+    use crate::telemetry::Span;
     use crate::{
         clock::Moment,
         secret::Secret,
@@ -257,7 +257,7 @@ mod tests {
     struct Nobody;
 
     impl TokenSource for Nobody {
-        fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+        fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
             std::future::pending().boxed()
         }
     }
@@ -285,7 +285,12 @@ mod tests {
         Standing {
             condition,
             token: (runway > 0).then(|| Arc::new(token)),
+            served_until: None,
+            refresh_at: None,
             due: None,
+            is_minting: false,
+            failures: u32::from(reason.is_some()),
+            retry_at: None,
             runway: Duration::from_secs(runway),
             last_success: None,
             last_failure: reason.map(|reason| (reason, Moment::now())),
