@@ -158,22 +158,7 @@ impl Metrics {
             shared_cache_up: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register(
-            "calls",
-            "Calls answered, by door, destination (empty where no token was granted) and outcome (ok or the reason code)",
-            metrics.calls.clone(),
-        );
-        registry.register_with_unit(
-            "call_duration",
-            "Time that calls took to be answered, by door; streams are not among them",
-            Unit::Seconds,
-            metrics.call_seconds.clone(),
-        );
-        registry.register(
-            "trace_spans",
-            "Spans that ended, by what became of them: exported, rejected by the collector, failed, or dropped because too many waited",
-            metrics.trace_spans.clone(),
-        );
+        metrics.register_calls(&mut registry);
         registry.register(
             "mints",
             "Flights landed, by destination, application and outcome (ok, shared where another replica had a token, ignored because of a quarantine, or the reason code, also of a failure of another replica)",
@@ -247,6 +232,25 @@ impl Metrics {
             registry,
             ..metrics
         }
+    }
+
+    fn register_calls(&self, registry: &mut Registry) {
+        registry.register(
+            "calls",
+            "Calls answered, by door, destination (empty where no token was granted) and outcome (ok or the reason code)",
+            self.calls.clone(),
+        );
+        registry.register_with_unit(
+            "call_duration",
+            "Time that calls took to be answered, by door; streams are not among them",
+            Unit::Seconds,
+            self.call_seconds.clone(),
+        );
+        registry.register(
+            "trace_spans",
+            "Spans that ended, by what became of them: exported, rejected by the collector, failed, or dropped because too many waited",
+            self.trace_spans.clone(),
+        );
     }
 
     fn register_shared_cache(&self, registry: &mut Registry) {
