@@ -195,7 +195,8 @@ fn resource() -> Resource {
                 format!("{:032x}", rand::random::<u128>()),
             ),
         ]);
-    if let Some(name) = process::host_name() {
+    let name = process::host_name();
+    if !name.is_empty() {
         builder = builder.with_attribute(KeyValue::new("host.name", name));
     }
     builder.build()

@@ -18,7 +18,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let (traces, kept) = Traces::kept();
-        let (cache, stop) = cache_with(traces.clone());
+        let (cache, stop) = cache_with(Arc::default(), traces.clone());
         Self {
             cache,
             calls: Calls::new(Arc::default(), traces),
