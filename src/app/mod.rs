@@ -130,6 +130,10 @@ impl App {
         clippy::unused_async,
         reason = "it begins tasks, so it must be called where they can run"
     )]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what is made of what is read from top to bottom"
+    )]
     pub async fn start_with(file: &Path, reading: Reading) -> Result<Self, StartError> {
         let Reading { files, config } = reading;
         let config = config?;
