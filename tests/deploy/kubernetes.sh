@@ -67,12 +67,13 @@ manifests_are_valid() {
   PYTHONPATH=$packages python3 tests/deploy/custom_resources.py \
     --builtin "$scratch/builtin.yaml" "$1" \
     "$(go_source github.com/cert-manager/cert-manager "$CERT_MANAGER")"/deploy/crds/*_certificates.yaml \
-    "$(go_source github.com/prometheus-operator/prometheus-operator "$PROMETHEUS_OPERATOR")"/example/prometheus-operator-crd/*_{servicemonitors,prometheusrules}.yaml
+    "$(go_source github.com/prometheus-operator/prometheus-operator "$PROMETHEUS_OPERATOR")"/example/prometheus-operator-crd/*_{servicemonitors,prometheusrules}.yaml ||
+    fail "$1 has custom resources that are not valid"
   for version in "${KUBERNETES[@]}"; do
     PYTHONPATH=$packages python3 -m kubernetes_validate --strict --quiet --kubernetes-version "$version" "$scratch/builtin.yaml" ||
       fail "$1 is not valid in Kubernetes $version"
   done
-  PYTHONPATH=$packages python3 tests/deploy/restricted.py "$1"
+  PYTHONPATH=$packages python3 tests/deploy/restricted.py "$1" || fail "$1 has Pods that may too much"
 }
 
 # The checks are worth something only if they fail.
