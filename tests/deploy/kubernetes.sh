@@ -61,13 +61,19 @@ variant() {
   configuration_is_right "$scratch/$name.yaml" "$scratch/$name"
 }
 
+# The definitions of the custom resources that the chart may make, from the modules of those who wrote them.
+definitions() {
+  ls "$(go_source github.com/cert-manager/cert-manager "$CERT_MANAGER")"/deploy/crds/*_certificates.yaml \
+    "$(go_source github.com/prometheus-operator/prometheus-operator "$PROMETHEUS_OPERATOR")"/example/prometheus-operator-crd/*_{servicemonitors,prometheusrules}.yaml
+}
+
 # Kubernetes' own kinds by its schemas, the others by those of their custom resource definitions.
 manifests_are_valid() {
   local version packages=$tools/kubernetes-validate-$KUBERNETES_VALIDATE
+  # shellcheck disable=SC2046 # the list is one of words
   PYTHONPATH=$packages python3 tests/deploy/custom_resources.py \
     --builtin "$scratch/builtin.yaml" "$1" \
-    "$(go_source github.com/cert-manager/cert-manager "$CERT_MANAGER")"/deploy/crds/*_certificates.yaml \
-    "$(go_source github.com/prometheus-operator/prometheus-operator "$PROMETHEUS_OPERATOR")"/example/prometheus-operator-crd/*_{servicemonitors,prometheusrules}.yaml ||
+    $(definitions) ||
     fail "$1 has custom resources that are not valid"
   for version in "${KUBERNETES[@]}"; do
     PYTHONPATH=$packages python3 -m kubernetes_validate --strict --quiet --kubernetes-version "$version" "$scratch/builtin.yaml" ||
