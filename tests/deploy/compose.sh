@@ -69,10 +69,12 @@ the_parts_work_together() {
     until_it "$TOKEN_BROKER" health --http "http://127.0.0.1:${ports[4 + number]}"
   done
 
-  one=$(client "$site" shop "${ports[3]}" token get product-catalogue-v2 --output json | id_of)
-  two=$(client "$site" shop "${ports[4]}" token get product-catalogue-v2 --output json | id_of)
-  [[ -n $one && $one == "$two" ]] || fail "the brokers do not share: '$one' and '$two'"
-  grep -q "$two" "$site/audit-2" || fail "there is no record of what the second broker handed out"
+  compose_page "$site" "${ports[3]}" "${ports[4]}" || fail "the commands of docs/compose.md do not work: $(cat "$site/page.log")"
+  # Both brokers hand out the token that one of them minted, each with a record of it.
+  one=$(grep -om 1 '"token_id":"[0-9a-f]*"' "$site/audit-1") && two=$(grep -om 1 '"token_id":"[0-9a-f]*"' "$site/audit-2") ||
+    fail "there is no record of what was handed out"
+  [[ $one == "$two" ]] || fail "the brokers do not share: $one and $two"
+  [[ $(grep -h '"kind":"mint"' "$site"/audit-* | wc -l) == 1 ]] || fail "the token was minted more than once"
   client "$site" you "${ports[3]}" destination quarantine product-catalogue-v2 --comment trial
   until_it quarantined "$site" "${ports[4]}"
   refuses "DESTINATION_QUARANTINED" client "$site" shop "${ports[4]}" token get product-catalogue-v2
@@ -90,6 +92,21 @@ the_parts_work_together() {
   echo "Prometheus: scrapes both"
 }
 
+# The commands of docs/compose.md, but for docker, whose file and services have to be there.
+compose_page() {
+  local site=$1 first=$2 second=$3
+  {
+    echo set -euo pipefail
+    # shellcheck disable=SC2016
+    echo 'docker() { [[ "$1 $2" == "compose --file" && -s $3 ]] || { echo "unknown: docker $*" >&2; exit 1; }; }'
+    python3 tests/deploy/blocks.py sh docs/compose.md | sed "s#localhost:7443#localhost:$first#; s#localhost:7444#localhost:$second#"
+  } >"$site/commands"
+  mkdir -p "$site/page/deploy" "$site/page/bin"
+  ln -s "$site" "$site/page/deploy/compose"
+  ln -s "$TOKEN_BROKER" "$site/page/bin/token-broker"
+  (cd "$site/page" && PATH=$site/page/bin:$PATH bash ../commands) >"$site/page.log" 2>&1
+}
+
 redis_answers() {
   REDISCLI_AUTH=$(cat "$1/secrets/broker/redis.password") redis-cli --tls --cacert "$1/secrets/redis/ca.pem" -e \
     -h localhost -p "$2" --user token-broker ping
@@ -105,10 +122,6 @@ client() {
 
 quarantined() {
   client "$1" you "$2" destination list | grep -q quarantined
-}
-
-id_of() {
-  python3 -c 'import json, sys; print(json.load(sys.stdin)["token_id"])'
 }
 
 scraped() {

@@ -42,6 +42,7 @@ check_kubernetes() {
   manifests_are_valid "$scratch/everything.yaml"
   a_wrong_manifest_is_noticed
   mistakes_are_refused
+  the_page_is_right
 }
 
 rules_are_the_same() {
@@ -165,4 +166,22 @@ mistakes_are_refused() {
 
 mistake() {
   refuses "$1" "$helm" template token-broker "$chart" --kube-version "${KUBERNETES[0]}" "${@:2}"
+}
+
+# The commands of docs/kubernetes.md, with a stand-in for the cluster.
+the_page_is_right() {
+  local folder=$scratch/page file
+  mkdir -p "$folder"
+  cp -r deploy "$folder/deploy"
+  for file in tls.crt tls.key ca.crt client_id client_secret password; do echo "$file" >"$folder/$file"; done
+  python3 tests/deploy/blocks.py yaml docs/kubernetes.md >"$folder/values.yaml"
+  {
+    echo set -euo pipefail
+    cat tests/deploy/stubs.sh
+    python3 tests/deploy/blocks.py sh docs/kubernetes.md
+  } >"$folder/commands"
+  (cd "$folder" && STUBS=$folder HELM_PROGRAM=$helm KUBE_VERSION=${KUBERNETES[0]} bash commands) ||
+    fail "the commands of docs/kubernetes.md do not work"
+  manifests_are_valid "$folder/manifest.yaml"
+  configuration_is_right "$folder/manifest.yaml" "$folder"
 }

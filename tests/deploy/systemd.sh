@@ -38,7 +38,6 @@ unit_is_well_formed() {
 it_runs_under_systemd() {
   local site=$scratch/site
   mkdir -p "$site"/{local/bin,etc,results}
-  cp "$TOKEN_BROKER" "$site/local/bin/token-broker"
   [[ -d $scratch/trial ]] || trial
   cp "$scratch"/trial/{ca.pem,server.pem,server.key,client.pem,client.key} "$site/etc/"
   mkdir -p "$site/etc/credentials/shop"
@@ -46,6 +45,11 @@ it_runs_under_systemd() {
   echo one-secret >"$site/etc/credentials/shop/client_secret"
   cp tests/deploy/site.toml "$site/etc/token-broker.toml"
   cp tests/deploy/under_systemd "$site/local/bin/"
+  # What a reader of docs/systemd.md has at hand, and types.
+  mkdir -p "$site/hand/deploy"
+  cp "$TOKEN_BROKER" "$site/hand/token-broker"
+  cp "$unit" "$site/hand/deploy/"
+  python3 tests/deploy/blocks.py sh docs/systemd.md >"$site/hand/commands"
   cat >"$site/probe.service" <<-'UNIT'
 	[Unit]
 	After=basic.target
@@ -63,8 +67,8 @@ it_runs_under_systemd() {
   echo 'disable *' >"$site/none.preset"
   timeout 120 systemd-nspawn --quiet --register=no --keep-unit --directory=/ --volatile=yes --private-network \
     --machine="token-broker-$$" --bind-ro=/dev/null:/etc/systemd/system/systemd-firstboot.service \
-    --bind-ro="$site/local:/usr/local" --bind-ro="$site/none.preset:/etc/systemd/system-preset/00-none.preset" \
-    --bind-ro="$PWD/$unit:/etc/systemd/system/token-broker.service" \
+    --bind="$site/local:/usr/local" --bind-ro="$site/none.preset:/etc/systemd/system-preset/00-none.preset" \
+    --bind-ro="$site/hand:/hand" \
     --bind-ro="$site/probe.service:/etc/systemd/system/probe.service" \
     --bind="$site/etc:/etc/token-broker" --bind="$site/results:/results" \
     --boot -- --unit=probe.service </dev/null >"$site/console" 2>&1 || true
