@@ -28,11 +28,12 @@ use crate::{
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
-    http::PlainHttp,
+    http::{PlainHttp, StatusPage},
     listener::{Listener, Terms, Tls, TlsError},
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
+    telemetry::{Calls, Collector, Export, Traces},
     upstream::SetupError,
     usage::StateError,
     web,
@@ -52,6 +53,9 @@ pub struct App {
     stopped: CancellationToken,
     doors: TaskTracker,
     house: TaskTracker,
+    exports: TaskTracker,
+    /// No span ends any more.
+    exported: CancellationToken,
     /// They hear of the last flights, too.
     replicas: Replicas,
 }
@@ -128,11 +132,14 @@ impl App {
         let server = &config.server;
         let terms = Terms::of(server)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, &terms.tls);
+        metrics.configured();
+        expiries::show(&metrics, &terms);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
+        let terms_shown = terms_seen.clone();
         let admission = Admission::new(server.shares);
         let (address, port) = bind("[server]", server.listen)?;
         let http = config.http.as_ref();
+        let has_page = http.is_some_and(|http| http.status_page);
         let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
@@ -140,10 +147,12 @@ impl App {
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
+        let (traces, export) = traces(config.telemetry.collector.clone(), &metrics);
         let (cache, schedule) = Cache::new(
             Arc::clone(&metrics),
             Arc::clone(&audit),
             Arc::clone(&shared),
+            traces.clone(),
         );
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
         let (operator, wishes) = Operator::new(
@@ -157,17 +166,18 @@ impl App {
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
+        let calls = Calls::new(Arc::clone(&metrics), traces);
         let grpc = grpc::Door {
             broker: Arc::clone(&broker),
             operator: Arc::clone(&operator),
-            metrics: Arc::clone(&metrics),
+            calls: calls.clone(),
             mesh: Arc::clone(&mesh),
             readiness: readiness_seen,
             stop: stopping.clone(),
         };
         let web = web::Door {
             broker: Arc::clone(&broker),
-            metrics: Arc::clone(&metrics),
+            calls,
         };
         let routes = Routes::from(web.router().merge(grpc.router()?)).prepare();
         // Once the port is its own: another broker would have the same file.
@@ -175,9 +185,18 @@ impl App {
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
+        let (exports, exported) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(export) = export {
+            exports.spawn(export.run(exported.clone()));
+        }
         house.spawn(schedule.run(stopped.clone()));
         let replicas = others.begin(&shared, &broker, &operator);
-        house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(look_after(
+            readiness,
+            Arc::clone(&broker),
+            Arc::clone(&metrics),
+            stopping.clone(),
+        ));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
@@ -188,11 +207,19 @@ impl App {
             stopping.clone(),
         ));
         let http_address = http.map(|(address, port)| {
+            let page = has_page.then(|| StatusPage {
+                broker: Arc::clone(&broker),
+                operator: Arc::clone(&operator),
+                terms: terms_shown,
+                stopping: stopping.clone(),
+                address,
+            });
             let http = PlainHttp::new(
                 port,
                 Arc::clone(&broker),
                 Arc::clone(&metrics),
                 stopping.clone(),
+                page,
             );
             house.spawn(http.serve(stopped.clone()));
             address
@@ -223,6 +250,8 @@ impl App {
             stopped,
             doors,
             house,
+            exports,
+            exported,
             replicas,
         })
     }
@@ -262,6 +291,7 @@ impl App {
         self.doors.close();
         self.doors.wait().await;
         self.stopped.cancel();
+        self.replicas.leave();
         self.house.close();
         let quiet = async {
             self.house.wait().await;
@@ -273,6 +303,10 @@ impl App {
             warn!("not everything ended in time");
         }
         books::close(self.operator).await;
+        // The spans of the last calls and flights have ended.
+        self.exported.cancel();
+        self.exports.close();
+        self.exports.wait().await;
         // Last, since whatever lands until now is recorded.
         self.audit.close(LAST_RECORDS).await;
         info!("stopped");
@@ -290,6 +324,15 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Where spans are recorded, and what brings them to the collector if there is one.
+fn traces(collector: Option<Collector>, metrics: &Arc<Metrics>) -> (Traces, Option<Export>) {
+    let Some(collector) = collector else {
+        return (Traces::off(), None);
+    };
+    let (traces, export) = Traces::to(collector, metrics);
+    (traces, Some(export))
+}
+
 fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {
     Port::bind(address)
         .and_then(|port| Ok((port.address()?, port)))
@@ -305,6 +348,7 @@ fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port)
 async fn look_after(
     readiness: watch::Sender<Readiness>,
     broker: Arc<Broker>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
 ) {
     /// A token can die without any event.
@@ -318,6 +362,7 @@ async fn look_after(
         } else {
             Readiness::Unready
         };
+        metrics.ready(now == Readiness::Ready);
         readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
             () = stopping.cancelled() => break,
@@ -325,5 +370,6 @@ async fn look_after(
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }
+    metrics.ready(false);
     readiness.send_replace(Readiness::Stopping);
 }
