@@ -240,7 +240,7 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        39,
+        38,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
