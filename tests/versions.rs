@@ -1,5 +1,8 @@
 //! The version stands in several files, and is one.
 
+// The lints know only the test functions themselves; here a panic is the report, too.
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::{fs, path::Path};
 
 /// The version of Cargo.toml.
@@ -65,7 +68,10 @@ fn the_change_log_ends_with_the_version_that_is_built() {
 fn the_image_says_the_version_that_is_in_it() {
     let dockerfile = read("deploy/Dockerfile");
     let label = after(&dockerfile, "org.opencontainers.image.version=");
-    assert_eq!(label.trim_end_matches([' ', '\\']), format!("\"{VERSION}\""));
+    assert_eq!(
+        label.trim_end_matches([' ', '\\']),
+        format!("\"{VERSION}\"")
+    );
 
     let licence = after(&dockerfile, "org.opencontainers.image.licenses=").trim();
     assert_eq!(licence, format!("\"{}\"", env!("CARGO_PKG_LICENSE")));
@@ -77,7 +83,10 @@ fn the_image_is_built_with_a_rust_that_can_build_it() {
     let tag = after(&dockerfile, "FROM docker.io/library/rust:");
     let (rust, _) = tag.split_once('-').expect("the tag names the system too");
     let wanted = format!("{}.0", env!("CARGO_PKG_RUST_VERSION"));
-    assert!(numbers(rust) >= numbers(&wanted), "{rust} is older than {wanted}");
+    assert!(
+        numbers(rust) >= numbers(&wanted),
+        "{rust} is older than {wanted}"
+    );
 }
 
 #[test]
