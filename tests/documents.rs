@@ -691,7 +691,7 @@ fn calls(line: &str) -> Vec<Vec<&str>> {
         let begins = before.is_empty() || before.ends_with(['=', '$', ';', '|', '&', '-']);
         let begins = begins || matches!(before, "until" | "if" | "do" | "!" | "exec" | "sudo");
         before = word;
-        if !by_cargo && !(named && begins) {
+        if !(by_cargo || named && begins) {
             continue;
         }
         let mut call = vec!["token-broker"];
