@@ -353,7 +353,7 @@ def main(chosen):
     ]
     failed = []
     for path in pages:
-        name, began = str(path.relative_to(ROOT)), time.monotonic()
+        name, began = os.path.relpath(path, ROOT), time.monotonic()
         page = Page(path)
         try:
             done = page.run()
