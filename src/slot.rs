@@ -319,6 +319,11 @@ impl Slot {
         refresh_at.max(retry_at)
     }
 
+    /// From when on a successor of the current token is wanted, if there is one.
+    pub fn refresh_at(&self) -> Option<Instant> {
+        self.token.as_ref().map(|held| held.refresh_at)
+    }
+
     /// Drops the token, disowns the flight under way and refuses everybody until
     /// [`Slot::release`].
     pub fn quarantine(&mut self) {
@@ -342,6 +347,16 @@ impl Slot {
     pub fn served_until(&self) -> Option<Instant> {
         let held = self.token.as_ref()?;
         Some(held.served_until(Duration::ZERO))
+    }
+
+    /// When the successor of the current token is due, if there is one.
+    pub fn refresh_at(&self) -> Option<Instant> {
+        self.token.as_ref().map(|held| held.refresh_at)
+    }
+
+    /// When minting may be tried again, if it failed last.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.failure.map(|failed| failed.retry_at)
     }
 
     /// How long until the first caller would fail if the upstream were gone.

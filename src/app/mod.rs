@@ -28,7 +28,7 @@ use crate::{
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
-    http::PlainHttp,
+    http::{PlainHttp, StatusPage},
     listener::{Listener, Terms, Tls, TlsError},
     mesh::LiveMesh,
     metrics::Metrics,
@@ -128,11 +128,14 @@ impl App {
         let server = &config.server;
         let terms = Terms::of(server)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, &terms.tls);
+        metrics.configured();
+        expiries::show(&metrics, &terms);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
+        let terms_shown = terms_seen.clone();
         let admission = Admission::new(server.shares);
         let (address, port) = bind("[server]", server.listen)?;
         let http = config.http.as_ref();
+        let has_page = http.is_some_and(|http| http.status_page);
         let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
@@ -177,7 +180,12 @@ impl App {
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
         house.spawn(schedule.run(stopped.clone()));
         let replicas = others.begin(&shared, &broker, &operator);
-        house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(look_after(
+            readiness,
+            Arc::clone(&broker),
+            Arc::clone(&metrics),
+            stopping.clone(),
+        ));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
@@ -188,11 +196,19 @@ impl App {
             stopping.clone(),
         ));
         let http_address = http.map(|(address, port)| {
+            let page = has_page.then(|| StatusPage {
+                broker: Arc::clone(&broker),
+                operator: Arc::clone(&operator),
+                terms: terms_shown,
+                stopping: stopping.clone(),
+                address,
+            });
             let http = PlainHttp::new(
                 port,
                 Arc::clone(&broker),
                 Arc::clone(&metrics),
                 stopping.clone(),
+                page,
             );
             house.spawn(http.serve(stopped.clone()));
             address
@@ -262,6 +278,7 @@ impl App {
         self.doors.close();
         self.doors.wait().await;
         self.stopped.cancel();
+        self.replicas.leave();
         self.house.close();
         let quiet = async {
             self.house.wait().await;
@@ -305,6 +322,7 @@ fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port)
 async fn look_after(
     readiness: watch::Sender<Readiness>,
     broker: Arc<Broker>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
 ) {
     /// A token can die without any event.
@@ -318,6 +336,7 @@ async fn look_after(
         } else {
             Readiness::Unready
         };
+        metrics.ready(now == Readiness::Ready);
         readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
             () = stopping.cancelled() => break,
@@ -325,5 +344,6 @@ async fn look_after(
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }
+    metrics.ready(false);
     readiness.send_replace(Readiness::Stopping);
 }

@@ -27,7 +27,8 @@ pub use self::{
     error::CallError,
     operator::{
         ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Kept, Operator,
-        Protected, Refreshed, Reload, Rules, State, Survey, Told, Trouble, Unused, Warning,
+        Protected, Refreshed, Reload, Rules, State, Survey, TokenTimes, Told, Trouble, Unused,
+        Warning,
     },
     watch::Watch,
 };

@@ -42,6 +42,8 @@ pub(super) struct State {
     /// When an operator stopped it last, or released it elsewhere. What is older must not come
     /// back from elsewhere.
     stopped_at: Option<SystemTime>,
+    /// Nobody wanted the token any more when its successor was due.
+    lapsed: bool,
     /// Up to here, flights are no news when they land: their waiters get what a later one brings.
     disowned: Option<FlightNumber>,
 }
@@ -101,6 +103,7 @@ impl Entry {
                 last_success: None,
                 last_failure: None,
                 stopped_at: None,
+                lapsed: false,
                 disowned: None,
             }),
             created_at: Moment::now(),
@@ -169,7 +172,12 @@ impl Entry {
         Standing {
             condition: state.condition(now),
             token: state.slot.token().cloned(),
+            served_until: state.slot.served_until(),
+            refresh_at: state.slot.refresh_at(),
             due: state.slot.due(),
+            is_minting: state.slot.flight().is_some(),
+            failures: state.slot.failures(),
+            retry_at: state.slot.retry_at(),
             runway: state.slot.runway(now),
             last_success: state.last_success,
             last_failure: state.last_failure,
@@ -200,6 +208,7 @@ impl Entry {
             return Adopted::Known;
         }
         let failing_before = state.slot.failing();
+        let due = state.successor_due();
         let draw = token.id.draw();
         let adopted = if state.wants(&token, now.instant) {
             state.slot.adopt(token, now.instant, draw)
@@ -216,6 +225,7 @@ impl Entry {
             minted: Some(token.id),
             failing_before,
             failing: None,
+            lag: state.lag(due, now.instant),
             runway: state.slot.runway(now.instant),
             due: state.slot.due(),
         };
@@ -301,6 +311,23 @@ impl State {
     pub(super) fn wants(&self, token: &Token, now: Instant) -> bool {
         let is_later = |stopped_at| stopped_at < token.requested_at.wall;
         self.stopped_at.is_none_or(is_later) && self.slot.wants(token, now)
+    }
+
+    /// When the successor of the token at hand is due, if somebody has wanted it since.
+    pub(super) fn successor_due(&self) -> Option<Instant> {
+        self.slot.refresh_at().filter(|_| !self.lapsed)
+    }
+
+    /// Notes that a token is not kept fresh: that its successor comes late is no lag.
+    pub(super) fn lapse(&mut self, now: Instant) {
+        self.lapsed |= self.slot.refresh_at().is_some_and(|at| at <= now);
+    }
+
+    /// How late the token comes that has just landed, which was `due` then. One that was not
+    /// waited for yet is no successor that could be late.
+    pub(super) fn lag(&mut self, due: Option<Instant>, now: Instant) -> Option<Duration> {
+        self.lapsed = false;
+        due.and_then(|due| now.checked_duration_since(due))
     }
 
     /// Whether this is the token at hand.

@@ -165,6 +165,7 @@ impl Flights {
     pub(super) fn tend(self: &Arc<Self>, entry: &Arc<Entry>, now: Instant) {
         let edition = *self.edition();
         if !entry.is_kept_fresh(edition, now) {
+            entry.state().lapse(now);
             return;
         }
         let mut state = entry.state();
@@ -183,6 +184,9 @@ impl Flights {
             Adopted::Taken(landing) => {
                 self.shared.count("adopt", "ok");
                 landing.log(&registration.key, None, now.instant);
+                if let Some(lag) = landing.lag {
+                    self.metrics.refreshed(lag);
+                }
                 if let Some(due) = landing.due {
                     self.timetable.note(Arc::clone(&registration.key), due);
                 }
@@ -276,6 +280,9 @@ impl Flights {
         };
         self.metrics
             .landed(key.destination.as_str(), key.application.as_str(), outcome);
+        if let Some(lag) = landing.lag {
+            self.metrics.refreshed(lag);
+        }
         if let Some(due) = landing.due {
             self.timetable.note(Arc::clone(key), due);
         }
@@ -355,15 +362,21 @@ impl Airborne {
 
         let mut state = self.entry.state();
         let failing_before = state.slot.failing();
+        let successor_due = state.successor_due();
         let outcome = state.slot.land(self.number, result, now, draw);
         let ignored = matches!(outcome, Err(Refusal::Quarantined));
         if !ignored {
             let failing = state.slot.failing();
             state.remember(moment, failing);
         }
+        let lag = match &outcome {
+            Ok(_) => state.lag(successor_due, now),
+            Err(_) => None,
+        };
         let landing = Landing {
             ignored,
             origin,
+            lag,
             minted: outcome.as_ref().ok().map(|token| token.id),
             failing_before,
             failing: state.slot.failing(),

@@ -21,6 +21,8 @@ pub(super) struct Landing {
     pub(super) minted: Option<TokenId>,
     pub(super) failing_before: Option<FailureReason>,
     pub(super) failing: Option<FailureReason>,
+    /// How late the token is, if it is the successor of one that was kept fresh.
+    pub(super) lag: Option<Duration>,
     pub(super) runway: Duration,
     pub(super) due: Option<Instant>,
 }

@@ -137,6 +137,20 @@ pub enum Condition {
     Quarantined,
 }
 
+impl Condition {
+    /// The word for it in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Pending => "pending",
+            Self::Fresh => "fresh",
+            Self::RefreshFailing => "refresh_failing",
+            Self::Failing => "failing",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// What is known of one slot.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -144,8 +158,18 @@ pub struct Standing {
     pub condition: Condition,
     /// The current token, which may be dead.
     pub token: Option<Arc<Token>>,
+    /// Until when that is handed out.
+    pub served_until: Option<Instant>,
+    /// When its successor is due.
+    pub refresh_at: Option<Instant>,
     /// When the next flight is due if nobody asks before.
     pub due: Option<Instant>,
+    /// Whether a flight is under way.
+    pub is_minting: bool,
+    /// How often minting failed since it last succeeded.
+    pub failures: u32,
+    /// When minting may be tried again after a failure.
+    pub retry_at: Option<Instant>,
     /// How long until the first caller would fail if the upstream were gone.
     pub runway: Duration,
     /// When a token came last, minted here or at another replica.

@@ -274,10 +274,13 @@ impl Quest<'_> {
             .unwrap_or(Err(FetchError::TimedOut));
         drop(turn);
         let now = Moment::now();
-        self.metrics.answered(
-            registration.host.name(),
-            now.instant.saturating_duration_since(requested_at.instant),
-        );
+        let outcome = answer.as_ref().map_or_else(FetchError::class, |_| "ok");
+        // Without credentials nobody was asked.
+        if !matches!(answer, Err(FetchError::CredentialMissing)) {
+            let took = now.instant.saturating_duration_since(requested_at.instant);
+            self.metrics
+                .answered(registration.host.name(), outcome, took);
+        }
         let asked = answer.as_ref().err().and_then(FetchError::retry_after);
         let pause = asked.map(|asked| {
             let until = registration.host.pause(now.instant, asked);

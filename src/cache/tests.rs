@@ -23,6 +23,7 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
 fn secs(seconds: u64) -> Duration {
@@ -111,12 +112,12 @@ fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registra
 
 /// A cache whose schedule runs until the test ends.
 fn cache() -> (Arc<Cache>, DropGuard) {
+    cache_with(Arc::default())
+}
+
+fn cache_with(metrics: Arc<Metrics>) -> (Arc<Cache>, DropGuard) {
     let stop = CancellationToken::new();
-    let (cache, schedule) = Cache::new(
-        Arc::new(Metrics::new()),
-        Arc::new(Audit::off()),
-        SharedCache::off(),
-    );
+    let (cache, schedule) = Cache::new(metrics, Arc::new(Audit::off()), SharedCache::off());
     tokio::spawn(schedule.run(stop.clone()));
     (Arc::new(cache), stop.drop_guard())
 }
@@ -149,6 +150,15 @@ fn condition(cache: &Cache, registration: &Registration) -> Condition {
 async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
+    }
+}
+
+/// Lets time pass as it does outside of tests: not all at once.
+async fn pass(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        advance(secs(10)).await;
+        settle().await;
     }
 }
 
@@ -1031,3 +1041,50 @@ async fn a_survey_says_when_a_slot_was_used_and_how_it_went() {
 }
 
 mod fleet;
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_late_if_somebody_wanted_it_when_it_was_due() {
+    let metrics = Arc::new(Metrics::new());
+    let (cache, _guard) = cache_with(Arc::clone(&metrics));
+    // How many successors came, and how late they were together, in seconds.
+    let lags = || {
+        let exposition = metrics.exposition().unwrap();
+        let number = |name: &str| {
+            let mut lines = exposition.lines();
+            let value = lines.find_map(|line| {
+                line.strip_prefix("token_broker_refresh_lag_seconds_")?
+                    .strip_prefix(name)
+            });
+            value.unwrap().trim().parse::<f64>().unwrap()
+        };
+        (number("count"), number("sum"))
+    };
+    let began = Instant::now();
+    let source = Scripted::new(move |_| async move {
+        let age = began.elapsed();
+        // Out of order from before the first refresh is due until ten minutes later.
+        if (20 * MINUTE..40 * MINUTE).contains(&age) {
+            return unavailable();
+        }
+        token_of(HOUR)
+    });
+    let used = Arc::new(registration("one", Arc::clone(&source), &host()));
+    cache.token(&used, Duration::ZERO).await.unwrap();
+    assert_eq!(lags(), (0.0, 0.0), "a first token succeeds none");
+    pass(45 * MINUTE).await;
+    let (count, sum) = lags();
+    assert!(
+        count == 1.0 && (480.0..780.0).contains(&sum),
+        "{count} {sum}"
+    );
+
+    // Nobody asked since, so it is left alone; whoever comes hours later waits for a new one.
+    pass(5 * HOUR).await;
+    let (before, _) = lags();
+    cache.token(&used, Duration::ZERO).await.unwrap();
+    assert_eq!(lags().0, before);
+    pass(31 * MINUTE).await;
+    let (after, sum_after) = lags();
+    assert_eq!(after, before + 1.0, "and its successor counts again");
+    assert!(sum_after < sum + 120.0, "{sum_after}");
+}

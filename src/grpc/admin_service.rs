@@ -23,6 +23,7 @@ use crate::{
     clock::Instant,
     metrics::Metrics,
     request_id::RequestId,
+    shared_cache::Replica,
     upstream::Trial,
     usage::Quarantine,
 };
@@ -114,6 +115,9 @@ impl Admin for AdminService {
             Ok(api::ListDestinationsResponse {
                 destinations: surveys.into_iter().map(destination).collect(),
                 warnings: warnings.into_iter().map(warning).collect(),
+                started_at: Some(self.operator.started_at().into()),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                replicas: self.operator.replicas().into_iter().map(replica).collect(),
             })
         })
         .await
@@ -271,11 +275,14 @@ fn destination(survey: Survey) -> api::Destination {
     let Protected {
         application,
         condition,
-        expires_at,
+        token,
         due_at,
+        is_minting,
         runway,
         last_success,
         last_failure,
+        failures,
+        retry_at,
         secret,
         trial,
         callers,
@@ -286,7 +293,7 @@ fn destination(survey: Survey) -> api::Destination {
     api::Destination {
         application: application.to_string(),
         state: state(condition).into(),
-        expires_at: at(expires_at),
+        expires_at: at(token.map(|token| token.expires_at)),
         next_refresh_at: at(due_at),
         runway: proto(runway),
         last_success_at: at(last_success),
@@ -298,6 +305,11 @@ fn destination(survey: Survey) -> api::Destination {
         rotation: rotation(trial).into(),
         warnings: warnings.into_iter().map(warning).collect(),
         quarantine: quarantine.map(note),
+        requested_at: at(token.map(|token| token.requested_at)),
+        served_until: at(token.map(|token| token.served_until)),
+        minting: is_minting,
+        failures_in_a_row: failures,
+        retry_at: at(retry_at),
         ..base
     }
 }
@@ -335,6 +347,16 @@ fn warning(warning: Warning) -> api::Warning {
         code: warning.trouble.label().to_owned(),
         message: warning.message,
         since: Some(warning.since.into()),
+    }
+}
+
+fn replica(replica: Replica) -> api::Replica {
+    api::Replica {
+        name: replica.name,
+        version: replica.version,
+        started_at: at(Some(replica.since)),
+        last_heard_at: at(Some(replica.seen)),
+        is_this: replica.is_this,
     }
 }
 

@@ -1,12 +1,18 @@
-//! The plain HTTP port: health for probes and metrics for a scraper. It serves nothing
-//! that is secret, and no tokens.
+//! The plain HTTP port: health for probes, metrics for a scraper, and a status page for
+//! people. It serves nothing that is secret, and no tokens.
+
+mod page;
+mod readiness;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, VARY},
+    },
     response::IntoResponse,
     routing,
 };
@@ -20,10 +26,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{broker::Broker, clock::Instant, metrics::Metrics, port::Port};
-
-/// The media type of the exposition (`OpenMetrics` 1.0, "Overall Structure").
-const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use self::page::StatusPage;
+use self::readiness::Readiness;
+use crate::{
+    broker::Broker,
+    clock::Instant,
+    metrics::{Format, Metrics},
+    port::Port,
+};
 
 /// How many peers are answered at once. They take descriptors that callers do without.
 const PEERS: usize = 8;
@@ -47,12 +57,14 @@ struct House {
 }
 
 impl PlainHttp {
-    /// Answers who comes to this port. `stopping` makes the broker unready.
+    /// Answers who comes to this port. `stopping` makes the broker unready. Without a page
+    /// there is nothing at `/`.
     pub fn new(
         port: Port,
         broker: Arc<Broker>,
         metrics: Arc<Metrics>,
         stopping: CancellationToken,
+        page: Option<StatusPage>,
     ) -> Self {
         let routes = Router::new()
             .route("/healthz", routing::get(|| async { "ok\n" }))
@@ -63,6 +75,10 @@ impl PlainHttp {
                 metrics,
                 stopping,
             });
+        let routes = match page {
+            Some(page) => routes.merge(page.router()),
+            None => routes,
+        };
         Self { port, routes }
     }
 
@@ -104,22 +120,22 @@ async fn answer(stream: TcpStream, routes: Router) {
     }
 }
 
-async fn readiness(State(house): State<House>) -> (StatusCode, &'static str) {
-    if house.stopping.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n")
-    } else if house.broker.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: minting has only just begun, or fails for every destination\n",
-        )
-    }
+async fn readiness(State(house): State<House>) -> (StatusCode, String) {
+    let readiness = Readiness::of(&house.broker, &house.stopping);
+    let status = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Stopping | Readiness::Unready => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{}\n", readiness.words()))
 }
 
-async fn exposition(State(house): State<House>) -> impl IntoResponse {
-    match house.metrics.exposition() {
-        Ok(text) => ([(CONTENT_TYPE, EXPOSITION)], text).into_response(),
+async fn exposition(State(house): State<House>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(ACCEPT).into_iter();
+    let format = Format::wanted(accept.filter_map(|value| value.to_str().ok()));
+    // What is in between must not take the one format for the other.
+    let head = [(CONTENT_TYPE, format.media_type()), (VARY, "accept")];
+    match house.metrics.exposition_in(format) {
+        Ok(text) => (head, text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

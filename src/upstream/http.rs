@@ -19,7 +19,7 @@ use reqwest::{
 use zeroize::Zeroizing;
 
 use super::{
-    AddressRule, Endpoint, FetchError, SetupError, address::Unreachable, retry_after, trust,
+    AddressRule, Broken, Endpoint, FetchError, SetupError, address::Unreachable, retry_after, trust,
 };
 
 /// The longest body that is read, in bytes. A token answer has about two kilobytes.
@@ -229,15 +229,15 @@ fn transport(error: &reqwest::Error) -> FetchError {
     }
     if let Some(unreachable) = cause::<Unreachable>(error) {
         return FetchError::Transport(match unreachable {
-            Unreachable::NoAddress => "its name has no address",
-            Unreachable::Refused => "its address is not allowed",
+            Unreachable::NoAddress => Broken::NoAddress,
+            Unreachable::Refused => Broken::AddressRefused,
         });
     }
     FetchError::Transport(match cause::<rustls::Error>(error) {
-        Some(rustls::Error::InvalidCertificate(_)) => "its certificate is not trusted",
-        Some(_) => "the TLS handshake failed",
-        None if error.is_connect() => "there is no connection",
-        None => "the exchange broke off",
+        Some(rustls::Error::InvalidCertificate(_)) => Broken::Untrusted,
+        Some(_) => Broken::Handshake,
+        None if error.is_connect() => Broken::NoConnection,
+        None => Broken::Off,
     })
 }
 

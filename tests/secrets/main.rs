@@ -247,6 +247,11 @@ async fn secrets_appear_in_no_output() {
             .unwrap_err(),
     );
     said.add(trial.http("/metrics").await);
+    let (status, page) = trial.http("/?q=canary-in-query").await;
+    // What a reader asks for is repeated to that reader.
+    let page = page.replace("canary-in-query", "");
+    assert!(status == 200 && page.contains("CREDENTIAL_REJECTED"));
+    said.add(page);
 
     canaries.extend(prove_in_vain(&trial, &said).await);
     for request in [oauth2("d0"), occtoo("d0")] {

@@ -3,7 +3,7 @@
 use token_broker::{
     destination::DestinationId,
     upstream::{
-        Endpoint, FetchError, Protocol, source,
+        Broken, Endpoint, FetchError, Protocol, source,
         standin::{Behaviour, Fault},
     },
 };
@@ -67,6 +67,6 @@ async fn the_standin_stops_with_requests_under_way() {
     standin.shutdown().await;
     assert_eq!(
         asking.await.unwrap().unwrap_err(),
-        FetchError::Transport("the exchange broke off")
+        FetchError::Transport(Broken::Off)
     );
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::replicas::{self, ReplicaJson};
 use crate::{
     api::admin::v1::{
         Destination, DestinationState, ListDestinationsRequest, ListDestinationsResponse,
@@ -56,6 +57,7 @@ pub(super) struct ListArgs {
 struct ListJson<'a> {
     destinations: Vec<DestinationJson<'a>>,
     warnings: Vec<WarningJson<'a>>,
+    replicas: Vec<ReplicaJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +74,11 @@ struct DestinationJson<'a> {
     last_failure_reason: &'a str,
     last_used_at: Option<String>,
     callers: &'a [String],
+    requested_at: Option<String>,
+    served_until: Option<String>,
+    minting: bool,
+    failures_in_a_row: u32,
+    retry_at: Option<String>,
     credential: &'a str,
     credential_generation: &'a str,
     rotation: &'static str,
@@ -156,7 +163,8 @@ fn differs(before: &ListDestinationsResponse, now: &ListDestinationsResponse) ->
             ..destination.clone()
         });
         let destinations: Vec<_> = destinations.collect();
-        (destinations, codes(&list.warnings))
+        let replicas = replicas::lasting(&list.replicas);
+        (destinations, codes(&list.warnings), replicas)
     };
     news(before) != news(now)
 }
@@ -181,6 +189,7 @@ fn shown(list: &ListDestinationsResponse, output: Output, now: Timestamp) -> io:
                     .map(DestinationJson::from)
                     .collect(),
                 warnings: list.warnings.iter().map(WarningJson::from).collect(),
+                replicas: list.replicas.iter().map(ReplicaJson::from).collect(),
             };
             let mut shown = serde_json::to_string(&json).map_err(io::Error::from)?;
             shown.push('\n');
@@ -225,6 +234,9 @@ fn lines(list: &ListDestinationsResponse, now: Timestamp) -> String {
         shown.push_str("! ");
         shown.push_str(&note.replace(char::is_control, " "));
         shown.push('\n');
+    }
+    if let Some(line) = replicas::line(&list.replicas) {
+        shown.extend(["\n", &line, "\n"]);
     }
     shown
 }
@@ -302,6 +314,11 @@ impl<'a> From<&'a Destination> for DestinationJson<'a> {
             last_failure_reason: &destination.last_failure_reason,
             last_used_at: text(destination.last_used_at.as_ref()),
             callers: &destination.callers,
+            requested_at: text(destination.requested_at.as_ref()),
+            served_until: text(destination.served_until.as_ref()),
+            minting: destination.minting,
+            failures_in_a_row: destination.failures_in_a_row,
+            retry_at: text(destination.retry_at.as_ref()),
             credential: &destination.credential,
             credential_generation: &destination.credential_generation,
             rotation: rotation(destination.rotation()),
@@ -334,6 +351,7 @@ impl<'a> From<&'a QuarantineNote> for QuarantineJson<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::admin::v1::Replica;
 
     fn at(seconds: i64) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds, nanos: 0 }
@@ -386,7 +404,7 @@ mod tests {
                     ..Destination::default()
                 },
             ],
-            warnings: Vec::new(),
+            ..ListDestinationsResponse::default()
         }
     }
 
@@ -439,9 +457,33 @@ opening-hours                                       unprotected      -        - 
     }
 
     #[test]
+    fn replicas_are_told_last_and_one_that_is_merely_heard_again_is_no_news() {
+        let replica = |last_heard_at| Replica {
+            name: "broker-1".to_owned(),
+            last_heard_at: Some(at(last_heard_at)),
+            ..Replica::default()
+        };
+        let [before, heard, gone] = [vec![replica(7)], vec![replica(9)], vec![]]
+            .map(|replicas| ListDestinationsResponse { replicas, ..list() });
+        assert!(!differs(&before, &heard));
+        assert!(differs(&before, &gone));
+        let now = Timestamp::from_second(1000).unwrap();
+        let (others, line) = (lines(&gone, now), "\n1 replica: broker-1\n");
+        assert_eq!(lines(&before, now), format!("{others}{line}"));
+    }
+
+    #[test]
     fn json_tells_all_that_is_known() {
         let now = Timestamp::from_second(1000).unwrap();
-        let shown = shown(&list(), Output::Json, now).unwrap();
+        let mut list = list();
+        list.replicas = vec![Replica {
+            name: "broker-1".to_owned(),
+            version: "0.1.0".to_owned(),
+            started_at: Some(at(7)),
+            last_heard_at: Some(at(999)),
+            is_this: true,
+        }];
+        let shown = shown(&list, Output::Json, now).unwrap();
         let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let first = &json["destinations"][0];
         assert_eq!(first["state"], "fresh");
@@ -455,5 +497,13 @@ opening-hours                                       unprotected      -        - 
             json["destinations"][1]["warnings"][0]["code"],
             "runway_short"
         );
+        let replica = serde_json::json!({
+            "name": "broker-1",
+            "version": "0.1.0",
+            "started_at": "1970-01-01T00:00:07Z",
+            "last_heard_at": "1970-01-01T00:16:39Z",
+            "is_this": true,
+        });
+        assert_eq!(json["replicas"], serde_json::json!([replica]));
     }
 }

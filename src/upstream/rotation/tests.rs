@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::time::advance;
 
 use super::*;
-use crate::secret::Secret;
+use crate::{secret::Secret, upstream::Broken};
 
 const CURRENT: &str = "current";
 const NEXT: &str = "next";
@@ -204,7 +204,7 @@ async fn if_both_are_rejected_the_first_rejection_counts_and_nothing_is_decided(
 async fn a_failure_that_says_nothing_about_the_secret_changes_nothing() {
     for failure in [
         FetchError::TimedOut,
-        FetchError::Transport("its name has no address"),
+        FetchError::Transport(Broken::NoAddress),
         FetchError::Throttled { retry_after: None },
         FetchError::Status {
             status: 503,
