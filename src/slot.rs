@@ -319,11 +319,6 @@ impl Slot {
         refresh_at.max(retry_at)
     }
 
-    /// From when on a successor of the current token is wanted, if there is one.
-    pub fn refresh_at(&self) -> Option<Instant> {
-        self.token.as_ref().map(|held| held.refresh_at)
-    }
-
     /// Drops the token, disowns the flight under way and refuses everybody until
     /// [`Slot::release`].
     pub fn quarantine(&mut self) {

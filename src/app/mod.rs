@@ -33,6 +33,7 @@ use crate::{
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
+    telemetry::{Calls, Collector, Export, Traces},
     upstream::SetupError,
     usage::StateError,
     web,
@@ -52,6 +53,9 @@ pub struct App {
     stopped: CancellationToken,
     doors: TaskTracker,
     house: TaskTracker,
+    exports: TaskTracker,
+    /// No span ends any more.
+    exported: CancellationToken,
     /// They hear of the last flights, too.
     replicas: Replicas,
 }
@@ -143,10 +147,12 @@ impl App {
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
+        let (traces, export) = traces(config.telemetry.collector.clone(), &metrics);
         let (cache, schedule) = Cache::new(
             Arc::clone(&metrics),
             Arc::clone(&audit),
             Arc::clone(&shared),
+            traces.clone(),
         );
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
         let (operator, wishes) = Operator::new(
@@ -160,17 +166,18 @@ impl App {
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
+        let calls = Calls::new(Arc::clone(&metrics), traces);
         let grpc = grpc::Door {
             broker: Arc::clone(&broker),
             operator: Arc::clone(&operator),
-            metrics: Arc::clone(&metrics),
+            calls: calls.clone(),
             mesh: Arc::clone(&mesh),
             readiness: readiness_seen,
             stop: stopping.clone(),
         };
         let web = web::Door {
             broker: Arc::clone(&broker),
-            metrics: Arc::clone(&metrics),
+            calls,
         };
         let routes = Routes::from(web.router().merge(grpc.router()?)).prepare();
         // Once the port is its own: another broker would have the same file.
@@ -178,6 +185,10 @@ impl App {
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
+        let (exports, exported) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(export) = export {
+            exports.spawn(export.run(exported.clone()));
+        }
         house.spawn(schedule.run(stopped.clone()));
         let replicas = others.begin(&shared, &broker, &operator);
         house.spawn(look_after(
@@ -239,6 +250,8 @@ impl App {
             stopped,
             doors,
             house,
+            exports,
+            exported,
             replicas,
         })
     }
@@ -290,6 +303,10 @@ impl App {
             warn!("not everything ended in time");
         }
         books::close(self.operator).await;
+        // The spans of the last calls and flights have ended.
+        self.exported.cancel();
+        self.exports.close();
+        self.exports.wait().await;
         // Last, since whatever lands until now is recorded.
         self.audit.close(LAST_RECORDS).await;
         info!("stopped");
@@ -305,6 +322,15 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     books::open(&config.admin)?;
     wiring::catalogue(config, Edition::default(), &Kept::default())?;
     Ok(())
+}
+
+/// Where spans are recorded, and what brings them to the collector if there is one.
+fn traces(collector: Option<Collector>, metrics: &Arc<Metrics>) -> (Traces, Option<Export>) {
+    let Some(collector) = collector else {
+        return (Traces::off(), None);
+    };
+    let (traces, export) = Traces::to(collector, metrics);
+    (traces, Some(export))
 }
 
 fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {

@@ -16,6 +16,7 @@ use crate::{
     shared_cache::CLOCKS_DIFFER,
     slot::{FailureReason, FlightNumber, Refusal, Slot},
     token::{Token, TokenId},
+    trace_context::TraceContext,
 };
 
 /// What everybody who waits for a flight gets.
@@ -44,6 +45,8 @@ pub(super) struct State {
     stopped_at: Option<SystemTime>,
     /// Nobody wanted the token any more when its successor was due.
     lapsed: bool,
+    /// Where the flight under way stands in its trace, or the last one did.
+    flight: Option<TraceContext>,
     /// Up to here, flights are no news when they land: their waiters get what a later one brings.
     disowned: Option<FlightNumber>,
 }
@@ -104,6 +107,7 @@ impl Entry {
                 last_failure: None,
                 stopped_at: None,
                 lapsed: false,
+                flight: None,
                 disowned: None,
             }),
             created_at: Moment::now(),
@@ -354,6 +358,16 @@ impl State {
             self.registration = Arc::clone(registration);
             self.slot.keep_margin(registration.expiry_margin);
         }
+    }
+
+    /// Notes where the flight that was launched stands in its trace.
+    pub(super) fn trace(&mut self, flight: Option<TraceContext>) {
+        self.flight = flight;
+    }
+
+    /// Where the flight under way stands in its trace.
+    pub(super) fn traced(&self) -> Option<TraceContext> {
+        self.flight
     }
 
     /// The flight with this number, to wait for.

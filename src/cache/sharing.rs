@@ -15,6 +15,7 @@ use crate::{
     metrics::Metrics,
     shared_cache::{Begun, Found, Lease, Place, Seen, SharedCache, SharedFailure, SharedToken},
     slot::{FlightNumber, RETRY_AFTER_CAP},
+    telemetry::Span,
     token::{Origin, Token, TokenId},
     upstream::FetchError,
 };
@@ -66,6 +67,7 @@ pub(super) struct Quest<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) wish: Wish,
     pub(super) number: FlightNumber,
+    pub(super) span: &'a Span,
 }
 
 /// What a flight has seen and done among the others so far.
@@ -269,7 +271,7 @@ impl Quest<'_> {
             return Err(FetchError::TimedOut).into();
         }
         let requested_at = Moment::now();
-        let answer = timeout(registration.timeout, registration.rotation.mint())
+        let answer = timeout(registration.timeout, registration.rotation.mint(self.span))
             .await
             .unwrap_or(Err(FetchError::TimedOut));
         drop(turn);

@@ -6,7 +6,7 @@
 //! | `destinations` | what there is for them, and the end of series of what is configured no longer |
 //! | `flights`, `upstream` | minting, and what token endpoints answered |
 //! | `configuration`, `warnings` | what was read from files, and what somebody should see to |
-//! | `audit`, `shared_cache` | what stands beside |
+//! | `audit`, `shared_cache`, `spans` | what stands beside |
 //! | `process` | what the process takes of the machine |
 //! | `table` | the series of one metric |
 //! | `format`, `classic` | the text formats, and which of them a scraper wants |
@@ -25,6 +25,7 @@ mod flights;
 mod format;
 mod process;
 mod shared_cache;
+mod spans;
 mod table;
 mod upstream;
 mod warnings;
@@ -46,6 +47,7 @@ use self::{
     flights::Flights,
     process::{Process, Runtime},
     shared_cache::Shared,
+    spans::Spans,
     upstream::Upstream,
     warnings::Warnings,
 };
@@ -67,6 +69,7 @@ pub struct Metrics {
     warnings: Warnings,
     trail: Trail,
     shared: Shared,
+    spans: Spans,
     process: Process,
     runtime: Runtime,
     ready: Gauge,
@@ -86,6 +89,7 @@ impl Metrics {
             warnings: Warnings::default(),
             trail: Trail::default(),
             shared: Shared::default(),
+            spans: Spans::default(),
             process: Process::default(),
             runtime: Runtime::default(),
             ready: Gauge::default(),
@@ -117,6 +121,7 @@ impl Metrics {
         self.warnings.register(own);
         self.trail.register(own);
         self.shared.register(own);
+        self.spans.register(own);
         self.runtime.register(own);
         registry
     }

@@ -107,10 +107,9 @@ impl SharedCache {
         leaving.run_until_cancelled(attending).await;
         if let Some(ring) = self.ring.load_full() {
             let spot = Spot::of_replica(&ring, &self.namespace(), self.presence.id);
-            let left = self.store.beat(spot.names(), None, LASTS);
-            if let Ok(left) = timeout(LEAVING, left).await {
-                self.heard("leave", left);
-            }
+            let leaving = self.ask("leave", self.store.beat(spot.names(), None, LASTS));
+            // Where it does not get through, the others forget it soon enough.
+            let _ = timeout(LEAVING, leaving).await;
         }
     }
 
@@ -132,8 +131,8 @@ impl SharedCache {
         let spot = Spot::of_replica(ring, &namespace, self.presence.id);
         let context = of_any_replica(&namespace).next()?;
         let sealed = ring.seal(&context, &self.presence.beat(now.wall).encode())?;
-        let told = self.store.beat(spot.names(), Some(sealed), LASTS).await;
-        self.heard("beat", told)
+        let telling = self.store.beat(spot.names(), Some(sealed), LASTS);
+        self.ask("beat", telling).await
     }
 
     /// Those that told it, by what they tell.

@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     slot::{Failure, FailureReason, Retry},
+    telemetry::Span,
     token::Minted,
 };
 
@@ -52,8 +53,8 @@ pub use setup::SetupError;
 
 /// Mints tokens for one destination with the credentials of one application.
 pub trait TokenSource: Send + Sync {
-    /// Asks the token endpoint once for a new token.
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>>;
+    /// Asks the token endpoint once for a new token, as a part of this flight.
+    fn mint<'a>(&'a self, flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>>;
 }
 
 /// Why a token endpoint gave no token. It never repeats what the endpoint sent

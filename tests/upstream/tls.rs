@@ -2,6 +2,7 @@
 
 use token_broker::{
     cli::dev::Authority,
+    telemetry::Span,
     upstream::{Broken, FetchError, HttpClient, HttpSettings, SetupError},
 };
 
@@ -17,7 +18,7 @@ async fn only_certificates_of_the_given_authorities_are_accepted() {
     };
     let minted = occtoo(&trusting(Some(&ours)), &upstream.url)
         .unwrap()
-        .mint()
+        .mint(&Span::none())
         .await
         .unwrap();
     assert_eq!(minted.access_token.expose(), "token-1");

@@ -113,7 +113,6 @@ impl Operator {
             }
         }
         self.metrics.show(&shown);
-        self.metrics.replicas(self.shared.replicas().len());
         warnings.take_in(found, &self.metrics);
     }
 
@@ -247,6 +246,7 @@ mod tests {
     use futures_util::future::{BoxFuture, FutureExt as _};
 
     use super::*;
+    use crate::telemetry::Span;
     use crate::{
         clock::Moment,
         secret::Secret,
@@ -257,7 +257,7 @@ mod tests {
     struct Nobody;
 
     impl TokenSource for Nobody {
-        fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+        fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
             std::future::pending().boxed()
         }
     }
