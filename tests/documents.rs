@@ -239,7 +239,7 @@ fn what_the_shared_cache_counts_is_told() {
             if file.starts_with(root().join("src/shared_cache")) {
                 outcomes.extend(bodies(&text, "fn code("));
             }
-            for call in [".heard(\"", ".shared_cache(\"", ".count(\""] {
+            for call in [".ask(\"", ".heard(\"", ".shared_cache(\"", ".count(\""] {
                 for call in text.split(call).skip(1) {
                     let call = call.split(';').next().unwrap();
                     // Whatever else is called is looked at by itself.
