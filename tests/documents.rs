@@ -680,7 +680,7 @@ fn run(folder: &Path, words: &[&str], secret: &str) {
 fn calls(line: &str) -> Vec<Vec<&str>> {
     let line = line.split(" # ").next().unwrap().trim_end_matches('…');
     let mut calls = Vec::new();
-    let mut words = line.split([' ', '(']).peekable();
+    let mut words = line.split([' ', '\n', '(']).peekable();
     let mut before = "";
     while let Some(word) = words.next() {
         let by_cargo = word == "--"
