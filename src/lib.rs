@@ -25,7 +25,7 @@
 //! | | [`backoff`] | how long to wait after a failure |
 //! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
 //! | parts | [`admission`] | who is let in, and how much one caller may take |
-//! | | [`process`] | descriptors, and memory that stays its own |
+//! | | [`process`] | descriptors, memory that stays its own, and the size of a terminal |
 //! | | [`credential`] | what the broker proves itself with |
 //! | | [`upstream`] | token endpoints |
 //! | | [`audit`] | who was given which token, in records that hang together |
@@ -41,7 +41,7 @@
 //! | doors | [`listener`] | connections and their TLS |
 //! | | [`grpc`] | the services, Envoy's among them, and errors as statuses |
 //! | | [`web`] | tokens without gRPC: OAuth 2, and Occtoo's call |
-//! | | [`http`] | health and metrics |
+//! | | [`http`] | health, metrics and the status page |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
 //! | | [`client`] | how a broker is reached, and a token that is kept at hand |
 //! | | [`cli`] | the commands |
@@ -57,6 +57,7 @@
 //! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
 //! | axum | [`http`], [`web`]; [`grpc`] has one middleware; [`app`] merges the doors |
 //! | envoy-types | [`grpc`] |
+//! | maud | [`http`] |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
 //! | aws-lc-rs itself | [`audit`], for its hashes |

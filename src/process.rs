@@ -1,12 +1,13 @@
-//! What the process asks of the system: descriptors, its host's name, and that its memory stays its own; and
-//! what it takes of it.
+//! What the process asks of the system: descriptors, its host's name, that its memory stays its own,
+//! and how large its terminal is; and what it takes of it.
 
-use std::{fs, time::Duration};
+use std::{fs, io::stdout, time::Duration};
 
 use rustix::{
     param::{clock_ticks_per_second, page_size},
     process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
     system::uname,
+    termios::tcgetwinsize,
     time::{ClockId, clock_gettime},
 };
 use tracing::warn;
@@ -108,6 +109,15 @@ pub fn usage() -> Option<Usage> {
         max_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         started_at: boot + since_boot,
     })
+}
+
+/// The columns and rows of the terminal that standard output is, as far as it is one that
+/// knows.
+pub fn terminal_size() -> Option<(usize, usize)> {
+    let size = tcgetwinsize(stdout()).ok()?;
+    let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+    // So much is said by a line that nobody has told the size of.
+    (columns > 0 && rows > 0).then_some((columns, rows))
 }
 
 #[cfg(all(test, target_os = "linux"))]
