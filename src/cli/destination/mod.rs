@@ -42,7 +42,7 @@ enum DestinationCommand {
     Refresh(act::RefreshArgs),
     /// Stop a destination: forget its tokens, refuse its callers, mint nothing
     ///
-    /// It counts for this broker alone, and lasts until `release`. With
+    /// It lasts until `release`, at this broker and at all that share with it. With
     /// `[admin] state_file` it outlives a restart of the broker.
     #[command(after_help = EXIT_CODES)]
     Quarantine(act::QuarantineArgs),
