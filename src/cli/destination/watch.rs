@@ -333,6 +333,7 @@ mod tests {
         super::list::tests::{at, list},
         *,
     };
+    use crate::api::admin::v1::Replica;
 
     #[test]
     fn time_that_passes_is_no_news_and_anything_else_is() {
