@@ -28,7 +28,7 @@ use crate::{
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
-    http::{PlainHttp, StatusPage},
+    http::{self, PlainHttp},
     listener::{Listener, Terms, Tls, TlsError},
     mesh::LiveMesh,
     metrics::Metrics,
@@ -142,11 +142,8 @@ impl App {
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
-        let (cache, schedule) = Cache::new(
-            Arc::clone(&metrics),
-            Arc::clone(&audit),
-            Arc::clone(&shared),
-        );
+        let (of_cache, trail) = (Arc::clone(&metrics), Arc::clone(&audit));
+        let (cache, schedule) = Cache::new(of_cache, trail, Arc::clone(&shared));
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
         let (operator, wishes) = Operator::new(
             Arc::clone(&broker),
@@ -167,11 +164,7 @@ impl App {
             readiness: readiness_seen,
             stop: stopping.clone(),
         };
-        let web = web::Door {
-            broker: Arc::clone(&broker),
-            metrics: Arc::clone(&metrics),
-        };
-        let routes = Routes::from(web.router().merge(grpc.router()?)).prepare();
+        let routes = routes(grpc)?;
         // Once the port is its own: another broker would have the same file.
         operator.write_state()?;
 
@@ -190,20 +183,15 @@ impl App {
             stopping.clone(),
         ));
         let http_address = http.map(|(address, port)| {
-            let page = has_page.then(|| StatusPage {
+            let door = http::Door {
                 broker: Arc::clone(&broker),
                 operator: Arc::clone(&operator),
+                metrics: Arc::clone(&metrics),
                 terms: terms_shown,
                 stopping: stopping.clone(),
-                address,
-            });
-            let http = PlainHttp::new(
-                port,
-                Arc::clone(&broker),
-                Arc::clone(&metrics),
-                stopping.clone(),
-                page,
-            );
+                has_page,
+            };
+            let http = PlainHttp::new(port, address, door);
             house.spawn(http.serve(stopped.clone()));
             address
         });
@@ -298,6 +286,15 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     books::open(&config.admin)?;
     wiring::catalogue(config, Edition::default(), &Kept::default())?;
     Ok(())
+}
+
+/// Everything that answers callers, in gRPC and without.
+fn routes(grpc: grpc::Door) -> Result<Routes, tonic_reflection::server::Error> {
+    let web = web::Door {
+        broker: Arc::clone(&grpc.broker),
+        metrics: Arc::clone(&grpc.metrics),
+    };
+    Ok(Routes::from(web.router().merge(grpc.router()?)).prepare())
 }
 
 fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {

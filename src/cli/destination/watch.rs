@@ -178,10 +178,9 @@ impl Watch {
             }
             (None, _) => None,
         };
-        let (columns, rows) = Screen::size();
         let now = Timestamp::now();
-        let lines = page(self.last.as_ref(), event, self.every, now, (columns, rows));
-        screen.draw(&lines)
+        screen
+            .draw(|columns, rows| page(self.last.as_ref(), event, self.every, now, (columns, rows)))
     }
 }
 
