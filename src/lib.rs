@@ -16,6 +16,7 @@
 //! | | [`destination`] | ids, applications, and the key of a token |
 //! | | [`token`] | a token, and how long it lives |
 //! | | [`request_id`] | the name of a request |
+//! | | [`trace_context`] | where a call stands in a trace |
 //! | | [`small_file`] | reading files that ought to be small |
 //! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
@@ -33,7 +34,7 @@
 //! | | [`shared_cache`] | what replicas share, sealed, in a store that may fail |
 //! | | [`usage`] | what was used last, by whom, and what is stopped |
 //! | | [`port`] | peers that connect, come what may |
-//! | | [`telemetry`] | log events, and panics without their payload |
+//! | | [`telemetry`] | log events, panics without their payload, and traces |
 //! | | [`api`] | the protocol |
 //! | core | [`cache`] | slots, flights, hosts, and the schedule |
 //! | | [`broker`] | destinations, who may have what, readiness, and what operators do |
@@ -51,8 +52,8 @@
 //! |---|---|
 //! | moka | `cache/mod.rs` |
 //! | reqwest | `upstream/http.rs` |
-//! | tonic's `Status` | [`grpc`]; and [`client`], which receives it |
-//! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes, which [`app`] makes |
+//! | tonic's `Status` | [`grpc`]; and [`client`] and [`telemetry`], which receive it |
+//! | the rest of tonic | [`api`], [`client`], [`grpc`], [`telemetry`] for its collector; [`listener`] serves its routes, which [`app`] makes |
 //! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
 //! | axum | [`http`], [`web`]; [`grpc`] has one middleware; [`app`] merges the doors |
 //! | envoy-types | [`grpc`] |
@@ -65,7 +66,7 @@
 //! | rpassword | [`cli`] |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |
-//! | tracing-subscriber | [`telemetry`] |
+//! | tracing-subscriber, OpenTelemetry | [`telemetry`] |
 
 pub mod admission;
 pub mod api;
@@ -99,6 +100,7 @@ pub mod slot;
 pub mod small_file;
 pub mod telemetry;
 pub mod token;
+pub mod trace_context;
 pub mod upstream;
 pub mod usage;
 pub mod web;

@@ -11,14 +11,10 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser as _};
-use token_broker::{
-    cli::{Cli, dev::Authority},
-    metrics::Metrics,
-};
+use token_broker::cli::{Cli, dev::Authority};
 use toml::de::{DeTable, DeValue};
 
 const README: &str = include_str!("../README.md");
@@ -136,48 +132,6 @@ fn warnings_of_the_readme_are_those_of_the_source() {
     let told = names.flat_map(|names| names.split('`').skip(1).step_by(2));
     let told: BTreeSet<_> = told.map(str::to_owned).collect();
     assert_same("warnings", &told, &source);
-}
-
-#[test]
-fn metrics_of_the_readme_are_those_of_the_exposition() {
-    let metrics = Metrics::new();
-    // A family without any labels yet is not in the exposition.
-    metrics.call("grpc", "orders", "ok");
-    metrics.landed("orders", "shop", "ok");
-    metrics.answered("auth.example:443", Duration::ZERO);
-    metrics.connection("ok");
-    metrics.closed("peer");
-    metrics.reloaded("ok");
-    metrics.expire([("server", 1)]);
-    metrics.runway("orders", "shop", Some(Duration::ZERO));
-    metrics.warn("orders", "shop", "runway_short", true);
-    metrics.audited("file", "written", 1);
-    metrics.audit_sink("file", true);
-    metrics.shared_cache("look", "ok");
-    let exposition = metrics.exposition().unwrap();
-    let kinds = exposition
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    // What a scraper sees of a counter or an info has one word more than its family.
-    let exposed: BTreeSet<_> = kinds
-        .map(|(family, kind)| match kind {
-            "counter" => format!("{family}_total"),
-            "info" => format!("{family}_info"),
-            _ => family.to_owned(),
-        })
-        .collect();
-    let registered = fs::read_to_string(root().join("src/metrics.rs")).unwrap();
-    let registered = registered.matches("registry.register").count();
-    assert_eq!(
-        exposed.len(),
-        registered,
-        "this test has to make every registered metric appear in the exposition"
-    );
-    let told = spans(README)
-        .filter(|span| span.starts_with("token_broker_"))
-        .map(str::to_owned)
-        .collect();
-    assert_same("metrics", &told, &exposed);
 }
 
 #[test]

@@ -33,6 +33,7 @@ use crate::{
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
+    telemetry::{Calls, Collector, Export, Traces},
     upstream::SetupError,
     usage::StateError,
     web,
@@ -52,6 +53,9 @@ pub struct App {
     stopped: CancellationToken,
     doors: TaskTracker,
     house: TaskTracker,
+    exports: TaskTracker,
+    /// No span ends any more.
+    exported: CancellationToken,
     /// They hear of the last flights, too.
     replicas: Replicas,
 }
@@ -128,7 +132,8 @@ impl App {
         let server = &config.server;
         let terms = Terms::of(server)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, &terms.tls);
+        metrics.configured();
+        expiries::show(&metrics, &terms);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
         let terms_shown = terms_seen.clone();
         let admission = Admission::new(server.shares);
@@ -142,8 +147,9 @@ impl App {
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
+        let (traces, export) = traces(config.telemetry.collector.clone(), &metrics);
         let (of_cache, trail) = (Arc::clone(&metrics), Arc::clone(&audit));
-        let (cache, schedule) = Cache::new(of_cache, trail, Arc::clone(&shared));
+        let (cache, schedule) = Cache::new(of_cache, trail, Arc::clone(&shared), traces.clone());
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
         let (operator, wishes) = Operator::new(
             Arc::clone(&broker),
@@ -156,10 +162,11 @@ impl App {
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
+        let calls = Calls::new(Arc::clone(&metrics), traces);
         let grpc = grpc::Door {
             broker: Arc::clone(&broker),
             operator: Arc::clone(&operator),
-            metrics: Arc::clone(&metrics),
+            calls: calls.clone(),
             mesh: Arc::clone(&mesh),
             readiness: readiness_seen,
             stop: stopping.clone(),
@@ -170,9 +177,18 @@ impl App {
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
+        let (exports, exported) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(export) = export {
+            exports.spawn(export.run(exported.clone()));
+        }
         house.spawn(schedule.run(stopped.clone()));
         let replicas = others.begin(&shared, &broker, &operator);
-        house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(look_after(
+            readiness,
+            Arc::clone(&broker),
+            Arc::clone(&metrics),
+            stopping.clone(),
+        ));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
@@ -221,6 +237,8 @@ impl App {
             stopped,
             doors,
             house,
+            exports,
+            exported,
             replicas,
         })
     }
@@ -260,6 +278,7 @@ impl App {
         self.doors.close();
         self.doors.wait().await;
         self.stopped.cancel();
+        self.replicas.leave();
         self.house.close();
         let quiet = async {
             self.house.wait().await;
@@ -271,6 +290,10 @@ impl App {
             warn!("not everything ended in time");
         }
         books::close(self.operator).await;
+        // The spans of the last calls and flights have ended.
+        self.exported.cancel();
+        self.exports.close();
+        self.exports.wait().await;
         // Last, since whatever lands until now is recorded.
         self.audit.close(LAST_RECORDS).await;
         info!("stopped");
@@ -292,9 +315,18 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 fn routes(grpc: grpc::Door) -> Result<Routes, tonic_reflection::server::Error> {
     let web = web::Door {
         broker: Arc::clone(&grpc.broker),
-        metrics: Arc::clone(&grpc.metrics),
+        calls: grpc.calls.clone(),
     };
     Ok(Routes::from(web.router().merge(grpc.router()?)).prepare())
+}
+
+/// Where spans are recorded, and what brings them to the collector if there is one.
+fn traces(collector: Option<Collector>, metrics: &Arc<Metrics>) -> (Traces, Option<Export>) {
+    let Some(collector) = collector else {
+        return (Traces::off(), None);
+    };
+    let (traces, export) = Traces::to(collector, metrics);
+    (traces, Some(export))
 }
 
 fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {
@@ -312,6 +344,7 @@ fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port)
 async fn look_after(
     readiness: watch::Sender<Readiness>,
     broker: Arc<Broker>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
 ) {
     /// A token can die without any event.
@@ -325,6 +358,7 @@ async fn look_after(
         } else {
             Readiness::Unready
         };
+        metrics.ready(now == Readiness::Ready);
         readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
             () = stopping.cancelled() => break,
@@ -332,5 +366,6 @@ async fn look_after(
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }
+    metrics.ready(false);
     readiness.send_replace(Readiness::Stopping);
 }

@@ -240,7 +240,7 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        36,
+        38,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
@@ -285,6 +285,8 @@ fn is_default(comment: &str) -> bool {
             "crl",
             "file",
             "identity",
+            "otlp_ca",
+            "otlp_endpoint",
             "sealed",
             "trust_domains",
             "trusted_proxies",
@@ -351,6 +353,7 @@ fn the_example_is_read_into_the_documented_values() {
     );
     assert_eq!(config.telemetry.log_level, tracing::Level::INFO);
     assert_eq!(config.telemetry.log_format, LogFormat::Auto);
+    assert_eq!(config.telemetry.collector, None);
     assert_eq!(config.ext_authz.trusted_proxies, []);
 
     let [occtoo, provider] = config.upstreams.as_slice() else {

@@ -9,7 +9,10 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, VARY},
+    },
     response::IntoResponse,
     routing,
 };
@@ -29,12 +32,9 @@ use crate::{
     broker::{Broker, Operator},
     clock::Instant,
     listener::Terms,
-    metrics::Metrics,
+    metrics::{Format, Metrics},
     port::Port,
 };
-
-/// The media type of the exposition (`OpenMetrics` 1.0, "Overall Structure").
-const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How many peers are answered at once. They take descriptors that callers do without.
 const PEERS: usize = 8;
@@ -126,9 +126,13 @@ async fn readiness(State(door): State<Door>) -> (StatusCode, String) {
     (status, format!("{}\n", readiness.words()))
 }
 
-async fn exposition(State(door): State<Door>) -> impl IntoResponse {
-    match door.metrics.exposition() {
-        Ok(text) => ([(CONTENT_TYPE, EXPOSITION)], text).into_response(),
+async fn exposition(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(ACCEPT).into_iter();
+    let format = Format::wanted(accept.filter_map(|value| value.to_str().ok()));
+    // What is in between must not take the one format for the other.
+    let head = [(CONTENT_TYPE, format.media_type()), (VARY, "accept")];
+    match door.metrics.exposition_in(format) {
+        Ok(text) => (head, text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -6,7 +6,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::watch::Watch;
+use super::{
+    replicas::{self, ReplicaJson},
+    watch::Watch,
+};
 use crate::{
     api::admin::v1::{
         Destination, DestinationState, ListDestinationsRequest, ListDestinationsResponse,
@@ -57,6 +60,7 @@ pub(super) struct ListArgs {
 struct ListJson<'a> {
     destinations: Vec<DestinationJson<'a>>,
     warnings: Vec<WarningJson<'a>>,
+    replicas: Vec<ReplicaJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -139,6 +143,7 @@ pub(super) fn shown(
                     .map(DestinationJson::from)
                     .collect(),
                 warnings: list.warnings.iter().map(WarningJson::from).collect(),
+                replicas: list.replicas.iter().map(ReplicaJson::from).collect(),
             };
             let mut shown = serde_json::to_string(&json).map_err(io::Error::from)?;
             shown.push('\n');
@@ -157,6 +162,9 @@ fn lines(list: &ListDestinationsResponse, now: Timestamp) -> String {
     for note in notes {
         shown.push_str(&note);
         shown.push('\n');
+    }
+    if let Some(line) = replicas::line(&list.replicas) {
+        shown.extend(["\n", &line, "\n"]);
     }
     shown
 }
@@ -310,6 +318,7 @@ impl<'a> From<&'a QuarantineNote> for QuarantineJson<'a> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::admin::v1::Replica;
 
     pub(in super::super) fn at(seconds: i64) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds, nanos: 0 }
@@ -394,9 +403,30 @@ opening-hours                                       unprotected      -        - 
     }
 
     #[test]
+    fn replicas_are_told_last() {
+        let replica = Replica {
+            name: "broker-1".to_owned(),
+            ..Replica::default()
+        };
+        let [alone, shared] =
+            [vec![], vec![replica]].map(|replicas| ListDestinationsResponse { replicas, ..list() });
+        let now = Timestamp::from_second(1000).unwrap();
+        let (others, line) = (lines(&alone, now), "\n1 replica: broker-1\n");
+        assert_eq!(lines(&shared, now), format!("{others}{line}"));
+    }
+
+    #[test]
     fn json_tells_all_that_is_known() {
         let now = Timestamp::from_second(1000).unwrap();
-        let shown = shown(&list(), Output::Json, now).unwrap();
+        let mut list = list();
+        list.replicas = vec![Replica {
+            name: "broker-1".to_owned(),
+            version: "0.1.0".to_owned(),
+            started_at: Some(at(7)),
+            last_heard_at: Some(at(999)),
+            is_this: true,
+        }];
+        let shown = shown(&list, Output::Json, now).unwrap();
         let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let first = &json["destinations"][0];
         assert_eq!(first["state"], "fresh");
@@ -410,5 +440,13 @@ opening-hours                                       unprotected      -        - 
             json["destinations"][1]["warnings"][0]["code"],
             "runway_short"
         );
+        let replica = serde_json::json!({
+            "name": "broker-1",
+            "version": "0.1.0",
+            "started_at": "1970-01-01T00:00:07Z",
+            "last_heard_at": "1970-01-01T00:16:39Z",
+            "is_this": true,
+        });
+        assert_eq!(json["replicas"], serde_json::json!([replica]));
     }
 }

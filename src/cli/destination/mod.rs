@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 mod act;
 mod explain;
 mod list;
+mod replicas;
 mod watch;
 
 use super::{exit::EXIT_CODES, operator::ended};

@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::list::{ask, notes, rows, shown, word};
+use super::{
+    list::{ask, notes, rows, shown, word},
+    replicas,
+};
 use crate::{
     api::admin::v1::{Destination, DestinationState, ListDestinationsResponse, Warning},
     cli::{
@@ -223,6 +226,7 @@ fn page(
         list.destinations.sort_by_key(|one| rank(one.state()));
         table = rows(&list, now).lines().map(str::to_owned).collect();
         below = notes(&list);
+        below.extend(replicas::line(&list.replicas));
     }
     lines.extend(event.map(|event| event.replace(char::is_control, " ")));
     lines.push(String::new());
@@ -286,7 +290,8 @@ fn differs(before: &ListDestinationsResponse, now: &ListDestinationsResponse) ->
             ..destination.clone()
         });
         let destinations: Vec<_> = destinations.collect();
-        (destinations, codes(&list.warnings))
+        let replicas = replicas::lasting(&list.replicas);
+        (destinations, codes(&list.warnings), replicas)
     };
     news(before) != news(now)
 }
@@ -327,26 +332,33 @@ mod tests {
         super::list::tests::{at, list},
         *,
     };
+    use crate::api::admin::v1::Replica;
 
     #[test]
     fn time_that_passes_is_no_news_and_anything_else_is() {
-        let before = list();
-        let mut now = list();
+        let shared = || ListDestinationsResponse {
+            replicas: vec![Replica::default()],
+            ..list()
+        };
+        let before = shared();
+        let mut now = shared();
         now.destinations[0].last_used_at = Some(at(999));
         now.destinations[0].runway = None;
         now.destinations[0].minting = true;
         now.destinations[1].failures_in_a_row += 1;
         now.destinations[1].warnings[0].message = "in 4m".to_owned();
+        now.replicas[0].last_heard_at = Some(at(9));
         assert!(!differs(&before, &now));
-        let changes: [fn(&mut ListDestinationsResponse); 5] = [
+        let changes: [fn(&mut ListDestinationsResponse); 6] = [
             |list| list.destinations[0].state = DestinationState::Failing.into(),
             |list| list.destinations[0].expires_at = Some(at(4601)),
+            |list| list.replicas.clear(),
             |list| list.destinations[1].warnings.clear(),
             |list| list.destinations[1].quarantine = None,
             |list| drop(list.destinations.pop()),
         ];
         for change in changes {
-            let mut now = list();
+            let mut now = shared();
             change(&mut now);
             assert!(differs(&before, &now));
         }

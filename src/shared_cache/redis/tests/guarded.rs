@@ -210,6 +210,8 @@ async fn all(replica: &Replica) -> bool {
         && store.pause(&name).await.is_ok()
         && store.keep_quarantine(&[name], sealed()).await.is_ok()
         && store.quarantines().await.is_ok()
+        && store.beat(&[name], Some(sealed()), LONG).await.is_ok()
+        && store.beat(&[name], None, LONG).await.is_ok()
 }
 
 fn set_user(server: &Server, rule: &str) {
