@@ -3,6 +3,7 @@
 mod books;
 mod changes;
 mod expiries;
+mod exports;
 mod reload;
 mod replicas;
 mod wiring;
@@ -20,7 +21,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
 
-use self::{reload::Live, replicas::Replicas, wiring::Kept};
+use self::{
+    exports::{Exports, traces},
+    reload::Live,
+    replicas::Replicas,
+    wiring::Kept,
+};
 use crate::{
     admission::Admission,
     audit::{Audit, AuditError},
@@ -33,7 +39,7 @@ use crate::{
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
-    telemetry::{Calls, Collector, Export, Traces},
+    telemetry::Calls,
     upstream::SetupError,
     usage::StateError,
     web,
@@ -53,9 +59,7 @@ pub struct App {
     stopped: CancellationToken,
     doors: TaskTracker,
     house: TaskTracker,
-    exports: TaskTracker,
-    /// No span ends any more.
-    exported: CancellationToken,
+    exports: Exports,
     /// They hear of the last flights, too.
     replicas: Replicas,
 }
@@ -126,6 +130,10 @@ impl App {
         clippy::unused_async,
         reason = "it begins tasks, so it must be called where they can run"
     )]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what is made of what is read from top to bottom"
+    )]
     pub async fn start_with(file: &Path, reading: Reading) -> Result<Self, StartError> {
         let Reading { files, config } = reading;
         let config = config?;
@@ -147,7 +155,7 @@ impl App {
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
-        let (traces, export) = traces(config.telemetry.collector.clone(), &metrics);
+        let (traces, export) = traces(config.telemetry.collector.as_ref(), &metrics);
         let (of_cache, trail) = (Arc::clone(&metrics), Arc::clone(&audit));
         let (cache, schedule) = Cache::new(of_cache, trail, Arc::clone(&shared), traces.clone());
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
@@ -162,11 +170,10 @@ impl App {
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Unready);
-        let calls = Calls::new(Arc::clone(&metrics), traces);
         let grpc = grpc::Door {
             broker: Arc::clone(&broker),
             operator: Arc::clone(&operator),
-            calls: calls.clone(),
+            calls: Calls::new(Arc::clone(&metrics), traces),
             mesh: Arc::clone(&mesh),
             readiness: readiness_seen,
             stop: stopping.clone(),
@@ -177,10 +184,7 @@ impl App {
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
-        let (exports, exported) = (TaskTracker::new(), CancellationToken::new());
-        if let Some(export) = export {
-            exports.spawn(export.run(exported.clone()));
-        }
+        let exports = Exports::begin(export);
         house.spawn(schedule.run(stopped.clone()));
         let replicas = others.begin(&shared, &broker, &operator);
         house.spawn(look_after(
@@ -238,7 +242,6 @@ impl App {
             doors,
             house,
             exports,
-            exported,
             replicas,
         })
     }
@@ -291,9 +294,7 @@ impl App {
         }
         books::close(self.operator).await;
         // The spans of the last calls and flights have ended.
-        self.exported.cancel();
-        self.exports.close();
-        self.exports.wait().await;
+        self.exports.end().await;
         // Last, since whatever lands until now is recorded.
         self.audit.close(LAST_RECORDS).await;
         info!("stopped");
@@ -318,15 +319,6 @@ fn routes(grpc: grpc::Door) -> Result<Routes, tonic_reflection::server::Error> {
         calls: grpc.calls.clone(),
     };
     Ok(Routes::from(web.router().merge(grpc.router()?)).prepare())
-}
-
-/// Where spans are recorded, and what brings them to the collector if there is one.
-fn traces(collector: Option<Collector>, metrics: &Arc<Metrics>) -> (Traces, Option<Export>) {
-    let Some(collector) = collector else {
-        return (Traces::off(), None);
-    };
-    let (traces, export) = Traces::to(collector, metrics);
-    (traces, Some(export))
 }
 
 fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::Uri;
+use http::{Uri, uri::PathAndQuery};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error};
 
@@ -49,7 +49,7 @@ impl Collector {
         if !(is_known && has_host && has_port) {
             return Err(InvalidCollector::NotUrl);
         }
-        let more = endpoint.path_and_query().map(|more| more.as_str());
+        let more = endpoint.path_and_query().map(PathAndQuery::as_str);
         if url.contains('#') || !matches!(more, None | Some("/")) {
             return Err(InvalidCollector::MoreThanHost);
         }

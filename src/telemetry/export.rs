@@ -90,10 +90,9 @@ impl Export {
     }
 
     async fn export(&mut self, stop: &CancellationToken) {
-        let mut client = match self.collector.client() {
-            Ok(client) => client,
-            // Its authorities were read with the configuration.
-            Err(_) => return warn!("the collector cannot be reached: its settings are not usable"),
+        // Its authorities were read with the configuration.
+        let Ok(mut client) = self.collector.client() else {
+            return warn!("the collector cannot be reached: its settings are not usable");
         };
         loop {
             let batch = self.next_batch(stop).await;

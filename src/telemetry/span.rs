@@ -91,6 +91,7 @@ impl Span {
     }
 
     /// A call to another program, as a part of this.
+    #[must_use]
     pub fn outgoing(&self, name: &'static str) -> Self {
         self.child(name, SpanKind::Client)
     }

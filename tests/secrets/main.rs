@@ -251,11 +251,8 @@ async fn secrets_appear_in_no_output() {
         .upstream
         .behave_for("d2", Some(Behaviour::fault(Fault::Truncate)));
     said.add(ask(&mut client, "d2").await.unwrap_err());
-    said.add(
-        ask(&mut trial.client(STRANGER).await, "d0")
-            .await
-            .unwrap_err(),
-    );
+    let mut stranger = trial.client(STRANGER).await;
+    said.add(ask(&mut stranger, "d0").await.unwrap_err());
     said.add(trial.http("/metrics").await);
     let page = trial.http("/").await;
     assert!(page.1.contains("UPSTREAM_MALFORMED") && page.1.contains("file:d1"));

@@ -126,7 +126,7 @@ impl Receiver {
         let mut got = self.got.clone();
         match timeout(GIVE_UP, got.wait_for(is_so)).await {
             Ok(got) => got.unwrap().clone(),
-            Err(_) => panic!("not in time: {what}: {:?}", self.got.borrow().names()),
+            Err(elapsed) => panic!("{elapsed}: {what}: {:?}", self.got.borrow().names()),
         }
     }
 

@@ -10,14 +10,11 @@ use envoy_types::pb::envoy::service::{
     secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient,
 };
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
-use token_broker::{
-    api::{
-        admin::v1::{RefreshRequest, admin_client::AdminClient},
-        v1::{GetTokenRequest, ReportRejectedRequest, WatchTokenRequest},
-    },
-    cli::dev::Signed,
+use token_broker::api::{
+    admin::v1::{RefreshRequest, admin_client::AdminClient},
+    v1::{GetTokenRequest, ReportRejectedRequest, WatchTokenRequest},
 };
-use tonic::Request;
+use tonic::{Request, transport::Channel};
 
 use crate::{
     exchange::{Exchange, post},
@@ -60,8 +57,9 @@ impl Bench {
         }
     }
 
-    fn cart(&self) -> Signed {
-        self.trial.authority.client(CART).unwrap()
+    async fn connect(&self) -> Channel {
+        let signed = self.trial.authority.client(CART).unwrap();
+        self.trial.connect(&signed).await.unwrap()
     }
 
     /// Stops the broker, after which every span has arrived.
@@ -161,85 +159,10 @@ async fn a_trace_from_a_client_through_the_broker_to_the_upstream_arrives_whole(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_door_goes_on_with_the_trace_of_its_caller() {
-    const PROXY: &str = "spiffe://corp.example/ns/shop/sa/cart";
     let bench = Bench::new().await;
-    let channel = || async { bench.trial.connect(&bench.cart()).await.unwrap() };
-    let mut client = bench.trial.client(CART).await;
-    let reply = client.get_token(traced(token("d0"))).await.unwrap();
-    let token_id = reply.into_inner().token_id;
-    let watch = WatchTokenRequest {
-        destination_id: "d0".to_owned(),
-    };
-    let mut watch = client
-        .watch_token(traced(watch))
-        .await
-        .unwrap()
-        .into_inner();
-    watch.message().await.unwrap().unwrap();
-    drop(watch);
-    let report = ReportRejectedRequest {
-        destination_id: "d0".to_owned(),
-        token_id,
-    };
-    client.report_rejected(traced(report)).await.unwrap();
-    let refresh = RefreshRequest {
-        destination_id: "d1".to_owned(),
-        ..RefreshRequest::default()
-    };
-    let mut admin = AdminClient::new(channel().await);
-    admin.refresh(traced(refresh)).await.unwrap();
-    // The proxy's own word, and that of its client.
-    let check = |headers: &[(&str, String)]| CheckRequest {
-        attributes: Some(AttributeContext {
-            context_extensions: [("destination_id".to_owned(), "d0".to_owned())].into(),
-            request: Some(Requested {
-                http: Some(HttpRequest {
-                    headers: headers
-                        .iter()
-                        .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                        .collect(),
-                    ..HttpRequest::default()
-                }),
-                ..Requested::default()
-            }),
-            ..AttributeContext::default()
-        }),
-    };
-    let parent = format!("00-{TRACE}-{CLIENT_SPAN}-01");
-    let mut proxy = AuthorizationClient::new(channel().await);
-    proxy.check(traced(check(&[]))).await.unwrap();
-    let said = [
-        ("traceparent", parent.clone()),
-        ("tracestate", "shop=basket".to_owned()),
-    ];
-    proxy.check(Request::new(check(&said))).await.unwrap();
-    let subscription = DiscoveryRequest {
-        resource_names: vec!["d0".to_owned()],
-        type_url: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret".to_owned(),
-        ..DiscoveryRequest::default()
-    };
-    let mut proxy = SecretDiscoveryServiceClient::new(channel().await);
-    proxy
-        .fetch_secrets(traced(subscription.clone()))
-        .await
-        .unwrap();
-    let (subscriptions, requests) = tokio::sync::mpsc::channel(1);
-    subscriptions.send(subscription).await.unwrap();
-    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let secrets = proxy.stream_secrets(traced(requests)).await.unwrap();
-    secrets.into_inner().message().await.unwrap().unwrap();
-    drop(subscriptions);
-    let header = format!(
-        "content-type: application/x-www-form-urlencoded\r\ntraceparent: {parent}\r\ntracestate: shop=basket\r\n"
-    );
-    let form = "grant_type=client_credentials&audience=d0";
-    for request in [
-        post("/oauth2/token", &header, form),
-        post("/destinations/d0/token", &header, "{}"),
-    ] {
-        let answer = Exchange::of(&bench.trial, PROXY).await.ask(&request).await;
-        assert_eq!(answer.status, 200);
-    }
+    ask_over_grpc(&bench).await;
+    ask_as_a_proxy(&bench).await;
+    ask_without_grpc(&bench).await;
     let (spans, ..) = bench.stop().await;
 
     let servers: Vec<_> = spans
@@ -281,6 +204,91 @@ async fn every_door_goes_on_with_the_trace_of_its_caller() {
     assert_eq!((own.len(), parts.len()), (1, 2));
     let report = named(&spans, "tokenbroker.v1.TokenBroker/ReportRejected");
     assert_eq!(own[0].links[0].span_id, report.span_id);
+}
+
+async fn ask_over_grpc(bench: &Bench) {
+    let mut client = bench.trial.client(CART).await;
+    let reply = client.get_token(traced(token("d0"))).await.unwrap();
+    let token_id = reply.into_inner().token_id;
+    let watch = WatchTokenRequest {
+        destination_id: "d0".to_owned(),
+    };
+    let mut watch = client
+        .watch_token(traced(watch))
+        .await
+        .unwrap()
+        .into_inner();
+    watch.message().await.unwrap().unwrap();
+    drop(watch);
+    let report = ReportRejectedRequest {
+        destination_id: "d0".to_owned(),
+        token_id,
+    };
+    client.report_rejected(traced(report)).await.unwrap();
+    let refresh = RefreshRequest {
+        destination_id: "d1".to_owned(),
+        ..RefreshRequest::default()
+    };
+    let mut admin = AdminClient::new(bench.connect().await);
+    admin.refresh(traced(refresh)).await.unwrap();
+}
+
+async fn ask_as_a_proxy(bench: &Bench) {
+    // The proxy's own word, and that of its client.
+    let check = |headers: &[(&str, String)]| CheckRequest {
+        attributes: Some(AttributeContext {
+            context_extensions: [("destination_id".to_owned(), "d0".to_owned())].into(),
+            request: Some(Requested {
+                http: Some(HttpRequest {
+                    headers: headers
+                        .iter()
+                        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                        .collect(),
+                    ..HttpRequest::default()
+                }),
+                ..Requested::default()
+            }),
+            ..AttributeContext::default()
+        }),
+    };
+    let parent = format!("00-{TRACE}-{CLIENT_SPAN}-01");
+    let mut proxy = AuthorizationClient::new(bench.connect().await);
+    proxy.check(traced(check(&[]))).await.unwrap();
+    let said = [
+        ("traceparent", parent),
+        ("tracestate", "shop=basket".to_owned()),
+    ];
+    proxy.check(Request::new(check(&said))).await.unwrap();
+    let subscription = DiscoveryRequest {
+        resource_names: vec!["d0".to_owned()],
+        type_url: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret".to_owned(),
+        ..DiscoveryRequest::default()
+    };
+    let mut proxy = SecretDiscoveryServiceClient::new(bench.connect().await);
+    proxy
+        .fetch_secrets(traced(subscription.clone()))
+        .await
+        .unwrap();
+    let (subscriptions, requests) = tokio::sync::mpsc::channel(1);
+    subscriptions.send(subscription).await.unwrap();
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let secrets = proxy.stream_secrets(traced(requests)).await.unwrap();
+    secrets.into_inner().message().await.unwrap().unwrap();
+    drop(subscriptions);
+}
+
+async fn ask_without_grpc(bench: &Bench) {
+    let header = format!(
+        "content-type: application/x-www-form-urlencoded\r\ntraceparent: 00-{TRACE}-{CLIENT_SPAN}-01\r\ntracestate: shop=basket\r\n"
+    );
+    let form = "grant_type=client_credentials&audience=d0";
+    for request in [
+        post("/oauth2/token", &header, form),
+        post("/destinations/d0/token", &header, "{}"),
+    ] {
+        let answer = Exchange::of(&bench.trial, CART).await.ask(&request).await;
+        assert_eq!(answer.status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ fn from_caller(traceparent: &str) -> HeaderMap {
     headers(&[("traceparent", traceparent)])
 }
 
-fn noted<'a>(span: &'a SpanData, key: &str) -> Option<String> {
+fn noted(span: &SpanData, key: &str) -> Option<String> {
     let mut attributes = span.attributes.iter();
     let found = attributes.find(|attribute| attribute.key.as_str() == key);
     found.map(|attribute| attribute.value.as_str().into_owned())
@@ -176,9 +176,8 @@ fn what_does_not_fit_is_dropped_and_counted() {
     let (ended, mut kept) = mpsc::channel(2);
     let traces = Traces::into(ended, 1.0, Arc::clone(&metrics));
     let record = || {
-        traces
-            .call(OPERATION, &HeaderMap::new())
-            .end(End::Well("ok"))
+        let span = traces.call(OPERATION, &HeaderMap::new());
+        span.end(End::Well("ok"));
     };
     (0..5).for_each(|_| record());
     let count = |dropped: usize| {
