@@ -35,11 +35,11 @@ async fn a_broker_that_is_gone_or_not_ready_or_does_not_stay_is_an_alert() {
         ..Setup::default()
     })
     .await;
-    let broken = Fault::Status {
+    let fault = Fault::Status {
         status: 503,
         retry_after: None,
     };
-    unready.upstream.behave(Behaviour::fault(broken));
+    unready.upstream.behave(Behaviour::fault(fault));
     let unready = Trial::of(unready).await;
 
     // Where it is found again.

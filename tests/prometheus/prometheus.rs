@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-use crate::broker::GIVE_UP;
+use crate::{broker::GIVE_UP, trial::http};
 
 /// How often brokers are scraped and rules are evaluated, and how long a condition has to last:
 /// whatever the rules say of that is shortened to this.
@@ -68,12 +68,13 @@ impl Prometheus {
         }
         fs::write(folder.path().join("prometheus.yaml"), config).unwrap();
         fs::write(folder.path().join("alerts.yaml"), hasty_rules()).unwrap();
+        let mut said = String::new();
         for _ in 0..TRIES {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let address = free.local_addr().unwrap();
             drop(free);
             let log = fs::File::create(folder.path().join("log")).unwrap();
-            let child = Command::new("prometheus")
+            let mut child = Command::new("prometheus")
                 .arg(format!("--web.listen-address={address}"))
                 .arg("--config.file=prometheus.yaml")
                 .arg("--storage.tsdb.path=data")
@@ -82,34 +83,19 @@ impl Prometheus {
                 .stderr(log)
                 .spawn()
                 .expect("tests/prometheus/run installs prometheus");
-            let mut started = Self {
-                child,
-                address,
-                seen: Mutex::default(),
-                _folder: folder,
-            };
-            if started.answers().await {
-                return started;
+            if answers(&mut child, address).await {
+                return Self {
+                    child,
+                    address,
+                    seen: Mutex::default(),
+                    _folder: folder,
+                };
             }
-            let log = fs::read_to_string(started._folder.path().join("log"));
-            panic!("prometheus does not start: {}", log.unwrap());
+            let _ = child.kill();
+            let _ = child.wait();
+            said = fs::read_to_string(folder.path().join("log")).unwrap();
         }
-        unreachable!()
-    }
-
-    async fn answers(&mut self) -> bool {
-        let asked = Instant::now();
-        while asked.elapsed() < GIVE_UP {
-            if self.child.try_wait().unwrap().is_some() {
-                return false;
-            }
-            let ready = crate::trial::http(self.address, "/-/ready").await;
-            if ready.is_ok_and(|(status, _)| status == 200) {
-                return true;
-            }
-            sleep(LOOK_AGAIN).await;
-        }
-        false
+        panic!("prometheus does not start: {said}");
     }
 
     /// What its API answers.
@@ -217,4 +203,17 @@ impl Drop for Prometheus {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether it answers before it ends.
+async fn answers(child: &mut Child, address: SocketAddr) -> bool {
+    let asked = Instant::now();
+    while asked.elapsed() < GIVE_UP && child.try_wait().unwrap().is_none() {
+        let ready = http(address, "/-/ready").await;
+        if ready.is_ok_and(|(status, _)| status == 200) {
+            return true;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    false
 }
