@@ -89,6 +89,8 @@ fn exposed() -> BTreeMap<String, Known> {
         expires_at: Some(SystemTime::now()),
     }]);
     metrics.call("grpc", "orders", "ok");
+    metrics.call_took("grpc", Duration::ZERO);
+    metrics.trace_spans("exported", 1);
     metrics.landed("orders", "shop", "ok");
     metrics.answered("auth.example:443", "ok", Duration::ZERO);
     metrics.connection("ok");
