@@ -16,6 +16,7 @@
 //! | | [`destination`] | ids, applications, and the key of a token |
 //! | | [`token`] | a token, and how long it lives |
 //! | | [`request_id`] | the name of a request |
+//! | | [`trace_context`] | where a call stands in a trace |
 //! | | [`small_file`] | reading files that ought to be small |
 //! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
@@ -24,7 +25,7 @@
 //! | | [`backoff`] | how long to wait after a failure |
 //! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
 //! | parts | [`admission`] | who is let in, and how much one caller may take |
-//! | | [`process`] | descriptors, and memory that stays its own |
+//! | | [`process`] | descriptors, memory that stays its own, and the size of a terminal |
 //! | | [`credential`] | what the broker proves itself with |
 //! | | [`upstream`] | token endpoints |
 //! | | [`audit`] | who was given which token, in records that hang together |
@@ -33,14 +34,14 @@
 //! | | [`shared_cache`] | what replicas share, sealed, in a store that may fail |
 //! | | [`usage`] | what was used last, by whom, and what is stopped |
 //! | | [`port`] | peers that connect, come what may |
-//! | | [`telemetry`] | log events, and panics without their payload |
+//! | | [`telemetry`] | log events, panics without their payload, and traces |
 //! | | [`api`] | the protocol |
 //! | core | [`cache`] | slots, flights, hosts, and the schedule |
 //! | | [`broker`] | destinations, who may have what, readiness, and what operators do |
 //! | doors | [`listener`] | connections and their TLS |
 //! | | [`grpc`] | the services, Envoy's among them, and errors as statuses |
 //! | | [`web`] | tokens without gRPC: OAuth 2, and Occtoo's call |
-//! | | [`http`] | health and metrics |
+//! | | [`http`] | health, metrics and the status page |
 //! | house | [`app`] | the whole, started, reloaded and stopped |
 //! | | [`client`] | how a broker is reached, and a token that is kept at hand |
 //! | | [`cli`] | the commands |
@@ -51,11 +52,12 @@
 //! |---|---|
 //! | moka | `cache/mod.rs` |
 //! | reqwest | `upstream/http.rs` |
-//! | tonic's `Status` | [`grpc`]; and [`client`], which receives it |
-//! | the rest of tonic | [`api`], [`client`], [`grpc`]; [`listener`] serves its routes, which [`app`] makes |
+//! | tonic's `Status` | [`grpc`]; and [`client`] and [`telemetry`], which receive it |
+//! | the rest of tonic | [`api`], [`client`], [`grpc`], [`telemetry`] for its collector; [`listener`] serves its routes, which [`app`] makes |
 //! | rustls | [`listener`], [`upstream`], [`client`]; [`pem_file`] and [`credential`] read PEM with it |
 //! | axum | [`http`], [`web`]; [`grpc`] has one middleware; [`app`] merges the doors |
 //! | envoy-types | [`grpc`] |
+//! | maud | [`http`] |
 //! | governor | [`admission`] |
 //! | rustix | [`process`] |
 //! | aws-lc-rs itself | [`audit`], for its hashes |
@@ -64,7 +66,7 @@
 //! | rpassword | [`cli`] |
 //! | toml | [`config`] |
 //! | prometheus-client | [`metrics`] |
-//! | tracing-subscriber | [`telemetry`] |
+//! | tracing-subscriber, OpenTelemetry | [`telemetry`] |
 
 pub mod admission;
 pub mod api;
@@ -98,6 +100,7 @@ pub mod slot;
 pub mod small_file;
 pub mod telemetry;
 pub mod token;
+pub mod trace_context;
 pub mod upstream;
 pub mod usage;
 pub mod web;

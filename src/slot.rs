@@ -344,6 +344,16 @@ impl Slot {
         Some(held.served_until(Duration::ZERO))
     }
 
+    /// When the successor of the current token is due, if there is one.
+    pub fn refresh_at(&self) -> Option<Instant> {
+        self.token.as_ref().map(|held| held.refresh_at)
+    }
+
+    /// When minting may be tried again, if it failed last.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.failure.map(|failed| failed.retry_at)
+    }
+
     /// How long until the first caller would fail if the upstream were gone.
     pub fn runway(&self, now: Instant) -> Duration {
         self.served_until()

@@ -1,102 +1,245 @@
-//! What the README says is so: its configurations are accepted, its commands exist, and
-//! its tables name what there is, all of it and nothing else.
+//! What the documents say is so: their configurations are accepted, their commands exist, their
+//! tables name what there is, all of it and nothing else, and their links lead somewhere. That
+//! the commands do what the pages say, `tests/docs/run` finds out.
 
 #![cfg(unix)]
 // The lints know only the test functions themselves; here a panic is the report, too.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser as _};
 use token_broker::{
     cli::{Cli, dev::Authority},
-    metrics::Metrics,
+    config::EXAMPLE,
 };
 use toml::de::{DeTable, DeValue};
 
-const README: &str = include_str!("../README.md");
 const PROTOCOL: &str = include_str!("../proto/tokenbroker/v1/token_broker.proto");
 
-#[test]
-fn configurations_of_the_readme_are_accepted() {
-    let blocks = blocks("toml");
-    let whole: Vec<_> = blocks
-        .iter()
-        .filter(|text| text.contains("[server]"))
-        .collect();
-    assert!(!whole.is_empty(), "the README shows no whole configuration");
-    for block in &blocks {
-        if block.contains("[server]") {
-            check(block);
-        } else {
-            // A part is shown to be added to a whole.
-            check(&format!("{}\n{block}", whole[0]));
-        }
-    }
-}
+/// What a part of a configuration is added to.
+const REST: &str = r#"
+[server]
+cert = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+[credentials]
+directory = "credentials"
+sealed = "credentials.age"
+identity = "broker.key"
+[[destination]]
+id = "rest"
+upstream = "occtoo"
+[[destination.application]]
+name = "rest"
+credential = "env:REST"
+[[destination.grant]]
+callers = ["rest.example"]
+"#;
 
 #[test]
-fn commands_of_the_readme_exist() {
-    let mut commands = 0;
-    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
-        for words in calls(line) {
-            commands += 1;
-            if let Err(error) = Cli::try_parse_from(&words) {
-                panic!("the README says {words:?}, and the command line answers: {error}");
+fn configurations_are_accepted() {
+    let mut wholes = 0;
+    for page in pages() {
+        for block in page.blocks("toml") {
+            if block.contains("[server]") {
+                wholes += 1;
+                page.check(&block);
+            } else if block.starts_with("[[upstream]]") && !block.contains("[[destination]]") {
+                // The destination comes last, so that it knows what it is given.
+                page.check(&format!("{block}\n{REST}"));
+            } else {
+                page.check(&format!("{REST}\n{block}"));
             }
         }
     }
-    assert!(commands > 5, "only {commands} commands found in the README");
-    for span in spans(README) {
-        for words in calls(span) {
-            walk(&words);
-        }
-        if span.starts_with("--") {
-            let known = all_flags(&Cli::command());
-            let flag = span.split([' ', '=']).next().unwrap();
-            assert!(
-                known.contains(flag),
-                "the README names {flag}, which no command has"
-            );
-        }
-    }
+    assert!(wholes > 0, "no page shows a whole configuration");
 }
 
 #[test]
-fn reason_codes_of_the_readme_are_those_of_the_source() {
+fn commands_exist() {
+    let mut commands = 0;
+    for page in all() {
+        for block in page.blocks("sh") {
+            for line in block.replace("\\\n", " ").lines() {
+                for words in calls(line) {
+                    commands += 1;
+                    if let Err(error) = Cli::try_parse_from(&words) {
+                        panic!("{page} says {words:?}, and the command line answers: {error}");
+                    }
+                }
+            }
+        }
+        for span in page.spans() {
+            for words in calls(span) {
+                page.walk(&words);
+            }
+        }
+    }
+    assert!(commands > 50, "only {commands} commands found");
+}
+
+#[test]
+fn every_command_is_told() {
+    fn leaves(command: &clap::Command, name: &str, found: &mut BTreeSet<String>) {
+        let known = command
+            .get_subcommands()
+            .filter(|sub| sub.get_name() != "help");
+        let mut is_leaf = true;
+        for sub in known {
+            is_leaf = false;
+            leaves(sub, &format!("{name} {}", sub.get_name()), found);
+        }
+        if is_leaf {
+            found.insert(name.to_owned());
+        }
+    }
+    let mut real = BTreeSet::new();
+    leaves(&Cli::command(), "token-broker", &mut real);
+    let page = page("docs/cli.md");
+    let told = first_cells(&page.text);
+    let told = told.filter(|cell| cell.starts_with("token-broker "));
+    assert_same("commands", &told.map(str::to_owned).collect(), &real);
+}
+
+#[test]
+fn every_fault_of_the_upstream_is_told() {
+    let root = Cli::command();
+    let upstream = root.find_subcommand("upstream").unwrap();
+    let mut real = flags(upstream);
+    real.remove("--listen");
+    let page = page("docs/testing.md");
+    let told = page.spans().filter(|span| span.starts_with("--"));
+    assert_same("options", &told.map(str::to_owned).collect(), &real);
+}
+
+#[test]
+fn every_key_of_the_configuration_is_told_with_its_default() {
+    let page = page("docs/configuration.md");
+    let mut told = BTreeMap::new();
+    for section in page.text.split("\n### `").skip(1) {
+        let (title, body) = section.split_once('`').unwrap();
+        for row in rows(body) {
+            let [key, default, ..] = row[..] else {
+                panic!("{row:?}");
+            };
+            if let Some(key) = spans(key).next() {
+                told.insert((title.to_owned(), key.to_owned()), default.to_owned());
+            }
+        }
+    }
+    let example = keys_of_the_example();
+    assert_same(
+        "keys",
+        &told
+            .keys()
+            .map(|(title, key)| format!("{title} {key}"))
+            .collect(),
+        &example
+            .keys()
+            .map(|(title, key)| format!("{title} {key}"))
+            .collect(),
+    );
+    for (key, default) in &told {
+        let (is_default, value) = &example[key];
+        if *is_default && !matches!(default.as_str(), "" | "none") {
+            assert_eq!(default, &format!("`{value}`"), "the default of {key:?}");
+        }
+    }
+    // The example itself might lack one.
+    let read = keys_that_are_read();
+    let untold: Vec<_> = read
+        .iter()
+        .filter(|key| !told.keys().any(|(_, told)| told == *key))
+        .collect();
+    assert!(read.len() > 60, "only {} keys are read", read.len());
+    assert!(untold.is_empty(), "no page tells of {untold:?}");
+}
+
+#[test]
+fn reason_codes_are_those_of_the_source() {
     // Replicas are no callers: their outcomes are in a table of their own.
     let shared = root().join("src/shared_cache");
     let mut source = BTreeSet::new();
     for file in rust_files(&root().join("src")) {
         if !file.starts_with(&shared) {
-            source.extend(codes(&fs::read_to_string(file).unwrap()));
+            source.extend(bodies(&fs::read_to_string(file).unwrap(), "fn code("));
         }
     }
-    let told: BTreeSet<_> = section("## Reason codes")
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-        .map(|(reason, _)| reason.to_owned())
-        .collect();
+    let page = page("docs/reason-codes.md");
+    for heading in ["## For callers", "## For operators"] {
+        assert!(page.text.contains(heading), "{heading}");
+    }
+    let (codes, _) = page.text.split_once("## Connections").unwrap();
+    let told = first_cells(codes).map(str::to_owned).collect();
     assert_same("reason codes", &told, &source);
+
+    // Whoever must act is told what to do.
+    let operators = page.section("## What the operator does");
+    let advice: BTreeSet<_> = spans(operators).map(str::to_owned).collect();
+    let callers = first_cells(page.section("## For callers"));
+    let mistakes = ["INVALID_", "CREDENTIAL_MISSING", "DESTINATION_UNPROTECTED"];
+    for code in callers.filter(|code| !mistakes.iter().any(|mistake| code.starts_with(mistake))) {
+        assert!(
+            advice.contains(code),
+            "nobody says what an operator does about {code}"
+        );
+    }
 }
 
 #[test]
-fn what_the_shared_cache_counts_is_told_in_the_readme() {
+fn ends_of_connections_are_told() {
+    let mut source = BTreeSet::new();
+    let mut all = String::new();
+    let mut files = rust_files(&root().join("src/listener"));
+    files.push(root().join("src/identity.rs"));
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        all += text;
+        source.extend(bodies(text, "fn label("));
+        source.extend(bodies(text, "fn certificate("));
+        for call in [
+            ".connection(\"",
+            ".closed(\"",
+            "Err(\"",
+            "ok_or(\"",
+            "return \"",
+        ] {
+            let literals = text.split(call).skip(1);
+            source.extend(literals.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+    let page = page("docs/reason-codes.md");
+    let told: BTreeSet<_> = rows(page.section("## Connections"))
+        .filter_map(|row| Some(row.first()?.to_string()))
+        .flat_map(|cell| spans(&cell).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let untold: Vec<_> = source.difference(&told).collect();
+    assert!(untold.is_empty(), "no page tells of {untold:?}");
+    assert!(source.len() > 20, "only {source:?}");
+    for name in &told {
+        let known = all.contains(&format!("\"{name}\""));
+        assert!(known, "no connection ends with {name:?}");
+    }
+}
+
+#[test]
+fn what_the_shared_cache_counts_is_told() {
     let (mut operations, mut outcomes) = (BTreeSet::new(), BTreeSet::new());
     for folder in ["src/shared_cache", "src/cache", "src/broker"] {
         for file in rust_files(&root().join(folder)) {
             let text = fs::read_to_string(&file).unwrap();
             if file.starts_with(root().join("src/shared_cache")) {
-                outcomes.extend(codes(&text));
+                outcomes.extend(bodies(&text, "fn code("));
             }
-            for call in [".heard(\"", ".shared_cache(\"", ".count(\""] {
+            for call in [".ask(\"", ".heard(\"", ".shared_cache(\"", ".count(\""] {
                 for call in text.split(call).skip(1) {
                     let call = call.split(';').next().unwrap();
                     // Whatever else is called is looked at by itself.
@@ -108,84 +251,50 @@ fn what_the_shared_cache_counts_is_told_in_the_readme() {
             }
         }
     }
-    let tables = section("## Many replicas");
+    let page = page("docs/replicas.md");
     for (table, counted) in [("operation", operations), ("outcome", outcomes)] {
-        let (_, table) = tables.split_once(&format!("| {table} |")).unwrap();
-        let table = table.split("\n\n").next().unwrap();
-        let cells = table.lines().filter_map(|line| line.split('|').nth(1));
-        let told: BTreeSet<_> = cells.flat_map(spans).map(str::to_owned).collect();
+        let told = page.names_in(&format!("| {table} |"));
         assert!(!counted.is_empty(), "nothing is counted");
         let untold: Vec<_> = counted.difference(&told).collect();
-        assert!(untold.is_empty(), "the README does not tell of {untold:?}");
+        assert!(untold.is_empty(), "no page tells of {untold:?}");
     }
 }
 
 #[test]
-fn warnings_of_the_readme_are_those_of_the_source() {
+fn warnings_are_those_of_the_source() {
     let source = fs::read_to_string(root().join("src/broker/operator/warnings.rs")).unwrap();
-    let body = source.split("fn label(").nth(1).unwrap();
-    let end = body.find("\n    }\n").expect("a function in an impl ends");
-    let literals = body[..end].split('"').skip(1).step_by(2);
-    let source: BTreeSet<_> = literals.map(str::to_owned).collect();
-    let table = README.split("| warning | says |").nth(1).unwrap();
-    let rows = table
-        .lines()
-        .skip(2)
-        .take_while(|line| line.starts_with('|'));
-    let names = rows.filter_map(|row| row.split('|').nth(1));
-    let told = names.flat_map(|names| names.split('`').skip(1).step_by(2));
-    let told: BTreeSet<_> = told.map(str::to_owned).collect();
+    let source = bodies(&source, "fn label(");
+    let told = page("docs/operating.md").names_in("| warning | says |");
     assert_same("warnings", &told, &source);
 }
 
 #[test]
-fn metrics_of_the_readme_are_those_of_the_exposition() {
-    let metrics = Metrics::new();
-    // A family without any labels yet is not in the exposition.
-    metrics.call("grpc", "orders", "ok");
-    metrics.landed("orders", "shop", "ok");
-    metrics.answered("auth.example:443", Duration::ZERO);
-    metrics.connection("ok");
-    metrics.closed("peer");
-    metrics.reloaded("ok");
-    metrics.expire([("server", 1)]);
-    metrics.runway("orders", "shop", Some(Duration::ZERO));
-    metrics.warn("orders", "shop", "runway_short", true);
-    metrics.audited("file", "written", 1);
-    metrics.audit_sink("file", true);
-    metrics.shared_cache("look", "ok");
-    let exposition = metrics.exposition().unwrap();
-    let kinds = exposition
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    // What a scraper sees of a counter or an info has one word more than its family.
-    let exposed: BTreeSet<_> = kinds
-        .map(|(family, kind)| match kind {
-            "counter" => format!("{family}_total"),
-            "info" => format!("{family}_info"),
-            _ => family.to_owned(),
-        })
-        .collect();
-    let registered = fs::read_to_string(root().join("src/metrics.rs")).unwrap();
-    let registered = registered.matches("registry.register").count();
-    assert_eq!(
-        exposed.len(),
-        registered,
-        "this test has to make every registered metric appear in the exposition"
-    );
-    let told = spans(README)
-        .filter(|span| span.starts_with("token_broker_"))
-        .map(str::to_owned)
-        .collect();
-    assert_same("metrics", &told, &exposed);
+fn metrics_have_an_entry() {
+    let entries: BTreeSet<_> = page("docs/metrics.md").spans().map(str::to_owned).collect();
+    for page in all().filter(|page| page.name != "docs/metrics.md") {
+        for span in page
+            .spans()
+            .filter(|span| span.starts_with("token_broker_"))
+        {
+            let name = span
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .next();
+            assert!(
+                name.is_some_and(|name| entries.contains(name)),
+                "{page} names {span}, which docs/metrics.md does not have"
+            );
+        }
+    }
 }
 
 #[test]
-fn the_readme_shows_what_dev_prints() {
-    let shown = blocks("text")
+fn dev_prints_what_is_shown() {
+    let shown: Vec<_> = ["README.md", "docs/getting-started.md"]
         .into_iter()
-        .find(|block| block.contains("is running."))
-        .expect("the README shows what `dev` prints");
+        .flat_map(|name| page(name).blocks("text"))
+        .filter(|block| block.contains("A first GetToken"))
+        .collect();
+    assert_eq!(shown.len(), 2, "both show what `dev` prints");
     let folder = tempfile::tempdir().unwrap();
     let mut dev = Command::new(env!("CARGO_BIN_EXE_token-broker"))
         .arg("dev")
@@ -201,19 +310,19 @@ fn the_readme_shows_what_dev_prints() {
         .collect();
     dev.kill().unwrap();
     dev.wait().unwrap();
-    for line in shown.lines() {
+    for line in shown.iter().flat_map(|block| block.lines()) {
         assert!(
             printed.contains(&shape(line)),
-            "the README shows this line, which `dev` does not print: {line}\nit prints {printed:#?}"
+            "this line is shown, and `dev` does not print it: {line}\nit prints {printed:#?}"
         );
     }
 }
 
 #[test]
-fn the_protocol_of_the_readme_is_the_real_one() {
+fn the_protocol_is_the_real_one() {
     let real: BTreeSet<_> = PROTOCOL.lines().map(shape_of_code).collect();
-    let blocks = blocks("proto");
-    assert!(!blocks.is_empty(), "the README shows no protocol");
+    let blocks = page("docs/clients.md").blocks("proto");
+    assert!(!blocks.is_empty(), "the protocol is not shown");
     for line in blocks.iter().flat_map(|block| block.lines()) {
         assert!(
             real.contains(&shape_of_code(line)),
@@ -223,7 +332,7 @@ fn the_protocol_of_the_readme_is_the_real_one() {
 }
 
 #[test]
-fn variables_and_files_of_the_readme_exist() {
+fn variables_are_read() {
     let mut sources = String::new();
     for folder in ["src", "tests"] {
         for file in rust_files(&root().join(folder)) {
@@ -231,34 +340,273 @@ fn variables_and_files_of_the_readme_exist() {
         }
     }
     let variable = |c: char| c.is_ascii_uppercase() || c == '_';
-    for name in README
-        .split(|c| !variable(c))
-        .filter(|word| word.starts_with("TOKEN_BROKER_"))
-    {
-        let read = sources.contains(&format!("\"{name}\""));
-        assert!(read, "nothing reads the variable {name}");
-    }
-    for link in README.split("](").skip(1) {
-        let target = link.split(')').next().unwrap();
-        assert!(
-            target.contains("://") || root().join(target).exists(),
-            "the README links to {target}, which does not exist"
-        );
+    for page in all() {
+        let words = page.text.split(|c| !variable(c));
+        for name in words.filter(|word| word.starts_with("TOKEN_BROKER_")) {
+            let read = sources.contains(&format!("\"{name}\""));
+            assert!(read, "{page} names {name}, which nothing reads");
+        }
     }
 }
 
-/// Checks a configuration in a folder with everything that it names.
-fn check(text: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("broker.toml");
-    fs::write(&file, text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
-    command.args(["config", "check"]).arg(&file);
-    let document = DeTable::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    provide(document.get_ref(), folder.path(), &mut command);
-    let output = command.output().unwrap();
-    let mistakes = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{mistakes}\nin\n{text}");
+#[test]
+fn links_lead_somewhere() {
+    for page in all() {
+        for target in page.links() {
+            let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let file = if path.is_empty() {
+                page.path.clone()
+            } else {
+                page.path.parent().unwrap().join(path)
+            };
+            assert!(
+                file.exists(),
+                "{page} links to {target}, which is not there"
+            );
+            if !anchor.is_empty() {
+                let headings = Page::read(&file).anchors();
+                assert!(
+                    headings.contains(anchor),
+                    "{page} links to {target}, but there is no such heading: {headings:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_page_is_in_the_index() {
+    let index = page("docs/README.md");
+    let listed: BTreeSet<_> = index.links().collect();
+    for page in pages() {
+        let name = page.path.file_name().unwrap().to_str().unwrap();
+        let itself = name == "README.md";
+        assert!(itself || listed.contains(name), "the index lacks {page}");
+    }
+}
+
+#[test]
+fn lines_can_be_read_in_a_terminal() {
+    for page in pages() {
+        for (number, line) in (1..).zip(page.text.lines()) {
+            // A row of a table cannot be broken, and output is as it comes.
+            let long = line.chars().count() > 115 && !line.starts_with('|') && line.contains(". ");
+            assert!(!long, "{page} has a long line {number}");
+        }
+    }
+}
+
+/// One document.
+struct Page {
+    path: PathBuf,
+    name: String,
+    text: String,
+}
+
+impl Page {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path)
+            .unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()));
+        let name = path.strip_prefix(root()).unwrap_or(path);
+        Self {
+            name: name.display().to_string(),
+            path: path.to_owned(),
+            text,
+        }
+    }
+
+    /// The contents of the fenced blocks in a language.
+    fn blocks(&self, language: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut lines = self.text.lines();
+        while let Some(line) = lines.next() {
+            let Some(fence) = line.strip_prefix("```") else {
+                continue;
+            };
+            let inside: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+            if fence == language {
+                found.push(inside.join("\n"));
+            }
+        }
+        found
+    }
+
+    fn spans(&self) -> impl Iterator<Item = &str> {
+        spans(&self.text)
+    }
+
+    /// What it links to, but for other sites.
+    fn links(&self) -> impl Iterator<Item = String> {
+        outside_of_blocks(&self.text)
+            .flat_map(|text| text.split("](").skip(1))
+            .map(|link| link.split(')').next().unwrap().to_owned())
+            .filter(|target| !target.contains("://"))
+    }
+
+    /// The headings, as links name them.
+    fn anchors(&self) -> BTreeSet<String> {
+        outside_of_blocks(&self.text)
+            .flat_map(str::lines)
+            .filter(|line| line.starts_with('#'))
+            .map(|line| {
+                let text = line.trim_start_matches('#').trim().to_lowercase();
+                text.chars()
+                    .filter_map(|c| match c {
+                        ' ' => Some('-'),
+                        c if c.is_alphanumeric() || matches!(c, '-' | '_') => Some(c),
+                        _ => None,
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// A section, without its heading.
+    fn section(&self, heading: &str) -> &str {
+        let Some((_, rest)) = self.text.split_once(&format!("\n{heading}\n")) else {
+            panic!("{self} has no section {heading:?}");
+        };
+        rest.split("\n## ").next().unwrap()
+    }
+
+    /// The names in the first cells of the table that begins so.
+    fn names_in(&self, header: &str) -> BTreeSet<String> {
+        let Some((_, table)) = self.text.split_once(header) else {
+            panic!("{self} has no table {header:?}");
+        };
+        let table = table.split("\n\n").next().unwrap();
+        let cells = table.lines().filter_map(|line| line.split('|').nth(1));
+        cells.flat_map(spans).map(str::to_owned).collect()
+    }
+
+    /// Follows the words of a call, which may be incomplete, down the commands.
+    fn walk(&self, words: &[&str]) {
+        let mut root = Cli::command();
+        root.build();
+        let mut command = &root;
+        for word in &words[1..] {
+            if word.starts_with("--") {
+                // What may follow it is no part of its name.
+                let flag = word.split(['[', '=']).next().unwrap();
+                assert!(
+                    flags(command).contains(flag),
+                    "{self} says {words:?}, but `{}` has no {word}",
+                    command.get_name()
+                );
+            } else if command.has_subcommands() {
+                command = command.find_subcommand(word).unwrap_or_else(|| {
+                    panic!("{self} says {words:?}, but there is no command {word}")
+                });
+            }
+        }
+    }
+
+    /// Checks a configuration in a folder with everything that it names.
+    fn check(&self, text: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("broker.toml");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+        command.args(["config", "check"]).arg(&file);
+        let document =
+            DeTable::parse(text).unwrap_or_else(|error| panic!("{self}: {error}\n{text}"));
+        provide(document.get_ref(), folder.path(), &mut command);
+        let output = command.output().unwrap();
+        let mistakes = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{self}: {mistakes}\nin\n{text}");
+    }
+}
+
+impl std::fmt::Display for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// What is written for users: the README and `docs/`.
+fn pages() -> impl Iterator<Item = Page> {
+    let mut paths: Vec<_> = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    paths.sort();
+    paths.insert(0, root().join("README.md"));
+    paths.into_iter().map(|path| Page::read(&path))
+}
+
+/// All documents.
+fn all() -> impl Iterator<Item = Page> {
+    let others = [
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "examples/README.md",
+    ];
+    pages().chain(others.map(page))
+}
+
+fn page(name: &str) -> Page {
+    Page::read(&root().join(name))
+}
+
+/// The keys of the example with their sections: whether a value is only shown, and the value.
+fn keys_of_the_example() -> BTreeMap<(String, String), (bool, String)> {
+    let mut keys = BTreeMap::new();
+    let mut title = String::new();
+    for line in EXAMPLE.lines() {
+        let bare = line.trim_start_matches(['#', ' ']);
+        if bare.starts_with('[') && bare.ends_with(']') {
+            bare.clone_into(&mut title);
+            continue;
+        }
+        let Some((key, value)) = bare.split_once(" = ") else {
+            continue;
+        };
+        if !key.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            continue;
+        }
+        let value = value.split("  #").next().unwrap();
+        let value = value.split(" # ").next().unwrap().trim().to_owned();
+        let key = (title.clone(), key.to_owned());
+        keys.entry(key).or_insert((line.starts_with('#'), value));
+    }
+    keys
+}
+
+/// The names of the keys that the configuration is asked for.
+fn keys_that_are_read() -> BTreeSet<String> {
+    let calls = [
+        ".or(",
+        ".optional(",
+        ".required(",
+        ".required_list(",
+        ".one_or_list(",
+        ".texts(",
+        " timeout(",
+        " age(",
+        " count(",
+        " allowed(",
+        " owned(",
+        " nodes(",
+    ];
+    let mut keys = BTreeSet::new();
+    for file in rust_files(&root().join("src/config")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        if file.ends_with("tests.rs") {
+            continue;
+        }
+        for call in calls {
+            for rest in text.split(call).skip(1) {
+                if let Some(rest) = rest.trim_start().strip_prefix('"') {
+                    keys.insert(rest.split('"').next().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    keys
 }
 
 /// Makes the files and variables that a configuration refers to.
@@ -289,7 +637,7 @@ fn provide(table: &DeTable<'_>, folder: &Path, command: &mut Command) {
             }
             ("credential", DeValue::String(reference)) => match reference.split_once(':') {
                 Some(("file", name)) => {
-                    // The folder of credentials in every configuration of the README.
+                    // The folder of credentials in every configuration of the documents.
                     write(&format!("credentials/{name}/client_id"), "id");
                     write(&format!("credentials/{name}/client_secret"), "secret");
                 }
@@ -332,17 +680,30 @@ fn run(folder: &Path, words: &[&str], secret: &str) {
 
 /// The calls of the broker in a line for a shell, each as its words.
 fn calls(line: &str) -> Vec<Vec<&str>> {
-    let line = line.split(" # ").next().unwrap().trim_end_matches("…");
+    let line = line.split(" # ").next().unwrap().trim_end_matches('…');
     let mut calls = Vec::new();
-    let mut words = line.split([' ', '(']).peekable();
+    let mut words = line.split([' ', '\n', '(']).peekable();
+    let mut before = "";
     while let Some(word) = words.next() {
-        let by_cargo = word == "--" && line.trim_start().starts_with("cargo run");
-        if word != "token-broker" && !word.ends_with("/token-broker") && !by_cargo {
+        let by_cargo = word == "--"
+            && line.trim_start().starts_with("cargo run")
+            && !line.contains("--example");
+        let named = word == "token-broker" || word.ends_with("/token-broker");
+        // Elsewhere it is the name of something else, such as a service or an image.
+        let begins = before.is_empty() || before.ends_with(['=', '$', ';', '|', '&', '-']);
+        let begins = begins || matches!(before, "until" | "if" | "do" | "!" | "exec" | "sudo");
+        before = word;
+        if !(by_cargo || named && begins) {
             continue;
         }
         let mut call = vec!["token-broker"];
-        while let Some(word) = words.next_if(|word| !matches!(*word, "" | "|" | ">" | "&&" | "&")) {
+        while let Some(word) =
+            words.next_if(|word| !matches!(*word, "" | "|" | ">" | "&&" | "&" | "||" | "2>&1"))
+        {
             call.push(word.trim_end_matches([')', '"', ';']));
+            if word.ends_with([';', ')']) {
+                break;
+            }
         }
         // The name alone, or a path that ends with it, is no call.
         if call.len() > 1 {
@@ -352,74 +713,48 @@ fn calls(line: &str) -> Vec<Vec<&str>> {
     calls
 }
 
-/// Follows the words of a call, which may be incomplete, down the commands.
-fn walk(words: &[&str]) {
-    let mut root = Cli::command();
-    root.build();
-    let mut command = &root;
-    for word in &words[1..] {
-        if word.starts_with("--") {
-            assert!(
-                flags(command).contains(*word),
-                "the README says {words:?}, but `{}` has no {word}",
-                command.get_name()
-            );
-        } else if command.has_subcommands() {
-            command = command.find_subcommand(word).unwrap_or_else(|| {
-                panic!("the README says {words:?}, but there is no command {word}")
-            });
-        }
-    }
-}
-
 fn flags(command: &clap::Command) -> BTreeSet<String> {
     let long = command.get_arguments().filter_map(clap::Arg::get_long);
     long.map(|name| format!("--{name}")).collect()
 }
 
-fn all_flags(command: &clap::Command) -> BTreeSet<String> {
-    let mut all = flags(command);
-    all.extend(command.get_subcommands().flat_map(all_flags));
-    all
-}
-
-/// The contents of the README's fenced blocks in a language.
-fn blocks(language: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut lines = README.lines();
-    while let Some(line) = lines.next() {
-        let Some(fence) = line.strip_prefix("```") else {
-            continue;
-        };
-        let inside: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        if fence == language {
-            found.push(inside.join("\n"));
-        }
-    }
-    found
+/// The parts of a text that are in no fenced block.
+fn outside_of_blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\n```").step_by(2)
 }
 
 /// The code spans outside of fenced blocks.
 fn spans(text: &str) -> impl Iterator<Item = &str> {
-    let outside = text.split("```").step_by(2);
-    outside.flat_map(|text| text.split('`').skip(1).step_by(2))
+    outside_of_blocks(text).flat_map(|text| text.split('`').skip(1).step_by(2))
 }
 
-/// The codes that the source of a file has.
-fn codes(text: &str) -> BTreeSet<String> {
-    let bodies = text.split("fn code(").skip(1);
-    // A function in an impl ends so.
-    let bodies = bodies.map(|body| body.split_once("\n    }\n").unwrap().0);
+/// The rows of the tables in a text, without headers, each as its cells.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.split("\n|--").skip(1).flat_map(|table| {
+        let rows = table.lines().skip(1);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+    })
+}
+
+/// The first code span of each row.
+fn first_cells(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(cell, _)| cell)
+}
+
+/// The literals in the functions of a file that begin so.
+fn bodies(text: &str, function: &str) -> BTreeSet<String> {
+    let bodies = text.split(function).skip(1);
+    // A function ends so, in an impl or outside of one.
+    let bodies = bodies.map(|body| {
+        let method = body.find("\n    }\n").unwrap_or(body.len());
+        let free = body.find("\n}\n").unwrap_or(body.len());
+        &body[..method.min(free)]
+    });
     let literals = bodies.flat_map(|body| body.split('"').skip(1).step_by(2));
     literals.map(str::to_owned).collect()
-}
-
-/// A section of the README, without its heading.
-fn section(heading: &str) -> &'static str {
-    let Some((_, rest)) = README.split_once(heading) else {
-        panic!("the README has no section {heading:?}");
-    };
-    rest.split("\n## ").next().unwrap()
 }
 
 /// A line without what differs from run to run: numbers, names and places.
@@ -442,7 +777,7 @@ fn assert_same(what: &str, told: &BTreeSet<String>, real: &BTreeSet<String>) {
     let untold: Vec<_> = real.difference(told).collect();
     assert!(
         invented.is_empty() && untold.is_empty(),
-        "{what} that only the README has: {invented:?}; that it does not tell of: {untold:?}"
+        "{what} that only the documents have: {invented:?}; that they do not tell of: {untold:?}"
     );
     assert!(!real.is_empty(), "no {what} found at all");
 }

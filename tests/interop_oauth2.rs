@@ -24,6 +24,7 @@ use token_broker::{
     destination::DestinationId,
     secret::Secret,
     slot::{Failure, FailureReason},
+    telemetry::Span,
     token::Minted,
     upstream::{
         AddressRule, ClientAuthentication, Endpoint, FetchError, HttpClient, HttpSettings,
@@ -53,7 +54,7 @@ async fn a_signed_assertion_is_never_sent_twice() {
     let provider = Provider::shared();
     let source = provider.source(provider.client("private_key_jwt"), |_| {});
     for _ in 0..3 {
-        source.mint().await.unwrap();
+        source.mint(&Span::none()).await.unwrap();
     }
 }
 
@@ -197,7 +198,7 @@ impl Provider {
         client: &Registration,
         change: impl FnOnce(&mut OAuth2Settings),
     ) -> Result<Minted, FetchError> {
-        self.source(client, change).mint().await
+        self.source(client, change).mint(&Span::none()).await
     }
 
     fn source(

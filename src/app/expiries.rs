@@ -10,7 +10,7 @@ use tracing::error;
 
 use crate::{
     broker::Trouble,
-    listener::{Expiry, Tls},
+    listener::{Expiry, Terms},
     metrics::Metrics,
 };
 
@@ -89,11 +89,13 @@ fn unix(now: SystemTime) -> i64 {
     i64::try_from(now).unwrap_or(i64::MAX)
 }
 
-/// Shows when everything runs out, and says what is missing from the start.
-pub(super) fn show(metrics: &Metrics, tls: &Tls) {
-    let expiries = tls.expiries().iter();
+/// Shows when everything runs out and how much there may be, and says what is missing from
+/// the start.
+pub(super) fn show(metrics: &Metrics, terms: &Terms) {
+    let expiries = terms.tls.expiries().iter();
     metrics.expire(expiries.map(|expiry| (expiry.which, expiry.last)));
-    for authority in tls.unlisted() {
+    metrics.limit_connections(terms.limits.count);
+    for authority in terms.tls.unlisted() {
         error!(
             authority,
             "there are revocation lists, but none of this client CA: unless crl_lenient is set, every client of it is refused"

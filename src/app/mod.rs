@@ -3,6 +3,7 @@
 mod books;
 mod changes;
 mod expiries;
+mod exports;
 mod reload;
 mod replicas;
 mod wiring;
@@ -20,7 +21,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
 
-use self::{reload::Live, replicas::Replicas, wiring::Kept};
+use self::{
+    exports::{Exports, traces},
+    reload::Live,
+    replicas::Replicas,
+    wiring::Kept,
+};
 use crate::{
     admission::Admission,
     audit::{Audit, AuditError},
@@ -28,11 +34,12 @@ use crate::{
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
-    http::PlainHttp,
+    http::{self, PlainHttp},
     listener::{Listener, Terms, Tls, TlsError},
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
+    telemetry::Calls,
     upstream::SetupError,
     usage::StateError,
     web,
@@ -52,6 +59,7 @@ pub struct App {
     stopped: CancellationToken,
     doors: TaskTracker,
     house: TaskTracker,
+    exports: Exports,
     /// They hear of the last flights, too.
     replicas: Replicas,
 }
@@ -122,17 +130,24 @@ impl App {
         clippy::unused_async,
         reason = "it begins tasks, so it must be called where they can run"
     )]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what is made of what is read from top to bottom"
+    )]
     pub async fn start_with(file: &Path, reading: Reading) -> Result<Self, StartError> {
         let Reading { files, config } = reading;
         let config = config?;
         let server = &config.server;
         let terms = Terms::of(server)?;
         let metrics = Arc::new(Metrics::new());
-        expiries::show(&metrics, &terms.tls);
+        metrics.configured();
+        expiries::show(&metrics, &terms);
         let (terms, terms_seen) = watch::channel(Arc::new(terms));
+        let terms_shown = terms_seen.clone();
         let admission = Admission::new(server.shares);
         let (address, port) = bind("[server]", server.listen)?;
         let http = config.http.as_ref();
+        let has_page = http.is_some_and(|http| http.status_page);
         let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
@@ -140,11 +155,9 @@ impl App {
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
-        let (cache, schedule) = Cache::new(
-            Arc::clone(&metrics),
-            Arc::clone(&audit),
-            Arc::clone(&shared),
-        );
+        let (traces, export) = traces(config.telemetry.collector.as_ref(), &metrics);
+        let (of_cache, trail) = (Arc::clone(&metrics), Arc::clone(&audit));
+        let (cache, schedule) = Cache::new(of_cache, trail, Arc::clone(&shared), traces.clone());
         let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
         let (operator, wishes) = Operator::new(
             Arc::clone(&broker),
@@ -160,24 +173,26 @@ impl App {
         let grpc = grpc::Door {
             broker: Arc::clone(&broker),
             operator: Arc::clone(&operator),
-            metrics: Arc::clone(&metrics),
+            calls: Calls::new(Arc::clone(&metrics), traces),
             mesh: Arc::clone(&mesh),
             readiness: readiness_seen,
             stop: stopping.clone(),
         };
-        let web = web::Door {
-            broker: Arc::clone(&broker),
-            metrics: Arc::clone(&metrics),
-        };
-        let routes = Routes::from(web.router().merge(grpc.router()?)).prepare();
+        let routes = routes(grpc)?;
         // Once the port is its own: another broker would have the same file.
         operator.write_state()?;
 
         // Nothing can fail any more: from here on there are tasks.
         let (doors, house) = (TaskTracker::new(), TaskTracker::new());
+        let exports = Exports::begin(export);
         house.spawn(schedule.run(stopped.clone()));
         let replicas = others.begin(&shared, &broker, &operator);
-        house.spawn(look_after(readiness, Arc::clone(&broker), stopping.clone()));
+        house.spawn(look_after(
+            readiness,
+            Arc::clone(&broker),
+            Arc::clone(&metrics),
+            stopping.clone(),
+        ));
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
@@ -188,12 +203,15 @@ impl App {
             stopping.clone(),
         ));
         let http_address = http.map(|(address, port)| {
-            let http = PlainHttp::new(
-                port,
-                Arc::clone(&broker),
-                Arc::clone(&metrics),
-                stopping.clone(),
-            );
+            let door = http::Door {
+                broker: Arc::clone(&broker),
+                operator: Arc::clone(&operator),
+                metrics: Arc::clone(&metrics),
+                terms: terms_shown,
+                stopping: stopping.clone(),
+                has_page,
+            };
+            let http = PlainHttp::new(port, address, door);
             house.spawn(http.serve(stopped.clone()));
             address
         });
@@ -223,6 +241,7 @@ impl App {
             stopped,
             doors,
             house,
+            exports,
             replicas,
         })
     }
@@ -262,6 +281,7 @@ impl App {
         self.doors.close();
         self.doors.wait().await;
         self.stopped.cancel();
+        self.replicas.leave();
         self.house.close();
         let quiet = async {
             self.house.wait().await;
@@ -273,6 +293,8 @@ impl App {
             warn!("not everything ended in time");
         }
         books::close(self.operator).await;
+        // The spans of the last calls and flights have ended.
+        self.exports.end().await;
         // Last, since whatever lands until now is recorded.
         self.audit.close(LAST_RECORDS).await;
         info!("stopped");
@@ -290,6 +312,15 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Everything that answers callers, in gRPC and without.
+fn routes(grpc: grpc::Door) -> Result<Routes, tonic_reflection::server::Error> {
+    let web = web::Door {
+        broker: Arc::clone(&grpc.broker),
+        calls: grpc.calls.clone(),
+    };
+    Ok(Routes::from(web.router().merge(grpc.router()?)).prepare())
+}
+
 fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {
     Port::bind(address)
         .and_then(|port| Ok((port.address()?, port)))
@@ -305,6 +336,7 @@ fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port)
 async fn look_after(
     readiness: watch::Sender<Readiness>,
     broker: Arc<Broker>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
 ) {
     /// A token can die without any event.
@@ -318,6 +350,7 @@ async fn look_after(
         } else {
             Readiness::Unready
         };
+        metrics.ready(now == Readiness::Ready);
         readiness.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::select! {
             () = stopping.cancelled() => break,
@@ -325,5 +358,6 @@ async fn look_after(
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }
+    metrics.ready(false);
     readiness.send_replace(Readiness::Stopping);
 }

@@ -149,7 +149,7 @@ impl Live {
             self.broker.replace(catalogue);
             self.mesh.store(Arc::new(wiring::mesh(&config)));
             self.operator.replace(rules(&config));
-            expiries::show(&self.metrics, &terms.tls);
+            expiries::show(&self.metrics, &terms);
             self.admission.share(config.server.shares);
             self.terms.send_replace(Arc::new(terms));
             Ok(config)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -32,6 +32,8 @@ struct Member {
 pub(super) struct Replicas {
     tasks: TaskTracker,
     stop: CancellationToken,
+    attending: JoinHandle<()>,
+    leaving: CancellationToken,
 }
 
 /// What is shared by this configuration, and the way to it.
@@ -61,14 +63,30 @@ impl Connection {
         };
         let following = member.follow(self.told);
         tasks.spawn(stop.clone().run_until_cancelled_owned(following));
-        Replicas { tasks, stop }
+        let (attending, leaving) = (Arc::clone(shared), CancellationToken::new());
+        let left = leaving.clone();
+        let attending = tasks.spawn(async move { attending.attend(left).await });
+        Replicas {
+            tasks,
+            stop,
+            attending,
+            leaving,
+        }
     }
 }
 
 impl Replicas {
+    /// Takes this broker out of the list of those that are there, soon and without waiting for it.
+    pub(super) fn leave(&self) {
+        self.leaving.cancel();
+    }
+
     /// Parts with the others. To be called when the last flight has landed: they wait for what
     /// it brought.
     pub(super) async fn end(self) {
+        self.leave();
+        // While the store can still be reached. It has an end of its own, and no result.
+        let _ = self.attending.await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

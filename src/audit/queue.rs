@@ -85,6 +85,8 @@ impl Queue {
     /// A queue whose thread is opening the sink.
     pub(super) fn new(name: &'static str, stall_timeout: Duration, metrics: Arc<Metrics>) -> Self {
         metrics.audit_sink(name, false);
+        // Prometheus sees no increase without a nought before it.
+        metrics.audited(name, "missed", 0);
         Self {
             name,
             metrics,
@@ -173,12 +175,16 @@ impl Queue {
         let mut state = self.state();
         let at_work = state.at_work.take();
         let failed = matches!(state.condition, Condition::Failed(_));
+        let since = at_work.as_ref().map(|job| job.since);
         match result {
             Ok(()) => {
                 state.condition = Condition::Works;
                 self.metrics.audit_sink(self.name, true);
                 drop(state);
                 self.metrics.audited(self.name, "written", records);
+                if let Some(since) = since.filter(|_| records > 0) {
+                    self.metrics.audit_written(self.name, since.elapsed());
+                }
                 if failed {
                     info!(sink = self.name, missed, "the audit sink works again");
                 }

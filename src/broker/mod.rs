@@ -27,7 +27,8 @@ pub use self::{
     error::CallError,
     operator::{
         ActError, Administrator, Applied, Asked, Explanation, Fault, Idle, Kept, Operator,
-        Protected, Refreshed, Reload, Rules, State, Survey, Told, Trouble, Unused, Warning,
+        Protected, Refreshed, Reload, Rules, State, Survey, TokenTimes, Told, Trouble, Unused,
+        Warning,
     },
     watch::Watch,
 };
@@ -38,6 +39,7 @@ use crate::{
     destination::{DestinationId, TokenKey},
     identity::CallerId,
     slot::{FailureReason, Refusal, Report},
+    telemetry::Span,
     token::{Token, TokenId},
     usage::Stamp,
 };
@@ -145,7 +147,11 @@ impl Broker {
         min_validity: Duration,
     ) -> Result<Arc<Token>, CallError> {
         let registration = &granted.registration;
-        let (token, found) = match self.cache.find(registration, min_validity).await {
+        let (token, found) = match self
+            .cache
+            .find(registration, min_validity, &asker.span)
+            .await
+        {
             Ok(found) => found,
             Err(Missing::Refused(refusal)) => return Err(CallError::Refused(refusal)),
             // A reload came between: the newest catalogue knows.
@@ -161,6 +167,7 @@ impl Broker {
             return Box::pin(self.token(asker, granted, min_validity)).await;
         }
         granted.opening.served.note(&asker.caller);
+        asker.span.text("token_broker.token_id", token.id);
         Ok(token)
     }
 
@@ -172,8 +179,14 @@ impl Broker {
 
     /// Takes in a caller's report that the destination rejected a token. `afford` takes from
     /// the caller's budget, and is asked only where a flight would start.
-    pub fn report(&self, granted: &Granted, id: TokenId, afford: impl FnOnce() -> bool) -> Report {
-        self.cache.report(&granted.registration, id, afford)
+    pub fn report(
+        &self,
+        granted: &Granted,
+        id: TokenId,
+        afford: impl FnOnce() -> bool,
+        call: &Span,
+    ) -> Report {
+        self.cache.report(&granted.registration, id, afford, call)
     }
 
     /// Launches the first flights of all destinations that are kept warm.

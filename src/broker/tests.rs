@@ -14,6 +14,7 @@ use crate::{
     request_id::RequestId,
     secret::Secret,
     shared_cache::SharedCache,
+    telemetry::Traces,
     token::{LifetimeRule, Minted, Origin, SecretName},
     upstream::{FetchError, Rotation, TokenSource},
 };
@@ -27,7 +28,7 @@ struct Endpoint {
 }
 
 impl TokenSource for Endpoint {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         if !self.answers {
             return std::future::pending().boxed();
         }
@@ -93,6 +94,7 @@ async fn one_more_warm_destination_does_not_make_a_ready_broker_unready() {
         Arc::new(Metrics::new()),
         Arc::new(Audit::off()),
         SharedCache::off(),
+        Traces::off(),
     );
     let good = registration("good", first, true);
     let broker = Broker::new(catalogue(first, &[good]), cache, Arc::new(Audit::off()));
@@ -136,7 +138,12 @@ async fn broker_of(
 ) -> (Arc<Broker>, Arc<Audit>, Schedule) {
     let metrics = Arc::new(Metrics::new());
     let audit = Arc::new(Audit::start(&settings, &metrics).unwrap());
-    let (cache, schedule) = Cache::new(metrics, Arc::clone(&audit), SharedCache::off());
+    let (cache, schedule) = Cache::new(
+        metrics,
+        Arc::clone(&audit),
+        SharedCache::off(),
+        Traces::off(),
+    );
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
     let pattern = CallerPattern::parse("spiffe://td/**").unwrap();
     catalogue.add(Listing::sample(one, pattern));
@@ -149,6 +156,7 @@ async fn broker_of(
 
 fn asker(request: &str) -> Asker {
     Asker {
+        span: Span::none(),
         caller: CallerId::from_spiffe("spiffe://td/cart").unwrap(),
         door: "grpc",
         request_id: RequestId::parse(request).unwrap(),

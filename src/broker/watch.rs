@@ -31,7 +31,9 @@ impl Watch {
         let mut policy = broker.policy.subscribe();
         policy.mark_changed();
         Self {
-            slot: broker.cache.watch(&granted.registration),
+            slot: broker
+                .cache
+                .watch(&granted.registration, asker.span.clone()),
             policy,
             broker: Arc::clone(broker),
             asker,

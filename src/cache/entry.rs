@@ -16,6 +16,7 @@ use crate::{
     shared_cache::CLOCKS_DIFFER,
     slot::{FailureReason, FlightNumber, Refusal, Slot},
     token::{Token, TokenId},
+    trace_context::TraceContext,
 };
 
 /// What everybody who waits for a flight gets.
@@ -42,6 +43,10 @@ pub(super) struct State {
     /// When an operator stopped it last, or released it elsewhere. What is older must not come
     /// back from elsewhere.
     stopped_at: Option<SystemTime>,
+    /// Nobody wanted the token any more when its successor was due.
+    lapsed: bool,
+    /// Where the flight under way stands in its trace, or the last one did.
+    flight: Option<TraceContext>,
     /// Up to here, flights are no news when they land: their waiters get what a later one brings.
     disowned: Option<FlightNumber>,
 }
@@ -101,6 +106,8 @@ impl Entry {
                 last_success: None,
                 last_failure: None,
                 stopped_at: None,
+                lapsed: false,
+                flight: None,
                 disowned: None,
             }),
             created_at: Moment::now(),
@@ -169,7 +176,12 @@ impl Entry {
         Standing {
             condition: state.condition(now),
             token: state.slot.token().cloned(),
+            served_until: state.slot.served_until(),
+            refresh_at: state.slot.refresh_at(),
             due: state.slot.due(),
+            is_minting: state.slot.flight().is_some(),
+            failures: state.slot.failures(),
+            retry_at: state.slot.retry_at(),
             runway: state.slot.runway(now),
             last_success: state.last_success,
             last_failure: state.last_failure,
@@ -200,6 +212,7 @@ impl Entry {
             return Adopted::Known;
         }
         let failing_before = state.slot.failing();
+        let due = state.successor_due();
         let draw = token.id.draw();
         let adopted = if state.wants(&token, now.instant) {
             state.slot.adopt(token, now.instant, draw)
@@ -216,6 +229,7 @@ impl Entry {
             minted: Some(token.id),
             failing_before,
             failing: None,
+            lag: state.lag(due, now.instant),
             runway: state.slot.runway(now.instant),
             due: state.slot.due(),
         };
@@ -303,6 +317,23 @@ impl State {
         self.stopped_at.is_none_or(is_later) && self.slot.wants(token, now)
     }
 
+    /// When the successor of the token at hand is due, if somebody has wanted it since.
+    pub(super) fn successor_due(&self) -> Option<Instant> {
+        self.slot.refresh_at().filter(|_| !self.lapsed)
+    }
+
+    /// Notes that a token is not kept fresh: that its successor comes late is no lag.
+    pub(super) fn lapse(&mut self, now: Instant) {
+        self.lapsed |= self.slot.refresh_at().is_some_and(|at| at <= now);
+    }
+
+    /// How late the token comes that has just landed, which was `due` then. One that was not
+    /// waited for yet is no successor that could be late.
+    pub(super) fn lag(&mut self, due: Option<Instant>, now: Instant) -> Option<Duration> {
+        self.lapsed = false;
+        due.and_then(|due| now.checked_duration_since(due))
+    }
+
     /// Whether this is the token at hand.
     pub(super) fn has(&self, id: TokenId) -> bool {
         self.slot.token().is_some_and(|token| token.id == id)
@@ -327,6 +358,16 @@ impl State {
             self.registration = Arc::clone(registration);
             self.slot.keep_margin(registration.expiry_margin);
         }
+    }
+
+    /// Notes where the flight that was launched stands in its trace.
+    pub(super) fn trace(&mut self, flight: Option<TraceContext>) {
+        self.flight = flight;
+    }
+
+    /// Where the flight under way stands in its trace.
+    pub(super) fn traced(&self) -> Option<TraceContext> {
+        self.flight
     }
 
     /// The flight with this number, to wait for.

@@ -22,6 +22,7 @@ use crate::{
     metrics::Metrics,
     shared_cache::{Outcome, SharedCache, SharedFailure, SharedToken},
     slot::{Decision, Failure, FlightNumber, Refusal, Report},
+    telemetry::{End, Launch, Span, Traces},
     token::{Origin, Token, TokenId},
     upstream::FetchError,
 };
@@ -39,6 +40,7 @@ pub(super) struct Flights {
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
     shared: Arc<SharedCache>,
+    traces: Traces,
     /// Whether it is known what replicas share.
     joined: watch::Sender<bool>,
     landings: watch::Sender<u64>,
@@ -53,6 +55,7 @@ struct Airborne {
     entry: Arc<Entry>,
     registration: Arc<Registration>,
     number: FlightNumber,
+    span: Span,
     landed: bool,
 }
 
@@ -62,6 +65,7 @@ impl Flights {
         metrics: Arc<Metrics>,
         audit: Arc<Audit>,
         shared: Arc<SharedCache>,
+        traces: Traces,
     ) -> Self {
         Self {
             tasks: TaskTracker::new(),
@@ -70,6 +74,7 @@ impl Flights {
             audit,
             joined: watch::Sender::new(!shared.is_on()),
             shared,
+            traces,
             landings: watch::Sender::new(0),
             edition: Mutex::default(),
         }
@@ -100,11 +105,12 @@ impl Flights {
         registration: &Arc<Registration>,
         now: Instant,
         min_validity: Duration,
+        call: &Span,
     ) -> Answer {
         let mut state = entry.state();
         state.register(registration);
         let decision = state.slot.decide(now, min_validity);
-        self.follow(entry, state, decision, Wish::Better)
+        self.follow(entry, state, decision, Wish::Better, call)
     }
 
     /// Decides for an operator who wants a successor now, and launches what that takes.
@@ -112,11 +118,13 @@ impl Flights {
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         registration: &Arc<Registration>,
+        call: &Span,
     ) -> Answer {
         let mut state = entry.state();
         state.register(registration);
         let decision = state.slot.renew();
-        self.follow(entry, state, decision, Wish::After(clock::wall()))
+        let wish = Wish::After(clock::wall());
+        self.follow(entry, state, decision, wish, call)
     }
 
     /// Does what was decided.
@@ -126,19 +134,29 @@ impl Flights {
         mut state: MutexGuard<'_, State>,
         decision: Decision,
         wish: Wish,
+        call: &Span,
     ) -> Answer {
-        let (answer, launched) = match decision {
-            Decision::Serve(token) => (Answer::Now(Ok(token)), None),
-            Decision::ServeAndLaunch(token) => (Answer::Now(Ok(token)), Some(state.slot.launch())),
-            Decision::Join(number) => (Answer::After(state.flight(number)), None),
+        match decision {
+            Decision::Serve(token) => Answer::Now(Ok(token)),
+            Decision::ServeAndLaunch(token) => {
+                let number = state.slot.launch();
+                self.launch(entry, state, number, wish, Launch::Behind(call));
+                Answer::Now(Ok(token))
+            }
+            Decision::Join(number) => {
+                let (flight, traced) = (state.flight(number), state.traced());
+                drop(state);
+                call.link(traced);
+                Answer::After(flight)
+            }
             Decision::LaunchAndJoin => {
                 let number = state.slot.launch();
-                (Answer::After(state.flight(number)), Some(number))
+                let flight = state.flight(number);
+                self.launch(entry, state, number, wish, Launch::Awaited(call));
+                Answer::After(flight)
             }
-            Decision::Refuse(refusal) => (Answer::Now(Err(refusal)), None),
-        };
-        self.act(entry, state, launched, wish);
-        answer
+            Decision::Refuse(refusal) => Answer::Now(Err(refusal)),
+        }
     }
 
     /// Decides about a report that a token was rejected, and launches what that takes, if
@@ -149,6 +167,7 @@ impl Flights {
         id: TokenId,
         now: Instant,
         afford: impl FnOnce() -> bool,
+        call: &Span,
     ) -> Report {
         let mut state = entry.state();
         let mut report = state.slot.report(id, now);
@@ -156,8 +175,10 @@ impl Flights {
         if report == Report::Refresh && !afford() {
             report = Report::TooOften;
         }
-        let launched = (report == Report::Refresh).then(|| state.slot.heed(now));
-        self.act(entry, state, launched, Wish::Better);
+        if report == Report::Refresh {
+            let number = state.slot.heed(now);
+            self.launch(entry, state, number, Wish::Better, Launch::Behind(call));
+        }
         report
     }
 
@@ -165,12 +186,14 @@ impl Flights {
     pub(super) fn tend(self: &Arc<Self>, entry: &Arc<Entry>, now: Instant) {
         let edition = *self.edition();
         if !entry.is_kept_fresh(edition, now) {
+            entry.state().lapse(now);
             return;
         }
         let mut state = entry.state();
-        let due = state.slot.due().is_some_and(|due| due <= now);
-        let launched = due.then(|| state.slot.launch());
-        self.act(entry, state, launched, Wish::Better);
+        if state.slot.due().is_some_and(|due| due <= now) {
+            let number = state.slot.launch();
+            self.launch(entry, state, number, Wish::Better, Launch::ByItself);
+        }
     }
 
     /// Takes in what another replica tells of a slot.
@@ -182,7 +205,10 @@ impl Flights {
         match entry.adopt(token, now) {
             Adopted::Taken(landing) => {
                 self.shared.count("adopt", "ok");
-                landing.log(&registration.key, None, now.instant);
+                landing.log(&registration.key, None, now.instant, None);
+                if let Some(lag) = landing.lag {
+                    self.metrics.refreshed(lag);
+                }
                 if let Some(due) = landing.due {
                     self.timetable.note(Arc::clone(&registration.key), due);
                 }
@@ -219,33 +245,29 @@ impl Flights {
     }
 
     /// Unlocks what was decided about, and launches the flight that was decided on.
-    fn act(
+    fn launch(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
-        state: MutexGuard<'_, State>,
-        launched: Option<FlightNumber>,
-        wish: Wish,
-    ) {
-        let launched = launched.map(|number| (number, Arc::clone(state.registration())));
-        drop(state);
-        if let Some((number, registration)) = launched {
-            self.fly(entry, registration, number, wish);
-        }
-    }
-
-    fn fly(
-        self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        registration: Arc<Registration>,
+        mut state: MutexGuard<'_, State>,
         number: FlightNumber,
         wish: Wish,
+        launch: Launch<'_>,
     ) {
+        let registration = Arc::clone(state.registration());
+        let span = self.traces.flight(launch);
+        // While it is locked, so that whoever joins finds it.
+        state.trace(span.context());
+        drop(state);
+        let key = &registration.key;
+        span.text("token_broker.destination", key.destination.as_str());
+        span.text("token_broker.application", key.application.as_str());
         self.metrics.launched();
         let mut airborne = Airborne {
             flights: Arc::clone(self),
             entry: Arc::clone(entry),
             registration,
             number,
+            span,
             landed: false,
         };
         // A task of its own: no caller's end is the end of it.
@@ -267,15 +289,23 @@ impl Flights {
     }
 
     /// Tells everybody but the callers what a flight brought.
-    fn landed(&self, key: &Arc<TokenKey>, landing: &Landing) {
-        let outcome = match landing.failing {
-            _ if landing.ignored => "ignored",
-            Some(reason) => reason.code(),
-            None if landing.origin == Some(Origin::Elsewhere) => "shared",
-            None => "ok",
+    fn landed(&self, key: &Arc<TokenKey>, landing: &Landing, span: &Span) {
+        let end = match landing.failing {
+            _ if landing.ignored => End::Well("ignored"),
+            Some(reason) => End::Badly(reason.code()),
+            None if landing.origin == Some(Origin::Elsewhere) => End::Well("shared"),
+            None => End::Well("ok"),
         };
+        if let Some(id) = landing.minted {
+            span.text("token_broker.token_id", id);
+        }
+        span.end(end);
+        let (End::Well(outcome) | End::Badly(outcome)) = end;
         self.metrics
             .landed(key.destination.as_str(), key.application.as_str(), outcome);
+        if let Some(lag) = landing.lag {
+            self.metrics.refreshed(lag);
+        }
         if let Some(due) = landing.due {
             self.timetable.note(Arc::clone(key), due);
         }
@@ -297,6 +327,7 @@ impl Airborne {
             metrics: &flights.metrics,
             wish,
             number: self.number,
+            span: &self.span,
         };
         let Brought {
             result,
@@ -355,15 +386,21 @@ impl Airborne {
 
         let mut state = self.entry.state();
         let failing_before = state.slot.failing();
+        let successor_due = state.successor_due();
         let outcome = state.slot.land(self.number, result, now, draw);
         let ignored = matches!(outcome, Err(Refusal::Quarantined));
         if !ignored {
             let failing = state.slot.failing();
             state.remember(moment, failing);
         }
+        let lag = match &outcome {
+            Ok(_) => state.lag(successor_due, now),
+            Err(_) => None,
+        };
         let landing = Landing {
             ignored,
             origin,
+            lag,
             minted: outcome.as_ref().ok().map(|token| token.id),
             failing_before,
             failing: state.slot.failing(),
@@ -374,8 +411,9 @@ impl Airborne {
         drop(state);
         self.landed = true;
 
-        landing.log(&self.registration.key, failure.as_ref(), now);
-        self.flights.landed(&self.registration.key, &landing);
+        let (key, span) = (&self.registration.key, &self.span);
+        landing.log(key, failure.as_ref(), now, span.trace_id());
+        self.flights.landed(key, &landing, span);
         outcome
     }
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, field::display, info, warn};
 
 use crate::{
     clock::Instant,
     destination::TokenKey,
     slot::FailureReason,
     token::{Origin, TokenId},
+    trace_context::TraceId,
     upstream::FetchError,
 };
 
@@ -21,18 +22,27 @@ pub(super) struct Landing {
     pub(super) minted: Option<TokenId>,
     pub(super) failing_before: Option<FailureReason>,
     pub(super) failing: Option<FailureReason>,
+    /// How late the token is, if it is the successor of one that was kept fresh.
+    pub(super) lag: Option<Duration>,
     pub(super) runway: Duration,
     pub(super) due: Option<Instant>,
 }
 
 impl Landing {
     /// Says it loudly once for each change, and quietly otherwise.
-    pub(super) fn log(&self, key: &TokenKey, error: Option<&FetchError>, now: Instant) {
+    pub(super) fn log(
+        &self,
+        key: &TokenKey,
+        error: Option<&FetchError>,
+        now: Instant,
+        trace_id: Option<TraceId>,
+    ) {
+        let trace_id = trace_id.map(display);
         let (destination, application) = (key.destination.as_str(), key.application.as_str());
         if self.ignored {
             debug!(
                 destination,
-                application, "a flight from before a quarantine is ignored"
+                application, trace_id, "a flight from before a quarantine is ignored"
             );
             return;
         }
@@ -41,19 +51,22 @@ impl Landing {
             .due
             .map(|due| due.saturating_duration_since(now).as_secs_f64());
         let Some(reason) = self.failing else {
-            let token_id = self.minted.map(tracing::field::display);
+            let token_id = self.minted.map(display);
             if self.failing_before.is_some() {
                 info!(
                     destination,
-                    application, token_id, due_in, "minting works again"
+                    application, token_id, due_in, trace_id, "minting works again"
                 );
             } else if self.origin == Some(Origin::Elsewhere) {
                 debug!(
                     destination,
-                    application, token_id, due_in, "took over a replica's token"
+                    application, token_id, due_in, trace_id, "took over a replica's token"
                 );
             } else {
-                debug!(destination, application, token_id, due_in, "minted a token");
+                debug!(
+                    destination,
+                    application, token_id, due_in, trace_id, "minted a token"
+                );
             }
             return;
         };
@@ -70,6 +83,7 @@ impl Landing {
                 error,
                 runway,
                 due_in,
+                trace_id,
                 "minting still fails"
             );
         } else if reason.needs_an_operator() {
@@ -80,6 +94,7 @@ impl Landing {
                 error,
                 runway,
                 due_in,
+                trace_id,
                 "minting fails until an operator acts"
             );
         } else {
@@ -90,6 +105,7 @@ impl Landing {
                 error,
                 runway,
                 due_in,
+                trace_id,
                 "minting fails"
             );
         }

@@ -36,6 +36,7 @@ use crate::{
     metrics::Metrics,
     shared_cache::{Found as Shared, Message, Name, Place, Seen, SharedCache},
     slot::{Decision, FailureReason, Refusal, Report},
+    telemetry::{Span, Traces},
     token::{LifetimeRule, Token, TokenId},
     upstream::Rotation,
 };
@@ -47,6 +48,9 @@ const MAX_SLOTS: u64 = 100_000;
 /// has expired; a slot that is kept fresh is used about every half of a token's life; and no
 /// connection lasts so long that its watcher could lose its slot.
 const IDLE_OUT: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// Who asks where no caller does.
+const NOBODY: Span = Span::none();
 
 /// An application that is registered for a destination: everything that minting its
 /// tokens takes.
@@ -137,6 +141,20 @@ pub enum Condition {
     Quarantined,
 }
 
+impl Condition {
+    /// The word for it in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Pending => "pending",
+            Self::Fresh => "fresh",
+            Self::RefreshFailing => "refresh_failing",
+            Self::Failing => "failing",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// What is known of one slot.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -144,8 +162,18 @@ pub struct Standing {
     pub condition: Condition,
     /// The current token, which may be dead.
     pub token: Option<Arc<Token>>,
+    /// Until when that is handed out.
+    pub served_until: Option<Instant>,
+    /// When its successor is due.
+    pub refresh_at: Option<Instant>,
     /// When the next flight is due if nobody asks before.
     pub due: Option<Instant>,
+    /// Whether a flight is under way.
+    pub is_minting: bool,
+    /// How often minting failed since it last succeeded.
+    pub failures: u32,
+    /// When minting may be tried again after a failure.
+    pub retry_at: Option<Instant>,
     /// How long until the first caller would fail if the upstream were gone.
     pub runway: Duration,
     /// When a token came last, minted here or at another replica.
@@ -189,11 +217,12 @@ pub enum Foresight {
 
 impl Cache {
     /// An empty cache, and the schedule that refreshes it for as long as it is run. Every
-    /// token that is minted is recorded, and shared with other replicas.
+    /// token that is minted is recorded, and shared with other replicas; every flight is traced.
     pub fn new(
         metrics: Arc<Metrics>,
         audit: Arc<Audit>,
         shared: Arc<SharedCache>,
+        traces: Traces,
     ) -> (Self, Schedule) {
         let slots = Slots::builder()
             .max_capacity(MAX_SLOTS)
@@ -202,7 +231,7 @@ impl Cache {
             .time_to_idle(IDLE_OUT)
             .build();
         let (timetable, noted) = timetable::timetable();
-        let flights = Flights::new(timetable, metrics, audit, Arc::clone(&shared));
+        let flights = Flights::new(timetable, metrics, audit, Arc::clone(&shared), traces);
         let flights = Arc::new(flights);
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
         let cache = Self {
@@ -217,7 +246,8 @@ impl Cache {
 
     /// A token for this registration that lives at least `min_validity` more, and whether
     /// it was at hand. It waits only where there is no such token and a flight may bring
-    /// one; whoever stops waiting changes nothing for the others.
+    /// one; whoever stops waiting changes nothing for the others. `call` is what is traced of
+    /// the call that asks.
     ///
     /// # Errors
     /// [`Missing::Refused`] with what everybody gets who waited for the same flight;
@@ -226,6 +256,7 @@ impl Cache {
         &self,
         registration: &Arc<Registration>,
         min_validity: Duration,
+        call: &Span,
     ) -> Result<(Arc<Token>, Found), Missing> {
         let entry = match self.slots.get(&registration.key) {
             Some(entry) => entry,
@@ -236,7 +267,8 @@ impl Cache {
         loop {
             let now = Instant::now();
             entry.touch(now);
-            match self.flights.ask(&entry, registration, now, min_validity) {
+            let flights = &self.flights;
+            match flights.ask(&entry, registration, now, min_validity, call) {
                 Answer::Now(result) => return Ok(result.map(|token| (token, found))?),
                 Answer::After(flight) => {
                     found = Found::Miss;
@@ -265,7 +297,7 @@ impl Cache {
         registration: &Arc<Registration>,
         min_validity: Duration,
     ) -> Result<Arc<Token>, Refusal> {
-        match self.find(registration, min_validity).await {
+        match self.find(registration, min_validity, &NOBODY).await {
             Ok((token, _)) => Ok(token),
             Err(Missing::Refused(refusal)) => Err(refusal),
             Err(Missing::Outdated) => panic!("a newer catalogue is in force"),
@@ -273,11 +305,12 @@ impl Cache {
     }
 
     /// The token of this registration and all its successors, one at a time.
-    pub fn watch(&self, registration: &Arc<Registration>) -> Watch {
+    pub fn watch(&self, registration: &Arc<Registration>, call: Span) -> Watch {
         Watch::new(
             self.entry(registration),
             Arc::clone(registration),
             Arc::clone(&self.flights),
+            call,
         )
     }
 
@@ -293,19 +326,19 @@ impl Cache {
         registration: &Arc<Registration>,
         id: TokenId,
         afford: impl FnOnce() -> bool,
+        call: &Span,
     ) -> Report {
         let entry = self.entry(registration);
-        self.flights.report(&entry, id, Instant::now(), afford)
+        self.flights
+            .report(&entry, id, Instant::now(), afford, call)
     }
 
     /// Launches the first flight of a registration that is to be kept warm.
     pub fn warm(&self, registration: &Arc<Registration>) {
         let entry = self.entry(registration);
         // Nobody waits for the answer: the flight is its own.
-        drop(
-            self.flights
-                .ask(&entry, registration, Instant::now(), Duration::ZERO),
-        );
+        let (now, any) = (Instant::now(), Duration::ZERO);
+        drop(self.flights.ask(&entry, registration, now, any, &NOBODY));
     }
 
     /// Begins the slot of a registration whose credentials were renewed with the token of
@@ -443,9 +476,13 @@ impl Cache {
     ///
     /// # Errors
     /// The [`Refusal`] that the flight ends with.
-    pub async fn refresh(&self, registration: &Arc<Registration>) -> Result<Arc<Token>, Refusal> {
+    pub async fn refresh(
+        &self,
+        registration: &Arc<Registration>,
+        call: &Span,
+    ) -> Result<Arc<Token>, Refusal> {
         let entry = self.entry(registration);
-        match self.flights.renew(&entry, registration) {
+        match self.flights.renew(&entry, registration, call) {
             Answer::Now(result) => result,
             Answer::After(flight) => flight.landed().await,
         }
@@ -509,8 +546,8 @@ impl Cache {
         let dropped = entry.release_as_of(at);
         if let Some(registration) = dropped.awaited {
             // For those who wait already, and nobody would ask for them.
-            let now = Instant::now();
-            drop(self.flights.ask(entry, &registration, now, Duration::ZERO));
+            let (now, any) = (Instant::now(), Duration::ZERO);
+            drop(self.flights.ask(entry, &registration, now, any, &NOBODY));
         }
         dropped.any
     }

@@ -15,6 +15,7 @@ use crate::{
     metrics::Metrics,
     shared_cache::{Begun, Found, Lease, Place, Seen, SharedCache, SharedFailure, SharedToken},
     slot::{FlightNumber, RETRY_AFTER_CAP},
+    telemetry::Span,
     token::{Origin, Token, TokenId},
     upstream::FetchError,
 };
@@ -66,6 +67,7 @@ pub(super) struct Quest<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) wish: Wish,
     pub(super) number: FlightNumber,
+    pub(super) span: &'a Span,
 }
 
 /// What a flight has seen and done among the others so far.
@@ -269,15 +271,18 @@ impl Quest<'_> {
             return Err(FetchError::TimedOut).into();
         }
         let requested_at = Moment::now();
-        let answer = timeout(registration.timeout, registration.rotation.mint())
+        let answer = timeout(registration.timeout, registration.rotation.mint(self.span))
             .await
             .unwrap_or(Err(FetchError::TimedOut));
         drop(turn);
         let now = Moment::now();
-        self.metrics.answered(
-            registration.host.name(),
-            now.instant.saturating_duration_since(requested_at.instant),
-        );
+        let outcome = answer.as_ref().map_or_else(FetchError::class, |_| "ok");
+        // Without credentials nobody was asked.
+        if !matches!(answer, Err(FetchError::CredentialMissing)) {
+            let took = now.instant.saturating_duration_since(requested_at.instant);
+            self.metrics
+                .answered(registration.host.name(), outcome, took);
+        }
         let asked = answer.as_ref().err().and_then(FetchError::retry_after);
         let pause = asked.map(|asked| {
             let until = registration.host.pause(now.instant, asked);

@@ -23,6 +23,7 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
 fn secs(seconds: u64) -> Duration {
@@ -60,7 +61,7 @@ impl Scripted {
 }
 
 impl TokenSource for Scripted {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.moments.lock().unwrap().push(Instant::now());
         let flying = self.now_flying.fetch_add(1, Ordering::SeqCst) + 1;
@@ -111,12 +112,13 @@ fn registration(name: &str, source: Arc<Scripted>, host: &Arc<Host>) -> Registra
 
 /// A cache whose schedule runs until the test ends.
 fn cache() -> (Arc<Cache>, DropGuard) {
+    cache_with(Arc::default(), Traces::off())
+}
+
+/// A cache that is counted and whose flights are traced so.
+fn cache_with(metrics: Arc<Metrics>, traces: Traces) -> (Arc<Cache>, DropGuard) {
     let stop = CancellationToken::new();
-    let (cache, schedule) = Cache::new(
-        Arc::new(Metrics::new()),
-        Arc::new(Audit::off()),
-        SharedCache::off(),
-    );
+    let (cache, schedule) = Cache::new(metrics, Arc::new(Audit::off()), SharedCache::off(), traces);
     tokio::spawn(schedule.run(stop.clone()));
     (Arc::new(cache), stop.drop_guard())
 }
@@ -149,6 +151,15 @@ fn condition(cache: &Cache, registration: &Registration) -> Condition {
 async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
+    }
+}
+
+/// Lets time pass as it does outside of tests: not all at once.
+async fn pass(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        advance(secs(10)).await;
+        settle().await;
     }
 }
 
@@ -625,7 +636,7 @@ async fn a_new_catalogue_counts_for_refreshes_that_nobody_asks_for() {
     let (old_source, new_source) = (steady(), steady());
     let (cache, _guard, old) = one(&old_source);
     cache.token(&old, Duration::ZERO).await.unwrap();
-    let mut watch = cache.watch(&old);
+    let mut watch = cache.watch(&old, NOBODY);
     watch.next().await.unwrap();
     let new = next_edition(&old, Arc::clone(&new_source));
     cache.adopt(new.edition, [&new].into_iter());
@@ -645,7 +656,10 @@ async fn a_caller_that_was_authorised_before_a_reload_mints_nothing_for_a_remove
     });
     let next = removed.edition.next();
     cache.adopt(next, std::iter::empty());
-    let missing = cache.find(&removed, Duration::ZERO).await.unwrap_err();
+    let missing = cache
+        .find(&removed, Duration::ZERO, &NOBODY)
+        .await
+        .unwrap_err();
     assert_eq!(missing, Missing::Outdated);
     tokio::time::sleep(HOUR).await;
     assert_eq!(source.calls(), 0);
@@ -819,13 +833,13 @@ async fn a_quarantine_is_told_to_all_and_ends_with_its_release() {
         application,
         ..
     } = &*registration.key;
-    let mut watch = cache.watch(&registration);
+    let mut watch = cache.watch(&registration, NOBODY);
     watch.next().await.unwrap();
     assert_eq!(source.calls(), 1);
     // The next flight is under way, with somebody who waits for it.
     let waiting = {
         let (cache, registration) = (Arc::clone(&cache), Arc::clone(&registration));
-        tokio::spawn(async move { cache.refresh(&registration).await })
+        tokio::spawn(async move { cache.refresh(&registration, &NOBODY).await })
     };
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(source.calls(), 2);
@@ -836,7 +850,7 @@ async fn a_quarantine_is_told_to_all_and_ends_with_its_release() {
     assert_eq!(watch.next().await.unwrap_err(), Refusal::Quarantined);
     let refused = cache.token(&registration, Duration::ZERO).await;
     assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
-    let refused = cache.refresh(&registration).await;
+    let refused = cache.refresh(&registration, &NOBODY).await;
     assert_eq!(refused.unwrap_err(), Refusal::Quarantined);
     assert_eq!(before.elapsed(), Duration::ZERO, "all of them at once");
     cache.warm(&registration);
@@ -954,13 +968,13 @@ async fn an_operators_refresh_does_not_wait_for_the_back_off() {
     let (cache, _guard, registration) = one(&source);
     let first = cache.token(&registration, Duration::ZERO).await.unwrap();
     for _ in 2..=9 {
-        let refused = cache.refresh(&registration).await.unwrap_err();
+        let refused = cache.refresh(&registration, &NOBODY).await.unwrap_err();
         assert_eq!(reason(refused), FailureReason::CredentialRejected);
     }
     let standing = cache.survey(&registration).unwrap();
     assert_eq!(standing.condition, Condition::RefreshFailing);
     assert_eq!(standing.token.unwrap().id, first.id);
-    let token = cache.refresh(&registration).await.unwrap();
+    let token = cache.refresh(&registration, &NOBODY).await.unwrap();
     assert_ne!(token.id, first.id);
     assert_eq!(source.calls(), 10);
     let standing = cache.survey(&registration).unwrap();
@@ -1021,7 +1035,7 @@ async fn a_survey_says_when_a_slot_was_used_and_how_it_went() {
     let minted = standing.last_success.unwrap().instant;
     tokio::time::sleep(secs(99)).await;
     cache.token(&registration, Duration::ZERO).await.unwrap();
-    cache.refresh(&registration).await.unwrap_err();
+    cache.refresh(&registration, &NOBODY).await.unwrap_err();
     let standing = cache.survey(&registration).unwrap();
     let (reason, failed) = standing.last_failure.unwrap();
     assert_eq!(reason, FailureReason::Unavailable);
@@ -1031,3 +1045,48 @@ async fn a_survey_says_when_a_slot_was_used_and_how_it_went() {
 }
 
 mod fleet;
+mod traces;
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_late_if_somebody_wanted_it_when_it_was_due() {
+    let metrics = Arc::new(Metrics::new());
+    let (cache, _guard) = cache_with(Arc::clone(&metrics), Traces::off());
+    // How many successors came, and how late they were together, in seconds.
+    let lags = || {
+        let exposition = metrics.exposition().unwrap();
+        let number = |name: &str| {
+            let start = format!("token_broker_refresh_lag_seconds_{name} ");
+            let mut lines = exposition.lines();
+            let number = lines.find_map(|line| line.strip_prefix(&start));
+            number.unwrap().to_owned()
+        };
+        let count: u64 = number("count").parse().unwrap();
+        let sum: f64 = number("sum").parse().unwrap();
+        (count, sum)
+    };
+    let began = Instant::now();
+    let source = Scripted::new(move |_| async move {
+        let age = began.elapsed();
+        // Out of order from before the first refresh is due until ten minutes later.
+        if (20 * MINUTE..40 * MINUTE).contains(&age) {
+            return unavailable();
+        }
+        token_of(HOUR)
+    });
+    let used = Arc::new(registration("one", Arc::clone(&source), &host()));
+    cache.token(&used, Duration::ZERO).await.unwrap();
+    assert_eq!(lags().0, 0, "a first token succeeds none");
+    pass(45 * MINUTE).await;
+    let (count, sum) = lags();
+    assert!(count == 1 && (480.0..780.0).contains(&sum), "{count} {sum}");
+
+    // Nobody asked since, so it is left alone; whoever comes hours later waits for a new one.
+    pass(5 * HOUR).await;
+    let (before, _) = lags();
+    cache.token(&used, Duration::ZERO).await.unwrap();
+    assert_eq!(lags().0, before);
+    pass(31 * MINUTE).await;
+    let (after, sum_after) = lags();
+    assert_eq!(after, before + 1, "and its successor counts again");
+    assert!(sum_after < sum + 120.0, "{sum_after}");
+}

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::Instant,
     slot::{FailureReason, Refusal},
+    telemetry::Span,
     token::TokenId,
 };
 
@@ -22,6 +23,8 @@ pub struct Watch {
     flights: Arc<Flights>,
     news: watch::Receiver<News>,
     told: Option<Told>,
+    /// What is traced of the call that watches.
+    call: Span,
 }
 
 /// What the watcher knows already.
@@ -37,6 +40,7 @@ impl Watch {
         entry: Arc<Entry>,
         registration: Arc<Registration>,
         flights: Arc<Flights>,
+        call: Span,
     ) -> Self {
         let news = entry.state().news();
         Self {
@@ -45,6 +49,7 @@ impl Watch {
             flights,
             news,
             told: None,
+            call,
         }
     }
 
@@ -59,14 +64,12 @@ impl Watch {
             self.news.borrow_and_update();
             let now = Instant::now();
             self.entry.touch(now);
-            let outcome =
-                match self
-                    .flights
-                    .ask(&self.entry, &self.registration, now, Duration::ZERO)
-                {
-                    Answer::Now(outcome) => outcome,
-                    Answer::After(flight) => flight.landed().await,
-                };
+            let (entry, registration) = (&self.entry, &self.registration);
+            let flights = &self.flights;
+            let outcome = match flights.ask(entry, registration, now, Duration::ZERO, &self.call) {
+                Answer::Now(outcome) => outcome,
+                Answer::After(flight) => flight.landed().await,
+            };
             // A watcher that was asleep for long looks again.
             let overslept = outcome
                 .as_ref()

@@ -8,7 +8,7 @@ use super::duration::timeout;
 use crate::client::Settings;
 
 /// Where the broker is, and what to prove oneself with.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct ConnectionArgs {
     /// The broker's URL: its scheme, host and port

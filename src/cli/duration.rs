@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 /// No command waits for longer; it also keeps deadlines within every clock's range.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Nobody looks more often, and the broker has other things to do.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Reads a duration such as `90s`, `5m` or `1h 30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -22,6 +24,15 @@ pub(super) fn long_duration(text: &str) -> Result<Duration, &'static str> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or("give a number with its unit, such as 30d, 720h or 90m")
+}
+
+/// Reads how often something is looked at.
+pub(super) fn interval(text: &str) -> Result<Duration, &'static str> {
+    let interval = duration(text)?;
+    (MIN_INTERVAL..=MAX_TIMEOUT)
+        .contains(&interval)
+        .then_some(interval)
+        .ok_or("give at least 100ms and at most 1h")
 }
 
 /// Reads the time that a command may take.

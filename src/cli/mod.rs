@@ -21,6 +21,7 @@ pub mod health;
 mod operator;
 mod output;
 pub mod reload;
+mod screen;
 pub mod serve;
 mod signal;
 mod table;

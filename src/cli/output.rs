@@ -1,5 +1,7 @@
 //! How a command prints what it was asked for.
 
+use std::io::{self, Write as _};
+
 use clap::ValueEnum;
 
 /// The formats of `--output`.
@@ -9,4 +11,11 @@ pub(super) enum Output {
     Text,
     /// One JSON object
     Json,
+}
+
+/// Writes to standard output at once, so that a reader sees it whole.
+pub(super) fn write(shown: &str) -> io::Result<()> {
+    let mut to = io::stdout().lock();
+    to.write_all(shown.as_bytes())?;
+    to.flush()
 }

@@ -3,6 +3,7 @@
 mod watch;
 
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
 };
@@ -20,6 +21,7 @@ use super::{
 use crate::{
     api::v1::{GetTokenRequest, token_broker_client::TokenBrokerClient},
     client::{self, BearerToken, ConnectError, Incomplete, Refusal, Settings},
+    trace_context::TraceContext,
 };
 
 /// The arguments of `token`.
@@ -38,6 +40,8 @@ enum TokenCommand {
     /// `curl -H "Authorization: Bearer $(token-broker token get DESTINATION)" …`.
     /// A failure is one line on standard error: a reason code, what to do about
     /// it, and when to try again if that can help.
+    ///
+    /// The call is a part of the trace that the variable TRACEPARENT names, if it is set.
     #[command(after_help = EXIT_CODES)]
     Get(GetArgs),
     /// Print a token, and each successor as soon as there is one, until Ctrl-C
@@ -114,12 +118,22 @@ async fn get(
     deadline: Instant,
 ) -> Result<(), TokenError> {
     let channel = settings.connect(deadline).await?;
+    let mut request = client::request(request, deadline);
+    if let Some(parent) = trace_context().and_then(|context| context.to_string().parse().ok()) {
+        request.metadata_mut().insert("traceparent", parent);
+    }
     let reply = TokenBrokerClient::new(channel)
-        .get_token(client::request(request, deadline))
+        .get_token(request)
         .await
         .map_err(|status| TokenError::Refused(Refusal::from(&status)))?;
     let token = BearerToken::read(reply.into_inner(), Instant::now())?;
     print(&token, output, io::stdout().lock())
+}
+
+/// The trace that the call goes on with, if whoever started this program names one.
+fn trace_context() -> Option<TraceContext> {
+    let named = env::var("TRACEPARENT").ok()?;
+    TraceContext::parse(named.as_bytes())
 }
 
 /// The JSON output.

@@ -196,7 +196,7 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let cache = CacheSettings::read(root.section("cache", "[cache]"));
     let audit = audit::read(root.section("audit", "[audit]"), folder);
     let shared_cache = shared_cache::read(&root, folder);
-    let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"));
+    let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"), folder);
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
     let sections = root.sections("destination", "[[destination]]");
     report_empty_policy(&root, &sections);

@@ -240,7 +240,7 @@ fn the_example_says_the_defaults() {
     };
     assert_eq!(
         keys(&written) - keys(EXAMPLE),
-        35,
+        38,
         "every default is written"
     );
     assert_eq!(config.server, explicit.server);
@@ -285,6 +285,8 @@ fn is_default(comment: &str) -> bool {
             "crl",
             "file",
             "identity",
+            "otlp_ca",
+            "otlp_endpoint",
             "sealed",
             "trust_domains",
             "trusted_proxies",
@@ -331,7 +333,11 @@ fn the_example_is_read_into_the_documented_values() {
         }
     );
     let listen = "127.0.0.1:9464".parse().unwrap();
-    assert_eq!(config.http, Some(Http { listen }));
+    let http = Http {
+        listen,
+        status_page: true,
+    };
+    assert_eq!(config.http, Some(http));
     assert_eq!(config.admin, Admin::default());
     assert_eq!(config.cache.expiry_margin, Duration::from_secs(60));
     assert_eq!(config.cache.runway_warning, Duration::from_secs(600));
@@ -347,6 +353,7 @@ fn the_example_is_read_into_the_documented_values() {
     );
     assert_eq!(config.telemetry.log_level, tracing::Level::INFO);
     assert_eq!(config.telemetry.log_format, LogFormat::Auto);
+    assert_eq!(config.telemetry.collector, None);
     assert_eq!(config.ext_authz.trusted_proxies, []);
 
     let [occtoo, provider] = config.upstreams.as_slice() else {
@@ -556,6 +563,26 @@ fn http_can_be_turned_off() {
     ]
     .concat();
     assert_eq!(site.read(&text).unwrap().http, None);
+}
+
+#[test]
+fn the_status_page_is_on_where_nobody_else_can_reach_it() {
+    let site = Site::new();
+    for (lines, expected) in [
+        ("", true),
+        ("listen = \"127.3.2.1:9464\"", true),
+        ("listen = \"[::1]:9464\"", true),
+        ("listen = \"0.0.0.0:9464\"", false),
+        ("listen = \"[::]:9464\"", false),
+        ("listen = \"10.0.0.1:9464\"", false),
+        ("listen = \"10.0.0.1:9464\"\nstatus_page = true", true),
+        ("status_page = false", false),
+    ] {
+        let http = format!("[http]\n{lines}\n");
+        let text = [SERVER, CREDENTIALS, DESTINATION, &http].concat();
+        let http = site.read(&text).unwrap().http.unwrap();
+        assert_eq!(http.status_page, expected, "{lines}");
+    }
 }
 
 #[test]

@@ -153,6 +153,7 @@ fn read_http(section: &Section<'_>, folder: &Folder) -> HttpSettings {
             private: allowed("allow_private", default.addresses.private),
         },
         ca_pem: section.optional("ca", |value| folder.certificate_text(value)),
+        trace_context: allowed("trace_context", default.trace_context),
         connect_timeout,
         total_timeout: timeout,
     }

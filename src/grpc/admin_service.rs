@@ -6,9 +6,11 @@ use std::{
 };
 
 use tonic::{Request, Response, Status};
-use tracing::debug;
 
-use super::{DOOR, deadline, status::act_status};
+use super::{
+    DOOR, deadline, method,
+    status::{act_status, note_status},
+};
 use crate::{
     admission::Connected,
     api::{
@@ -21,8 +23,9 @@ use crate::{
     },
     cache::Condition,
     clock::Instant,
-    metrics::Metrics,
     request_id::RequestId,
+    shared_cache::Replica,
+    telemetry::{Call, Calls, Operation},
     upstream::Trial,
     usage::Quarantine,
 };
@@ -38,7 +41,7 @@ const ACTS: [(&str, &str); 4] = [
 /// Answers operators over gRPC.
 pub(super) struct AdminService {
     operator: Arc<Operator>,
-    metrics: Arc<Metrics>,
+    calls: Calls,
 }
 
 /// What a method is called as in records, if it changes something.
@@ -48,14 +51,14 @@ pub(super) fn act(method: &str) -> Option<&'static str> {
 }
 
 /// Everything of a request but its message.
-struct Call {
+struct Wish<'a> {
     administrator: Administrator,
-    request_id: RequestId,
+    call: &'a Call,
     deadline: Instant,
 }
 
-impl Call {
-    fn of<T>(request: &Request<T>) -> Result<Self, ActError> {
+impl<'a> Wish<'a> {
+    fn of<T>(request: &Request<T>, call: &'a Call) -> Result<Self, ActError> {
         let extensions = request.extensions();
         // Whoever is none was sent away at the door.
         let administrator = extensions.get::<Administrator>();
@@ -65,7 +68,7 @@ impl Call {
         let metadata = request.metadata();
         Ok(Self {
             administrator,
-            request_id: RequestId::of(metadata.as_ref()),
+            call,
             deadline: Instant::now() + deadline::of(metadata, longest),
         })
     }
@@ -73,33 +76,43 @@ impl Call {
     fn asked(&self) -> Asked<'_> {
         Asked {
             administrator: &self.administrator,
-            request_id: self.request_id.as_str(),
+            request_id: self.call.request_id.as_str(),
+            span: &self.call.span,
             deadline: self.deadline,
         }
     }
 }
 
 impl AdminService {
-    pub(super) fn new(operator: Arc<Operator>, metrics: Arc<Metrics>) -> Self {
-        Self { operator, metrics }
+    pub(super) fn new(operator: Arc<Operator>, calls: Calls) -> Self {
+        Self { operator, calls }
     }
 
     /// Does what a request asks for, counts it, and turns its error into a status.
     async fn answer<T, R>(
         &self,
+        method: &'static str,
         request: Request<T>,
-        work: impl AsyncFnOnce(&Call, T) -> Result<R, ActError>,
+        work: impl AsyncFnOnce(&Wish<'_>, T) -> Result<R, ActError>,
     ) -> Result<Response<R>, Status> {
-        let result = match Call::of(&request) {
-            Ok(call) => work(&call, request.into_inner()).await,
+        let headers = request.metadata().as_ref();
+        let (operation, id) = (Operation::Grpc(method), RequestId::of(headers));
+        let call = self.calls.begin(DOOR, operation, headers, id);
+        let mut caller = String::new();
+        let result = match Wish::of(&request, &call) {
+            Ok(wish) => {
+                wish.administrator.id().as_str().clone_into(&mut caller);
+                work(&wish, request.into_inner()).await
+            }
             Err(error) => Err(error),
         };
         let outcome = result.as_ref().map_or_else(ActError::code, |_| "ok");
-        self.metrics.call(DOOR, "", outcome);
-        debug!(outcome, "answered an operator");
-        result
+        let result = result
             .map(Response::new)
-            .map_err(|error| act_status(&error))
+            .map_err(|error| act_status(&error));
+        note_status(&result, &call.span);
+        self.calls.answered(&call, &caller, "", outcome);
+        result
     }
 }
 
@@ -109,11 +122,14 @@ impl Admin for AdminService {
         &self,
         request: Request<api::ListDestinationsRequest>,
     ) -> Result<Response<api::ListDestinationsResponse>, Status> {
-        self.answer(request, async |_, _| {
+        self.answer(method::LIST_DESTINATIONS, request, async |_, _| {
             let (surveys, warnings) = self.operator.survey();
             Ok(api::ListDestinationsResponse {
                 destinations: surveys.into_iter().map(destination).collect(),
                 warnings: warnings.into_iter().map(warning).collect(),
+                started_at: Some(self.operator.started_at().into()),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                replicas: self.operator.replicas().into_iter().map(replica).collect(),
             })
         })
         .await
@@ -123,7 +139,7 @@ impl Admin for AdminService {
         &self,
         request: Request<api::ExplainRequest>,
     ) -> Result<Response<api::ExplainResponse>, Status> {
-        self.answer(request, async |_, asked| {
+        self.answer(method::EXPLAIN, request, async |_, asked| {
             let explanation = self
                 .operator
                 .explain(&asked.caller, &asked.destination_id)?;
@@ -142,10 +158,10 @@ impl Admin for AdminService {
         &self,
         request: Request<api::RefreshRequest>,
     ) -> Result<Response<api::RefreshResponse>, Status> {
-        self.answer(request, async |call, asked| {
+        self.answer(method::REFRESH, request, async |wish, asked| {
             let refreshed = self
                 .operator
-                .refresh(&call.asked(), &asked.destination_id, &asked.application)
+                .refresh(&wish.asked(), &asked.destination_id, &asked.application)
                 .await?;
             let refreshed = refreshed.into_iter().map(|one| {
                 let application = one.application.to_string();
@@ -174,7 +190,7 @@ impl Admin for AdminService {
         &self,
         request: Request<api::QuarantineRequest>,
     ) -> Result<Response<api::QuarantineResponse>, Status> {
-        self.answer(request, async |call, asked| {
+        self.answer(method::QUARANTINE, request, async |wish, asked| {
             let api::QuarantineRequest {
                 destination_id,
                 comment,
@@ -182,7 +198,7 @@ impl Admin for AdminService {
             } = asked;
             let applied = self
                 .operator
-                .quarantine(&call.asked(), &destination_id, &application, &comment)
+                .quarantine(&wish.asked(), &destination_id, &application, &comment)
                 .await?;
             Ok(api::QuarantineResponse {
                 applications: texts(&applied.applications),
@@ -197,10 +213,10 @@ impl Admin for AdminService {
         &self,
         request: Request<api::ReleaseRequest>,
     ) -> Result<Response<api::ReleaseResponse>, Status> {
-        self.answer(request, async |call, asked| {
+        self.answer(method::RELEASE, request, async |wish, asked| {
             let applied = self
                 .operator
-                .release(&call.asked(), &asked.destination_id, &asked.application)
+                .release(&wish.asked(), &asked.destination_id, &asked.application)
                 .await?;
             Ok(api::ReleaseResponse {
                 applications: texts(&applied.applications),
@@ -217,8 +233,8 @@ impl Admin for AdminService {
         &self,
         request: Request<api::ReloadRequest>,
     ) -> Result<Response<api::ReloadResponse>, Status> {
-        self.answer(request, async |call, _| {
-            let changes = self.operator.reload(&call.asked()).await?;
+        self.answer(method::RELOAD, request, async |wish, _| {
+            let changes = self.operator.reload(&wish.asked()).await?;
             Ok(api::ReloadResponse { changes })
         })
         .await
@@ -228,7 +244,7 @@ impl Admin for AdminService {
         &self,
         request: Request<api::UnusedGrantsRequest>,
     ) -> Result<Response<api::UnusedGrantsResponse>, Status> {
-        self.answer(request, async |_, asked| {
+        self.answer(method::UNUSED_GRANTS, request, async |_, asked| {
             let idle_for = asked.idle_for.as_ref().map_or(Some(Duration::ZERO), span);
             let idle_for = idle_for.ok_or(ActError::InvalidIdleFor)?;
             let unused = self.operator.unused(idle_for).into_iter().map(|unused| {
@@ -271,11 +287,14 @@ fn destination(survey: Survey) -> api::Destination {
     let Protected {
         application,
         condition,
-        expires_at,
+        token,
         due_at,
+        is_minting,
         runway,
         last_success,
         last_failure,
+        failures,
+        retry_at,
         secret,
         trial,
         callers,
@@ -286,7 +305,7 @@ fn destination(survey: Survey) -> api::Destination {
     api::Destination {
         application: application.to_string(),
         state: state(condition).into(),
-        expires_at: at(expires_at),
+        expires_at: at(token.map(|token| token.expires_at)),
         next_refresh_at: at(due_at),
         runway: proto(runway),
         last_success_at: at(last_success),
@@ -298,6 +317,11 @@ fn destination(survey: Survey) -> api::Destination {
         rotation: rotation(trial).into(),
         warnings: warnings.into_iter().map(warning).collect(),
         quarantine: quarantine.map(note),
+        requested_at: at(token.map(|token| token.requested_at)),
+        served_until: at(token.map(|token| token.served_until)),
+        minting: is_minting,
+        failures_in_a_row: failures,
+        retry_at: at(retry_at),
         ..base
     }
 }
@@ -335,6 +359,16 @@ fn warning(warning: Warning) -> api::Warning {
         code: warning.trouble.label().to_owned(),
         message: warning.message,
         since: Some(warning.since.into()),
+    }
+}
+
+fn replica(replica: Replica) -> api::Replica {
+    api::Replica {
+        name: replica.name,
+        version: replica.version,
+        started_at: at(Some(replica.since)),
+        last_heard_at: at(Some(replica.seen)),
+        is_this: replica.is_this,
     }
 }
 

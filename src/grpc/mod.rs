@@ -4,6 +4,7 @@ mod admin_service;
 mod deadline;
 mod ext_authz;
 mod health;
+mod method;
 mod refusal;
 mod sds;
 mod status;
@@ -14,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request as HttpRequest, State},
-    http::{StatusCode, Version, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode, Version, header::CONTENT_TYPE},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
@@ -45,8 +46,8 @@ use crate::{
     },
     broker::{ActError, Broker, CallError, Operator},
     mesh::LiveMesh,
-    metrics::Metrics,
     request_id::RequestId,
+    telemetry::{Call, Calls, Operation},
 };
 
 /// How the metrics name this door.
@@ -67,8 +68,8 @@ pub struct Door {
     pub broker: Arc<Broker>,
     /// Who answers operators.
     pub operator: Arc<Operator>,
-    /// Where calls are counted.
-    pub metrics: Arc<Metrics>,
+    /// Where calls are counted, logged and traced.
+    pub calls: Calls,
     /// How requests of proxies are read.
     pub mesh: Arc<LiveMesh>,
     /// What health says.
@@ -86,7 +87,7 @@ impl Door {
     pub fn router(self) -> Result<Router, tonic_reflection::server::Error> {
         let guard = Guard {
             operator: Arc::clone(&self.operator),
-            metrics: Arc::clone(&self.metrics),
+            calls: self.calls.clone(),
         };
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(api::DESCRIPTORS)
@@ -95,22 +96,22 @@ impl Door {
             .max_decoding_message_size(MAX_REQUEST);
         let health =
             HealthServer::new(HealthService(self.readiness)).max_decoding_message_size(MAX_REQUEST);
-        let admin = AdminService::new(self.operator, Arc::clone(&self.metrics));
+        let admin = AdminService::new(self.operator, self.calls.clone());
         let admin = AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST);
         let ext_authz = ExtAuthz {
             broker: Arc::clone(&self.broker),
-            metrics: Arc::clone(&self.metrics),
+            calls: self.calls.clone(),
             mesh: self.mesh,
         };
         let ext_authz = AuthorizationServer::new(ext_authz).max_decoding_message_size(MAX_CHECK);
         let sds = Sds {
             broker: Arc::clone(&self.broker),
-            metrics: Arc::clone(&self.metrics),
+            calls: self.calls.clone(),
             stop: self.stop.clone(),
         };
         let sds =
             SecretDiscoveryServiceServer::new(sds).max_decoding_message_size(MAX_SUBSCRIPTION);
-        let tokens = TokenService::new(self.broker, self.metrics, self.stop);
+        let tokens = TokenService::new(self.broker, self.calls, self.stop);
         let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
         Ok(Routes::new(tokens)
             .add_service(ext_authz)
@@ -127,7 +128,7 @@ impl Door {
 #[derive(Clone)]
 struct Guard {
     operator: Arc<Operator>,
-    metrics: Arc<Metrics>,
+    calls: Calls,
 }
 
 /// Lets no request through from a peer whose certificate names no caller, or beyond the
@@ -152,29 +153,37 @@ async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Nex
         // Counted as a connection, for nothing that it asks is a call.
         return asks.refusal(CallError::CallerUnidentified);
     };
-    let call = match peer.call() {
-        Ok(call) => call,
-        Err(overload) => return guard.refuse(asks, overload.into()),
+    let method = method::of(request.uri().path());
+    let under_way = match peer.call() {
+        Ok(under_way) => under_way,
+        Err(overload) => {
+            let call = guard.begin(asks, method, request.headers());
+            return guard.refuse(asks, &call, &peer, overload.into());
+        }
     };
-    if let Some(method) = admin_method(request.uri().path()) {
+    if let Some(name) = admin_method(request.uri().path()) {
         match guard.operator.administrator(peer.id()) {
             Ok(administrator) => {
                 request.extensions_mut().insert(administrator);
             }
             Err(error) => {
-                if let Some(act) = act(method) {
-                    let id = RequestId::of(request.headers());
-                    let operator = &guard.operator;
-                    operator.attempt(peer.id(), act, id.as_str(), &error).await;
+                let call = guard.begin(asks, method, request.headers());
+                if let Some(act) = act(name) {
+                    let (operator, id) = (&guard.operator, call.request_id.as_str());
+                    operator.attempt(peer.id(), act, id, &error).await;
                 }
-                return guard.turn_away(&error);
+                return guard.turn_away(&call, &peer, &error);
             }
         }
     }
     let longest = peer.longest_call() + BACKSTOP;
     let answer = timeout(longest, next.run(request)).await;
-    drop(call);
-    answer.unwrap_or_else(|_| guard.refuse(asks, CallError::DeadlineExceeded))
+    drop(under_way);
+    answer.unwrap_or_else(|_| {
+        // What it came with has gone.
+        let call = guard.begin(asks, method, &HeaderMap::new());
+        guard.refuse(asks, &call, &peer, CallError::DeadlineExceeded)
+    })
 }
 
 /// Every request of gRPC says what it is (gRPC over HTTP/2, "Content-Type").
@@ -191,13 +200,20 @@ fn admin_method(path: &str) -> Option<&str> {
 }
 
 impl Guard {
-    fn refuse(&self, asks: Service, error: CallError) -> Response {
-        self.metrics.call(asks.door(), "", error.code());
+    fn begin(&self, asks: Service, method: &'static str, headers: &HeaderMap) -> Call {
+        let (operation, id) = (Operation::Grpc(method), RequestId::of(headers));
+        self.calls.begin(asks.door(), operation, headers, id)
+    }
+
+    fn refuse(&self, asks: Service, call: &Call, peer: &Connected, error: CallError) -> Response {
+        let caller = peer.id().as_str();
+        self.calls.answered(call, caller, "", error.code());
         asks.refusal(error)
     }
 
-    fn turn_away(&self, error: &ActError) -> Response {
-        self.metrics.call(DOOR, "", error.code());
+    fn turn_away(&self, call: &Call, peer: &Connected, error: &ActError) -> Response {
+        let caller = peer.id().as_str();
+        self.calls.answered(call, caller, "", error.code());
         response(status::act_status(error))
     }
 }

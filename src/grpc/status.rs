@@ -3,7 +3,7 @@
 //! Messages are fixed sentences for the developer of the caller; what else is known
 //! goes to the log. Unknown and forbidden destinations give the same bytes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt as _};
@@ -12,6 +12,7 @@ use crate::{
     api::v1::TokenUnavailable,
     broker::{ActError, CallError, Fault},
     slot::{FailureReason, Refusal},
+    telemetry::Span,
 };
 
 /// The `domain` of every `ErrorInfo`.
@@ -19,6 +20,27 @@ const DOMAIN: &str = "tokenbroker";
 /// More than this many bytes of mistakes are not told at once: a status travels in a header,
 /// and some clients take no more than eight kilobytes of those.
 const MAX_VIOLATIONS: usize = 4 * 1024;
+
+/// A code as OpenTelemetry has it, such as `DEADLINE_EXCEEDED`.
+struct Shown(Code);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, letter) in format!("{:?}", self.0).char_indices() {
+            if place > 0 && letter.is_ascii_uppercase() {
+                f.write_str("_")?;
+            }
+            write!(f, "{}", letter.to_ascii_uppercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes with what status a call was answered.
+pub(super) fn note_status<T>(result: &Result<T, Status>, span: &Span) {
+    let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
+    span.text("rpc.response.status_code", Shown(code));
+}
 
 /// The status that a caller sees.
 pub(super) fn status(error: CallError) -> Status {
@@ -300,6 +322,17 @@ mod tests {
                 (code, reason, DOMAIN)
             );
             assert_eq!(details.retry_info().is_some(), retries, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_shown_as_open_telemetry_has_it() {
+        for (code, shown) in [
+            (Code::Ok, "OK"),
+            (Code::NotFound, "NOT_FOUND"),
+            (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        ] {
+            assert_eq!(Shown(code).to_string(), shown);
         }
     }
 }

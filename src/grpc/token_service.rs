@@ -9,11 +9,10 @@ use futures_util::{
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-use tracing::debug;
 
 use super::{
-    DOOR, deadline,
-    status::{status, unavailable},
+    DOOR, deadline, method,
+    status::{note_status, status, unavailable},
 };
 use crate::{
     admission::Connected,
@@ -28,63 +27,65 @@ use crate::{
     broker::{Asker, Broker, CallError, Granted},
     clock::Instant,
     destination::DestinationId,
-    metrics::Metrics,
     request_id::RequestId,
     slot::Report,
+    telemetry::{Call, Calls, End, Operation},
     token::{Token, TokenId},
 };
 
 /// Answers callers over gRPC.
 pub(super) struct TokenService {
     broker: Arc<Broker>,
-    metrics: Arc<Metrics>,
+    calls: Calls,
     stop: CancellationToken,
 }
 
 impl TokenService {
     /// A service whose streams end when `stop` is cancelled.
-    pub(super) fn new(broker: Arc<Broker>, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
+    pub(super) fn new(broker: Arc<Broker>, calls: Calls, stop: CancellationToken) -> Self {
         Self {
             broker,
-            metrics,
+            calls,
             stop,
         }
+    }
+
+    fn begin<T>(&self, method: &'static str, request: &Request<T>) -> Call {
+        let headers = request.metadata().as_ref();
+        let id = RequestId::of(headers);
+        self.calls.begin(DOOR, Operation::Grpc(method), headers, id)
     }
 
     /// Parses what every call begins with, and asks the policy.
     fn authorise<T>(
         &self,
         request: &Request<T>,
-        request_id: &RequestId,
+        call: &Call,
         destination: &str,
     ) -> Result<(Asker, Granted), CallError> {
         let caller = peer(request)?.id();
         let destination =
             DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
         let granted = self.broker.authorise(caller, &destination)?;
-        let asker = Asker {
-            caller: caller.clone(),
-            door: DOOR,
-            request_id: request_id.clone(),
-        };
-        Ok((asker, granted))
+        Ok((Asker::of(caller.clone(), call), granted))
     }
 
     /// Counts and logs an answered call, and turns its error into a status.
     fn answer<T, R>(
         &self,
         request: &Request<T>,
-        request_id: &RequestId,
+        call: &Call,
         granted: Option<&Granted>,
         result: Result<R, CallError>,
     ) -> Result<Response<R>, Status> {
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.map_or("", |granted| granted.destination.as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
-        self.metrics.call(DOOR, destination, outcome);
-        let caller = peer(request).map_or("", |peer| peer.id().as_str());
-        debug!(caller, destination, outcome, %request_id, "answered");
-        result.map(Response::new).map_err(status)
+        let caller = caller(request);
+        let result = result.map(Response::new).map_err(status);
+        note_status(&result, &call.span);
+        self.calls.answered(call, caller, destination, outcome);
+        result
     }
 }
 
@@ -97,10 +98,10 @@ impl TokenBroker for TokenService {
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
         let body = request.get_ref();
-        let id = RequestId::of(request.metadata().as_ref());
-        let (asker, granted) = match self.authorise(&request, &id, &body.destination_id) {
+        let call = self.begin(method::GET_TOKEN, &request);
+        let (asker, granted) = match self.authorise(&request, &call, &body.destination_id) {
             Ok(authorised) => authorised,
-            Err(error) => return self.answer(&request, &id, None, Err(error)),
+            Err(error) => return self.answer(&request, &call, None, Err(error)),
         };
         let result = match validity(body.min_validity.as_ref()) {
             Ok(min_validity) => {
@@ -112,7 +113,7 @@ impl TokenBroker for TokenService {
             Err(error) => Err(error),
         };
         let reply = result.map(|token| reply(&token));
-        self.answer(&request, &id, Some(&granted), reply)
+        self.answer(&request, &call, Some(&granted), reply)
     }
 
     async fn watch_token(
@@ -120,30 +121,39 @@ impl TokenBroker for TokenService {
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
         let body = request.get_ref();
-        let id = RequestId::of(request.metadata().as_ref());
-        let (asker, granted) = match self.authorise(&request, &id, &body.destination_id) {
+        let call = self.begin(method::WATCH_TOKEN, &request);
+        let (asker, granted) = match self.authorise(&request, &call, &body.destination_id) {
             Ok(authorised) => authorised,
-            Err(error) => return self.answer(&request, &id, None, Err(error)),
+            Err(error) => return self.answer(&request, &call, None, Err(error)),
         };
         // A stream may last, so only the caller's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
-        let watch = self.broker.watch(asker, &granted);
-        let events = stream::unfold(Some(watch), move |watch| async move {
-            let mut watch = watch?;
+        let span = call.span.clone();
+        let watch = Some((self.broker.watch(asker, &granted), span));
+        let events = stream::unfold(watch, move |watch| async move {
+            let (mut watch, span) = watch?;
             let event = match until(deadline, watch.next()).await {
                 Ok(token) => Event::Token(reply(&token)),
                 Err(error @ (CallError::Refused(_) | CallError::AuditUnavailable { .. })) => {
                     Event::Unavailable(unavailable(error))
                 }
                 // Not granted any more, or too late: the end.
-                Err(error) => return Some((Err(status(error)), None)),
+                Err(error) => {
+                    let last = Err(status(error));
+                    note_status(&last, &span);
+                    span.end(End::Badly(error.code()));
+                    return Some((last, None));
+                }
             };
-            Some((Ok(WatchTokenResponse { event: Some(event) }), Some(watch)))
+            let response = WatchTokenResponse { event: Some(event) };
+            Some((Ok(response), Some((watch, span))))
         });
         let stream = events
             .take_until(self.stop.clone().cancelled_owned())
             .boxed();
-        self.answer(&request, &id, Some(&granted), Ok(stream))
+        let (caller, destination) = (caller(&request), granted.destination.as_str());
+        self.calls.opened(&call, caller, destination);
+        Ok(Response::new(stream))
     }
 
     async fn report_rejected(
@@ -151,15 +161,15 @@ impl TokenBroker for TokenService {
         request: Request<ReportRejectedRequest>,
     ) -> Result<Response<ReportRejectedResponse>, Status> {
         let body = request.get_ref();
-        let id = RequestId::of(request.metadata().as_ref());
-        let (_, granted) = match self.authorise(&request, &id, &body.destination_id) {
+        let call = self.begin(method::REPORT_REJECTED, &request);
+        let (_, granted) = match self.authorise(&request, &call, &body.destination_id) {
             Ok(authorised) => authorised,
-            Err(error) => return self.answer(&request, &id, None, Err(error)),
+            Err(error) => return self.answer(&request, &call, None, Err(error)),
         };
         // A text that names no token cannot name the current one.
         let report = TokenId::parse(&body.token_id).map_or(Report::AlreadyReplaced, |id| {
             let afford = || peer(&request).is_ok_and(|peer| peer.may_report(Instant::now()));
-            self.broker.report(&granted, id, afford)
+            self.broker.report(&granted, id, afford, &call.span)
         });
         let outcome = match report {
             Report::Refresh | Report::UnderWay => ReportOutcome::Refreshing,
@@ -169,7 +179,7 @@ impl TokenBroker for TokenService {
         let reply = ReportRejectedResponse {
             outcome: outcome.into(),
         };
-        self.answer(&request, &id, Some(&granted), Ok(reply))
+        self.answer(&request, &call, Some(&granted), Ok(reply))
     }
 }
 
@@ -180,6 +190,11 @@ pub(super) fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
         .get::<Arc<Connected>>()
         .map(|peer| &**peer)
         .ok_or(CallError::CallerUnidentified)
+}
+
+/// The name of who calls; empty where there is none.
+fn caller<T>(request: &Request<T>) -> &str {
+    peer(request).map_or("", |peer| peer.id().as_str())
 }
 
 /// Waits for a call, until its deadline if it has one.

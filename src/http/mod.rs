@@ -1,12 +1,18 @@
-//! The plain HTTP port: health for probes and metrics for a scraper. It serves nothing
-//! that is secret, and no tokens.
+//! The plain HTTP port: health for probes, metrics for a scraper, and a status page for
+//! people. It serves nothing that is secret, and no tokens.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod page;
+mod readiness;
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, VARY},
+    },
     response::IntoResponse,
     routing,
 };
@@ -14,16 +20,21 @@ use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::TcpStream,
+    sync::watch,
     task::{AbortHandle, JoinSet},
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{broker::Broker, clock::Instant, metrics::Metrics, port::Port};
-
-/// The media type of the exposition (`OpenMetrics` 1.0, "Overall Structure").
-const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use self::readiness::Readiness;
+use crate::{
+    broker::{Broker, Operator},
+    clock::Instant,
+    listener::Terms,
+    metrics::{Format, Metrics},
+    port::Port,
+};
 
 /// How many peers are answered at once. They take descriptors that callers do without.
 const PEERS: usize = 8;
@@ -38,31 +49,33 @@ pub struct PlainHttp {
     routes: Router,
 }
 
-/// What the routes look at.
+/// What is looked at for an answer.
 #[derive(Clone)]
-struct House {
-    broker: Arc<Broker>,
-    metrics: Arc<Metrics>,
-    stopping: CancellationToken,
+pub struct Door {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// Who knows the state of its destinations.
+    pub operator: Arc<Operator>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whose certificates run out.
+    pub terms: watch::Receiver<Arc<Terms>>,
+    /// Makes the broker unready.
+    pub stopping: CancellationToken,
+    /// Whether the status page is at `/`.
+    pub has_page: bool,
 }
 
 impl PlainHttp {
-    /// Answers who comes to this port. `stopping` makes the broker unready.
-    pub fn new(
-        port: Port,
-        broker: Arc<Broker>,
-        metrics: Arc<Metrics>,
-        stopping: CancellationToken,
-    ) -> Self {
+    /// Answers who comes to this port, which is at this address.
+    pub fn new(port: Port, address: SocketAddr, door: Door) -> Self {
+        let page = door.has_page.then(|| page::router(address, door.clone()));
         let routes = Router::new()
             .route("/healthz", routing::get(|| async { "ok\n" }))
             .route("/readyz", routing::get(readiness))
             .route("/metrics", routing::get(exposition))
-            .with_state(House {
-                broker,
-                metrics,
-                stopping,
-            });
+            .with_state(door)
+            .merge(page.unwrap_or_default());
         Self { port, routes }
     }
 
@@ -104,22 +117,22 @@ async fn answer(stream: TcpStream, routes: Router) {
     }
 }
 
-async fn readiness(State(house): State<House>) -> (StatusCode, &'static str) {
-    if house.stopping.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n")
-    } else if house.broker.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: minting has only just begun, or fails for every destination\n",
-        )
-    }
+async fn readiness(State(door): State<Door>) -> (StatusCode, String) {
+    let readiness = Readiness::of(&door.broker, &door.stopping);
+    let status = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Stopping | Readiness::Unready => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{}\n", readiness.words()))
 }
 
-async fn exposition(State(house): State<House>) -> impl IntoResponse {
-    match house.metrics.exposition() {
-        Ok(text) => ([(CONTENT_TYPE, EXPOSITION)], text).into_response(),
+async fn exposition(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(ACCEPT).into_iter();
+    let format = Format::wanted(accept.filter_map(|value| value.to_str().ok()));
+    // What is in between must not take the one format for the other.
+    let head = [(CONTENT_TYPE, format.media_type()), (VARY, "accept")];
+    match door.metrics.exposition_in(format) {
+        Ok(text) => (head, text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

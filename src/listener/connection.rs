@@ -115,8 +115,13 @@ impl Lobby {
             .enter(address.ip(), terms.limits.count)
             .ok_or("over_address_capacity")?;
         let acceptor = TlsAcceptor::from(Arc::clone(&terms.tls.config));
+        let began = Instant::now();
         let handshake = timeout(terms.limits.handshake, acceptor.accept(stream));
-        match self.stop.run_until_cancelled(handshake).await {
+        let ended = self.stop.run_until_cancelled(handshake).await;
+        if let Some(Ok(_)) = &ended {
+            self.metrics.shook_hands(began.elapsed());
+        }
+        match ended {
             None => Err("stopping"),
             Some(Err(_)) => Err("handshake_timeout"),
             Some(Ok(Err(error))) => {

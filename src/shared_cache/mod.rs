@@ -9,12 +9,14 @@
 //! | `ring` | the keys that seal, name and fingerprint; one or, during a rotation, two |
 //! | `place` | where a slot and its host are kept: their names, and what they are sealed for |
 //! | `sealed` | a sealed value, as others see it |
-//! | `record` | what is in it: a token, a failure, a pause or a quarantine |
+//! | `record` | what is in it: a token, a failure, a pause, a quarantine or a replica |
+//! | `presence` | how replicas know of each other, each of which is a `replica` |
 //! | `store` | the seam: what any store can do, and how it fails |
 //! | `redis/` | the one store that there is; the only room that names redis |
 //! | `settings` | which servers, and how they are reached |
 
 mod place;
+mod presence;
 mod record;
 mod redis;
 mod replica;
@@ -44,6 +46,7 @@ use tracing::warn;
 
 use self::{
     place::of_any_quarantine,
+    presence::Presence,
     record::{Kind, Pause},
     ring::{NotOurs, Unopened},
     sealed::{Head, Sealed},
@@ -59,7 +62,12 @@ pub use self::{
     store::{Message, Name, Trouble},
 };
 pub use crate::usage::SharedQuarantine;
-use crate::{clock, metrics::Metrics, token::Token};
+use crate::{
+    clock::{self, Instant},
+    metrics::Metrics,
+    process,
+    token::Token,
+};
 
 /// A flight of a broker that has just started waits no longer than this for the first
 /// connection, since what it would mint may be there already.
@@ -80,6 +88,8 @@ pub struct SharedCache {
     trouble: Mutex<Option<Trouble>>,
     /// How many quarantines could not be opened the last time.
     unopened: AtomicUsize,
+    /// What it tells the others of itself, and what it has heard of them.
+    presence: Presence,
 }
 
 /// What was found at a slot's place.
@@ -173,6 +183,7 @@ impl SharedCache {
             metrics,
             trouble: Mutex::default(),
             unopened: AtomicUsize::new(0),
+            presence: Presence::new(&process::host_name()),
         }
     }
 
@@ -187,11 +198,6 @@ impl SharedCache {
         let last = || *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let trouble = self.store.trouble().or_else(last);
         trouble.filter(|_| self.is_on())
-    }
-
-    /// The replicas that were heard of lately, this one first; none while nothing is shared.
-    pub fn replicas(&self) -> Vec<Replica> {
-        Vec::new()
     }
 
     /// Goes on with other settings from now on, or shares nothing any more. The connection is
@@ -217,7 +223,7 @@ impl SharedCache {
     pub async fn look(&self, place: &Place, seen: &mut Seen) -> Option<Vec<Found>> {
         let mut found = Vec::new();
         for name in place.slot.names() {
-            let entries = self.heard("look", self.store.look(name).await)?;
+            let entries = self.ask("look", self.store.look(name)).await?;
             found.extend(self.open_all(place, entries, seen));
             if !found.is_empty() {
                 break;
@@ -234,8 +240,8 @@ impl SharedCache {
             return Begun::Alone;
         };
         for _ in 0..TRIES {
-            let began = self.store.begin(name, &seen.0, life).await;
-            match self.heard("begin", began) {
+            let beginning = self.store.begin(name, &seen.0, life);
+            match self.ask("begin", beginning).await {
                 None => return Begun::Alone,
                 Some(Beginning::Held(left)) => return Begun::Held(left),
                 Some(Beginning::Granted(turn)) => {
@@ -276,8 +282,8 @@ impl SharedCache {
             return;
         }
         let turn = lease.and_then(|mut lease| lease.turn.take());
-        let finished = self.store.finish(name, turn.as_ref(), kept).await;
-        if self.heard("finish", finished) == Some(false) {
+        let finishing = self.store.finish(name, turn.as_ref(), kept);
+        if self.ask("finish", finishing).await == Some(false) {
             self.metrics.shared_cache("finish", "lease_lost");
         }
     }
@@ -285,14 +291,14 @@ impl SharedCache {
     /// Forgets what is kept for a slot, so that nobody takes it up again.
     pub async fn forget(&self, place: &Place) {
         for name in place.slot.names() {
-            self.heard("forget", self.store.forget(name).await);
+            self.ask("forget", self.store.forget(name)).await;
         }
     }
 
     /// Until when the host of a place is to be left alone, if a replica knows.
     pub async fn pause(&self, place: &Place) -> Option<SystemTime> {
         for name in place.host.names() {
-            let sealed = self.heard("pause", self.store.pause(name).await).flatten();
+            let sealed = self.ask("pause", self.store.pause(name)).await.flatten();
             let pause = sealed.and_then(|sealed| self.open_pause(place, &sealed));
             if pause.is_some() {
                 return pause;
@@ -307,8 +313,8 @@ impl SharedCache {
             .host
             .seal(&place.ring, Kind::Pause, &Pause { until }.encode());
         if let (Some(name), Some(sealed)) = (place.host.name(), sealed) {
-            let kept = self.store.keep_pause(name, sealed, left(until)).await;
-            self.heard("keep_pause", kept);
+            let keeping = self.store.keep_pause(name, sealed, left(until));
+            self.ask("keep_pause", keeping).await;
         }
     }
 
@@ -316,7 +322,7 @@ impl SharedCache {
     /// shared, or if the store cannot be asked.
     pub async fn quarantines(&self) -> Option<Vec<SharedQuarantine>> {
         let ring = self.ring.load_full()?;
-        let kept = self.heard("quarantines", self.store.quarantines().await)?;
+        let kept = self.ask("quarantines", self.store.quarantines()).await?;
         let mut last: HashMap<_, SharedQuarantine> = HashMap::new();
         let mut is_elsewhere = HashSet::new();
         let mut unopened = 0;
@@ -367,8 +373,8 @@ impl SharedCache {
         let Some(sealed) = sealed else {
             return false;
         };
-        let kept = self.store.keep_quarantine(spot.names(), sealed).await;
-        self.heard("keep_quarantine", kept).is_some()
+        let keeping = self.store.keep_quarantine(spot.names(), sealed);
+        self.ask("keep_quarantine", keeping).await.is_some()
     }
 
     /// What a message says about a slot, if it is about that.
@@ -424,7 +430,7 @@ impl SharedCache {
             let found = match entry.kind {
                 Kind::Token => SharedToken::decode(&value).map(Found::Token),
                 Kind::Failure => SharedFailure::decode(&value).map(Found::Failure),
-                Kind::Pause | Kind::Quarantine => Err(NotOurs),
+                Kind::Pause | Kind::Quarantine | Kind::Replica => Err(NotOurs),
             };
             Ok(found?)
         });
@@ -461,7 +467,15 @@ impl SharedCache {
         opened.ok()
     }
 
-    fn heard<T>(&self, operation: &'static str, answer: Result<T, Trouble>) -> Option<T> {
+    /// The store's answer, if it has one.
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        answering: impl Future<Output = Result<T, Trouble>>,
+    ) -> Option<T> {
+        let asked = Instant::now();
+        let answer = answering.await;
+        self.metrics.shared_cache_took(operation, asked.elapsed());
         let trouble = answer.as_ref().err().copied();
         let outcome = trouble.map_or("ok", Trouble::code);
         self.metrics.shared_cache(operation, outcome);

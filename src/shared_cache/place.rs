@@ -35,6 +35,7 @@ enum Class {
     Slot = 1,
     Host = 2,
     Quarantine = 3,
+    Replica = 4,
 }
 
 impl Place {
@@ -124,6 +125,16 @@ impl Spot {
         })
     }
 
+    /// Where a replica of this namespace tells of itself.
+    pub(super) fn of_replica(ring: &Ring, namespace: &str, id: u128) -> Self {
+        Self::new(ring, Class::Replica, |_| {
+            let mut subject = Subject::default();
+            subject.text(namespace);
+            subject.bytes(&id.to_be_bytes());
+            subject
+        })
+    }
+
     /// The name under which it is kept.
     pub(super) fn name(&self) -> Option<&Name> {
         self.names.first()
@@ -151,6 +162,14 @@ impl Spot {
 /// compares its name with what it says.
 pub(super) fn of_any_quarantine() -> impl Iterator<Item = Vec<u8>> {
     iter::repeat_with(|| context(Kind::Quarantine, &[]))
+}
+
+/// What the word of any replica of this namespace is sealed for, for the same reason. Fleets with
+/// one key may share a server by namespaces, and whoever writes there could show one's to another.
+pub(super) fn of_any_replica(namespace: &str) -> impl Iterator<Item = Vec<u8>> {
+    let mut subject = Subject::default();
+    subject.text(namespace);
+    iter::repeat_with(move || context(Kind::Replica, &subject.0))
 }
 
 /// What a value is sealed for: the format, what it is, and whose.
@@ -329,11 +348,10 @@ mod tests {
     fn a_kind_does_not_pass_for_another() {
         let (key, parts) = (TokenKey::sample("d"), [Parts::default()]);
         let place = place(&Ring::sample(&[1]), &key, &parts, "host:443");
-        let kinds = [Kind::Token, Kind::Failure, Kind::Pause, Kind::Quarantine];
-        for sealed_as in kinds {
+        for sealed_as in Kind::ALL {
             let context = place.slot.contexts(sealed_as).next().unwrap();
             let sealed = place.ring.seal(&context, b"canary").unwrap();
-            for opened_as in kinds {
+            for opened_as in Kind::ALL {
                 let opened = place.ring.open(place.slot.contexts(opened_as), &sealed);
                 assert_eq!(opened.is_ok(), sealed_as == opened_as);
             }
@@ -349,10 +367,33 @@ mod tests {
             subject.option(None);
             subject
         };
-        let classes = [Class::Slot, Class::Host, Class::Quarantine];
+        let classes = [Class::Slot, Class::Host, Class::Quarantine, Class::Replica];
         let spots = classes.map(|class| Spot::new(&ring, class, subject));
-        assert!(!meet(&spots[0], &spots[1]) && !meet(&spots[0], &spots[2]));
-        assert!(!meet(&spots[1], &spots[2]));
+        for (i, one) in spots.iter().enumerate() {
+            for (j, other) in spots.iter().enumerate() {
+                assert_eq!(meet(one, other), i == j);
+            }
+        }
+    }
+
+    #[test]
+    fn replicas_have_names_of_their_own_in_each_namespace() {
+        let ring = Ring::sample(&[1]);
+        let all = [("a", 1), ("a", 2), ("b", 1), ("", 1)];
+        let spots = all.map(|(namespace, id)| Spot::of_replica(&ring, namespace, id));
+        for (i, one) in spots.iter().enumerate() {
+            for (j, other) in spots.iter().enumerate() {
+                assert_eq!(meet(one, other), i == j);
+            }
+        }
+        for (one, _) in all {
+            let sealed = of_any_replica(one).next();
+            let sealed = ring.seal(&sealed.unwrap(), b"canary").unwrap();
+            for (other, _) in all {
+                let opened = ring.open(of_any_replica(other), &sealed);
+                assert_eq!(opened.is_ok(), one == other);
+            }
+        }
     }
 
     #[test]

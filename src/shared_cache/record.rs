@@ -1,4 +1,4 @@
-//! What is sealed: a token, a failure, a pause or a quarantine.
+//! What is sealed: a token, a failure, a pause, a quarantine, or a replica's word of itself.
 
 use std::{
     fmt, mem,
@@ -9,7 +9,7 @@ use std::{
 use prost::Message;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::ring::NotOurs;
+use super::{Replica, replica::printable, ring::NotOurs};
 use crate::{
     clock::{self, Moment},
     destination::{ApplicationName, DestinationId, TokenKey},
@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Pause,
     /// What an operator stopped or released.
     Quarantine,
+    /// What a replica tells of itself.
+    Replica,
 }
 
 /// A token that some replica minted.
@@ -64,7 +66,20 @@ pub(super) struct Pause {
     pub(super) until: SystemTime,
 }
 
-/// A token that cannot be used here, although it is sealed as it should be.
+/// What a replica tells of itself, again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Beat {
+    /// Which process it is, at random: two replicas may have one name.
+    pub(super) id: u128,
+    pub(super) name: String,
+    pub(super) version: String,
+    /// When it started, on its own clock.
+    pub(super) since: SystemTime,
+    /// When it told this, on its own clock.
+    pub(super) at: SystemTime,
+}
+
+/// What cannot be used here, although it is sealed as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untimely {
     /// It has expired.
@@ -74,6 +89,15 @@ pub enum Untimely {
 }
 
 impl Kind {
+    /// All of them.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Token,
+        Self::Failure,
+        Self::Pause,
+        Self::Quarantine,
+        Self::Replica,
+    ];
+
     /// What stands for it in what it is sealed for, and on the wire.
     pub(crate) fn tag(self) -> u8 {
         match self {
@@ -81,13 +105,13 @@ impl Kind {
             Self::Failure => b'f',
             Self::Pause => b'p',
             Self::Quarantine => b'q',
+            Self::Replica => b'r',
         }
     }
 
     /// The kind with this tag.
     pub(crate) fn of_tag(tag: u8) -> Option<Self> {
-        let kinds = [Self::Token, Self::Failure, Self::Pause, Self::Quarantine];
-        kinds.into_iter().find(|kind| kind.tag() == tag)
+        Self::ALL.into_iter().find(|kind| kind.tag() == tag)
     }
 }
 
@@ -133,11 +157,7 @@ impl SharedToken {
         max: Duration,
         now: Moment,
     ) -> Result<Token, Untimely> {
-        let age = match now.wall.duration_since(self.requested_at) {
-            Ok(age) => age,
-            Err(ahead) if ahead.duration() <= CLOCKS_DIFFER => Duration::ZERO,
-            Err(_) => return Err(Untimely::FromTheFuture),
-        };
+        let age = age(self.requested_at, now.wall)?;
         let lifetime = self.lifetime.min(max);
         let left = lifetime.saturating_sub(age);
         if left.is_zero() {
@@ -256,6 +276,55 @@ impl SharedQuarantine {
     }
 }
 
+impl Beat {
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        encode(&WrittenBeat {
+            id: self.id.to_be_bytes().to_vec(),
+            name: self.name.clone(),
+            version: self.version.clone(),
+            since: millis(self.since),
+            at: millis(self.at),
+        })
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
+        let written = WrittenBeat::decode(bytes).map_err(|_| NotOurs)?;
+        let id = <[u8; 16]>::try_from(written.id).map_err(|_| NotOurs)?;
+        Ok(Self {
+            id: u128::from_be_bytes(id),
+            name: printable(&written.name),
+            version: printable(&written.version),
+            since: wall(written.since)?,
+            at: wall(written.at)?,
+        })
+    }
+
+    /// The replica as this process shows it, and for how long it does so if it hears no more: until
+    /// this is so old, as far as clocks agree. That nobody can put off, whatever a store does.
+    ///
+    /// # Errors
+    /// [`Untimely`], by the wall clock, which is all that replicas have in common.
+    pub(super) fn arrive(
+        self,
+        lasts: Duration,
+        now: SystemTime,
+    ) -> Result<(Replica, Duration), Untimely> {
+        let age = age(self.at, now)?;
+        let left = (lasts + CLOCKS_DIFFER).saturating_sub(age);
+        if left.is_zero() {
+            return Err(Untimely::Expired);
+        }
+        let replica = Replica {
+            name: self.name,
+            version: self.version,
+            since: self.since.min(now),
+            seen: now - age,
+            is_this: false,
+        };
+        Ok((replica, left))
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 #[prost(skip_debug)]
 struct WrittenToken {
@@ -313,6 +382,20 @@ struct WrittenStop {
     comment: String,
 }
 
+#[derive(Clone, PartialEq, Eq, Message)]
+struct WrittenBeat {
+    #[prost(bytes = "vec", tag = "1")]
+    id: Vec<u8>,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "3")]
+    version: String,
+    #[prost(uint64, tag = "4")]
+    since: u64,
+    #[prost(uint64, tag = "5")]
+    at: u64,
+}
+
 /// Also one that was read only in part. Its text is written once, into memory of its size, by
 /// whoever made it or by prost, so there is no other copy.
 impl Drop for WrittenToken {
@@ -332,6 +415,15 @@ fn encode(message: &impl Message) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(message.encoded_len()));
     message.encode_raw(&mut *bytes);
     bytes
+}
+
+/// How long ago something was, on the clock of whoever did it.
+fn age(at: SystemTime, now: SystemTime) -> Result<Duration, Untimely> {
+    match now.duration_since(at) {
+        Ok(age) => Ok(age),
+        Err(ahead) if ahead.duration() <= CLOCKS_DIFFER => Ok(Duration::ZERO),
+        Err(_) => Err(Untimely::FromTheFuture),
+    }
 }
 
 fn wall(millis: u64) -> Result<SystemTime, NotOurs> {

@@ -16,7 +16,7 @@ use super::{
     News,
     record::Kind,
     sealed::{Head, Sealed},
-    store::{Beginning, Entry, Kept, Message, Name, Store, Trouble, Turn},
+    store::{Beginning, Entry, Kept, MOST_REPLICAS, Message, Name, Store, Trouble, Turn},
 };
 use crate::clock::Instant;
 
@@ -26,6 +26,7 @@ pub(crate) struct Shelf {
     slots: Mutex<HashMap<Name, Slot>>,
     pauses: Mutex<HashMap<Name, (Sealed, Instant)>>,
     quarantines: Mutex<HashMap<Name, Sealed>>,
+    replicas: Mutex<HashMap<Name, (Sealed, Instant)>>,
     listeners: Mutex<Vec<mpsc::Sender<News>>>,
     gone: AtomicBool,
     deaf: AtomicBool,
@@ -59,7 +60,7 @@ impl Shelf {
         self.deaf.store(deaf, Ordering::SeqCst);
     }
 
-    /// Does not answer what has to do with quarantines while it `hangs`.
+    /// Does not answer what has to do with quarantines and replicas while it `hangs`.
     pub(crate) fn hang(&self, hangs: bool) {
         self.hangs.send_replace(hangs);
     }
@@ -106,6 +107,12 @@ impl Shelf {
                 .iter()
                 .map(|(name, sealed)| (*name, sealed.0.clone())),
         );
+        let replicas = lock(&self.replicas);
+        everything.extend(
+            replicas
+                .iter()
+                .map(|(name, (sealed, _))| (*name, sealed.0.clone())),
+        );
         everything
     }
 
@@ -122,6 +129,9 @@ impl Shelf {
         for (name, sealed) in lock(&self.quarantines).iter_mut() {
             change(name, &mut sealed.0);
         }
+        for (name, (sealed, _)) in lock(&self.replicas).iter_mut() {
+            change(name, &mut sealed.0);
+        }
     }
 
     /// Forgets everything, as FLUSHALL does.
@@ -129,6 +139,7 @@ impl Shelf {
         lock(&self.slots).clear();
         lock(&self.pauses).clear();
         lock(&self.quarantines).clear();
+        lock(&self.replicas).clear();
     }
 
     /// Takes the turn of a slot for so long, as a replica would that dies then.
@@ -378,6 +389,32 @@ impl Store for Shelf {
         async move {
             self.hanging().await;
             self.read(keep)
+        }
+        .boxed()
+    }
+
+    fn beat<'a>(
+        &'a self,
+        names: &'a [Name],
+        told: Option<Sealed>,
+        lasts: Duration,
+    ) -> BoxFuture<'a, Result<Vec<(Name, Sealed)>, Trouble>> {
+        let beat = move || {
+            let now = Instant::now();
+            let mut replicas = lock(&self.replicas);
+            replicas.retain(|name, (_, until)| now < *until && !names.contains(name));
+            let others = replicas
+                .iter()
+                .map(|(name, (sealed, _))| (*name, sealed.clone()));
+            let others = others.take(MOST_REPLICAS).collect();
+            if let (Some(name), Some(sealed)) = (names.first(), told) {
+                replicas.insert(*name, (sealed, now + lasts));
+            }
+            others
+        };
+        async move {
+            self.hanging().await;
+            self.read(beat)
         }
         .boxed()
     }

@@ -74,7 +74,20 @@ pub(crate) trait Store: Send + Sync {
         names: &'a [Name],
         sealed: Sealed,
     ) -> BoxFuture<'a, Result<(), Trouble>>;
+
+    /// Keeps what a replica tells of itself under the first of these names for so long, in place of what is kept
+    /// under any of them, or takes that out if it tells nothing. Answers with what others have told: no more
+    /// than [`MOST_REPLICAS`] of them.
+    fn beat<'a>(
+        &'a self,
+        names: &'a [Name],
+        told: Option<Sealed>,
+        lasts: Duration,
+    ) -> BoxFuture<'a, Result<Vec<(Name, Sealed)>, Trouble>>;
 }
+
+/// As many replicas are told of. Whatever else is where they tell of themselves is left out.
+pub(crate) const MOST_REPLICAS: usize = 1000;
 
 /// Something that is kept for a slot.
 #[derive(Clone, Debug)]

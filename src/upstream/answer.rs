@@ -4,8 +4,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FetchError, decode::Object, http::Reply};
-use crate::token::Minted;
+use super::{
+    FetchError,
+    decode::Object,
+    http::{Reply, Request, Target},
+};
+use crate::{
+    slot::{Failure, FailureReason},
+    telemetry::{End, Span},
+    token::Minted,
+};
 
 /// What a protocol reads in bodies.
 pub(super) struct Reading {
@@ -25,8 +33,29 @@ pub(super) enum ErrorCode {
     OutOfOrder,
 }
 
+/// Asks an endpoint once, and reads its answer to its end.
+pub(super) async fn ask(
+    target: &Target,
+    request: Request,
+    reading: &Reading,
+    flight: &Span,
+) -> Result<Minted, FetchError> {
+    let span = target.span(flight);
+    // Whoever waits in vain drops this before it can say so.
+    span.ends(End::Badly(FailureReason::Unavailable.code()));
+    let result = match target.post(request, &span).await {
+        Ok(reply) => read(reply, reading).await,
+        Err(error) => Err(error),
+    };
+    span.end(match &result {
+        Ok(_) => End::Well("ok"),
+        Err(error) => End::Badly(Failure::from(error).reason.code()),
+    });
+    result
+}
+
 /// Reads an answer to its end.
-pub(super) async fn read(reply: Reply, reading: &Reading) -> Result<Minted, FetchError> {
+async fn read(reply: Reply, reading: &Reading) -> Result<Minted, FetchError> {
     let (status, retry_after) = (reply.status, reply.retry_after);
     match Verdict::of(status) {
         Verdict::Success => (reading.token)(&reply.body().await?),

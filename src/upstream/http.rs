@@ -16,10 +16,15 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
+use url::Position;
 use zeroize::Zeroizing;
 
 use super::{
-    AddressRule, Endpoint, FetchError, SetupError, address::Unreachable, retry_after, trust,
+    AddressRule, Broken, Endpoint, FetchError, SetupError, address::Unreachable, retry_after, trust,
+};
+use crate::{
+    telemetry::Span,
+    trace_context::{TRACEPARENT, TRACESTATE},
 };
 
 /// The longest body that is read, in bytes. A token answer has about two kilobytes.
@@ -40,6 +45,8 @@ pub struct HttpSettings {
     pub connect_timeout: Duration,
     /// The longest wait for a whole answer, the connection included.
     pub total_timeout: Duration,
+    /// Whether the endpoint is told which trace its call belongs to, where there is one.
+    pub trace_context: bool,
 }
 
 impl Default for HttpSettings {
@@ -51,6 +58,7 @@ impl Default for HttpSettings {
             ca_pem: None,
             connect_timeout: Duration::from_secs(3),
             total_timeout: Duration::from_secs(5),
+            trace_context: false,
         }
     }
 }
@@ -64,6 +72,7 @@ pub struct HttpClient {
     client: Client,
     plain_http: bool,
     addresses: AddressRule,
+    trace_context: bool,
 }
 
 /// An endpoint that may be asked, and the client to ask it with.
@@ -71,6 +80,7 @@ pub struct HttpClient {
 pub(super) struct Target {
     client: Client,
     endpoint: Endpoint,
+    trace_context: bool,
 }
 
 /// One POST.
@@ -123,6 +133,7 @@ impl HttpClient {
             client,
             plain_http: settings.plain_http,
             addresses: settings.addresses,
+            trace_context: settings.trace_context,
         })
     }
 
@@ -141,6 +152,7 @@ impl HttpClient {
         Ok(Target {
             client: self.client.clone(),
             endpoint,
+            trace_context: self.trace_context,
         })
     }
 }
@@ -151,8 +163,23 @@ impl Target {
         &self.endpoint
     }
 
+    /// The span of one request, as a part of a flight.
+    pub(super) fn span(&self, flight: &Span) -> Span {
+        let span = flight.outgoing("POST");
+        let url = self.endpoint.url();
+        span.text("http.request.method", "POST");
+        span.text("server.address", url.host_str().unwrap_or_default());
+        span.number(
+            "server.port",
+            url.port_or_known_default().unwrap_or_default(),
+        );
+        // Without its query, which the tokens of an endpoint are not told apart by.
+        span.text("url.full", &url[..Position::AfterPath]);
+        span
+    }
+
     /// Sends one request, once, and waits for the head of its answer.
-    pub(super) async fn post(&self, request: Request) -> Result<Reply, FetchError> {
+    pub(super) async fn post(&self, request: Request, span: &Span) -> Result<Reply, FetchError> {
         let mut builder = self
             .client
             .post(self.endpoint.url().clone())
@@ -161,7 +188,16 @@ impl Target {
         if let Some(authorization) = request.authorization {
             builder = builder.header(AUTHORIZATION, authorization);
         }
+        if self.trace_context
+            && let Some((parent, state)) = span.passed_on()
+        {
+            builder = builder.header(TRACEPARENT, parent);
+            if let Some(state) = state {
+                builder = builder.header(TRACESTATE, state);
+            }
+        }
         let response = builder.send().await.map_err(|error| transport(&error))?;
+        span.number("http.response.status_code", response.status().as_u16());
         Ok(Reply {
             status: response.status().as_u16(),
             retry_after: response
@@ -229,15 +265,15 @@ fn transport(error: &reqwest::Error) -> FetchError {
     }
     if let Some(unreachable) = cause::<Unreachable>(error) {
         return FetchError::Transport(match unreachable {
-            Unreachable::NoAddress => "its name has no address",
-            Unreachable::Refused => "its address is not allowed",
+            Unreachable::NoAddress => Broken::NoAddress,
+            Unreachable::Refused => Broken::AddressRefused,
         });
     }
     FetchError::Transport(match cause::<rustls::Error>(error) {
-        Some(rustls::Error::InvalidCertificate(_)) => "its certificate is not trusted",
-        Some(_) => "the TLS handshake failed",
-        None if error.is_connect() => "there is no connection",
-        None => "the exchange broke off",
+        Some(rustls::Error::InvalidCertificate(_)) => Broken::Untrusted,
+        Some(_) => Broken::Handshake,
+        None if error.is_connect() => Broken::NoConnection,
+        None => Broken::Off,
     })
 }
 

@@ -6,6 +6,7 @@
 //! | `occtoo`, `occtoo_ingest`, `oauth2` | one request each |
 //! | `assertion` | the signed proof of `private_key_jwt` |
 //! | `answer`, `decode`, `retry_after` | what a status, a body and a `Retry-After` mean |
+//! | `broken` | where an exchange broke |
 //! | `rotation` | an application's current secret, and its next one on trial |
 //! | `http` | the hardened client; the one file that names reqwest |
 //! | `trust`, `body` | which certificates are accepted, and how secrets are written |
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     slot::{Failure, FailureReason, Retry},
+    telemetry::Span,
     token::Minted,
 };
 
@@ -26,6 +28,7 @@ mod address;
 mod answer;
 mod assertion;
 mod body;
+mod broken;
 mod decode;
 mod endpoint;
 mod http;
@@ -40,6 +43,7 @@ pub mod standin;
 mod trust;
 
 pub use address::AddressRule;
+pub use broken::Broken;
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use http::{HttpClient, HttpSettings};
 pub use oauth2::{ClientAuthentication, OAuth2Settings};
@@ -49,8 +53,8 @@ pub use setup::SetupError;
 
 /// Mints tokens for one destination with the credentials of one application.
 pub trait TokenSource: Send + Sync {
-    /// Asks the token endpoint once for a new token.
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>>;
+    /// Asks the token endpoint once for a new token, as a part of this flight.
+    fn mint<'a>(&'a self, flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>>;
 }
 
 /// Why a token endpoint gave no token. It never repeats what the endpoint sent
@@ -81,7 +85,7 @@ pub enum FetchError {
     },
     /// The endpoint could not be reached, or the exchange broke off.
     #[error("the token endpoint could not be reached: {0}")]
-    Transport(&'static str),
+    Transport(Broken),
     /// The endpoint did not answer in time.
     #[error("the token endpoint did not answer in time")]
     TimedOut,
@@ -107,6 +111,22 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// What kind of failure it is, for metrics.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Rejected { .. } => "rejected",
+            Self::Throttled { .. } => "throttled",
+            Self::Status { status, .. } if *status >= 500 => "server_error",
+            Self::Status { .. } => "unexpected_status",
+            Self::Transport(broken) => broken.class(),
+            Self::TimedOut => "timeout",
+            Self::Malformed(_) => "malformed",
+            Self::Elsewhere { .. } => "elsewhere",
+            Self::CredentialMissing => "credential_missing",
+            Self::Panicked => "panicked",
+        }
+    }
+
     /// How long the host asks to be left alone, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -18,7 +18,7 @@ use super::{
     http::{Request, Target},
     setup::client_secret,
 };
-use crate::{credential::Credential, token::Minted};
+use crate::{credential::Credential, telemetry::Span, token::Minted};
 
 pub(super) const READING: Reading = Reading {
     token,
@@ -137,9 +137,9 @@ impl OAuth2 {
         })
     }
 
-    async fn ask(&self) -> Result<Minted, FetchError> {
+    async fn ask(&self, flight: &Span) -> Result<Minted, FetchError> {
         let request = self.request(SystemTime::now())?;
-        answer::read(self.target.post(request).await?, &READING).await
+        answer::ask(&self.target, request, &READING, flight).await
     }
 
     fn request(&self, now: SystemTime) -> Result<Request, FetchError> {
@@ -179,8 +179,8 @@ impl OAuth2 {
 }
 
 impl TokenSource for OAuth2 {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
-        self.ask().boxed()
+    fn mint<'a>(&'a self, flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
+        self.ask(flight).boxed()
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     http::{Request, Target},
     setup::client_secret,
 };
-use crate::{credential::Credential, destination::DestinationId, token::Minted};
+use crate::{credential::Credential, destination::DestinationId, telemetry::Span, token::Minted};
 
 /// The public service.
 pub(super) const DEFAULT_ENDPOINT: &str = "https://destinations.occtoo.com";
@@ -50,7 +50,7 @@ impl Occtoo {
         })
     }
 
-    async fn ask(&self) -> Result<Minted, FetchError> {
+    async fn ask(&self, flight: &Span) -> Result<Minted, FetchError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {
@@ -70,13 +70,13 @@ impl Occtoo {
             authorization: None,
             body: body::json(&body, texts),
         };
-        answer::read(self.target.post(request).await?, &READING).await
+        answer::ask(&self.target, request, &READING, flight).await
     }
 }
 
 impl TokenSource for Occtoo {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
-        self.ask().boxed()
+    fn mint<'a>(&'a self, flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
+        self.ask(flight).boxed()
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     occtoo::Answer,
     setup::client_secret,
 };
-use crate::{credential::Credential, token::Minted};
+use crate::{credential::Credential, telemetry::Span, token::Minted};
 
 /// The public service.
 pub(super) const DEFAULT_ENDPOINT: &str = "https://ingest.occtoo.com/dataProviders/tokens";
@@ -44,7 +44,7 @@ impl OcctooIngest {
         })
     }
 
-    async fn ask(&self) -> Result<Minted, FetchError> {
+    async fn ask(&self, flight: &Span) -> Result<Minted, FetchError> {
         #[derive(Serialize)]
         struct Body<'a> {
             id: &'a str,
@@ -63,13 +63,13 @@ impl OcctooIngest {
             authorization: None,
             body: body::json(&body, texts),
         };
-        answer::read(self.target.post(request).await?, &READING).await
+        answer::ask(&self.target, request, &READING, flight).await
     }
 }
 
 impl TokenSource for OcctooIngest {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
-        self.ask().boxed()
+    fn mint<'a>(&'a self, flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
+        self.ask(flight).boxed()
     }
 }
 

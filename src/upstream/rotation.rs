@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
-use tracing::{error, info};
+use tracing::{error, field::display, info};
 
 use super::{FetchError, TokenSource};
 use crate::{
     clock::Instant,
+    telemetry::Span,
     token::{Minted, SecretName},
 };
 
@@ -115,11 +116,11 @@ impl Rotation {
     ///
     /// # Errors
     /// [`FetchError::Rejected`] when all secrets are rejected; of the last try otherwise.
-    pub async fn mint(&self) -> Result<(Minted, Arc<SecretName>), FetchError> {
+    pub async fn mint(&self, flight: &Span) -> Result<(Minted, Arc<SecretName>), FetchError> {
         let (first, second) = self.order(Instant::now());
-        let rejection = match first.source.mint().await {
+        let rejection = match first.source.mint(flight).await {
             Ok(minted) => {
-                self.minted_with(first);
+                self.minted_with(first, flight);
                 return Ok((minted, Arc::clone(&first.secret)));
             }
             Err(rejection @ FetchError::Rejected { .. }) => rejection,
@@ -128,13 +129,17 @@ impl Rotation {
         let Some(second) = second else {
             return Err(rejection);
         };
-        let minted = second.source.mint().await.map_err(|error| match error {
-            FetchError::Rejected { .. } => rejection,
-            // It may be a good secret at an endpoint that is out of order: it is tried again
-            // soon, or when the endpoint says so.
-            error => error,
-        })?;
-        self.minted_with(second);
+        let minted = second
+            .source
+            .mint(flight)
+            .await
+            .map_err(|error| match error {
+                FetchError::Rejected { .. } => rejection,
+                // It may be a good secret at an endpoint that is out of order: it is tried again
+                // soon, or when the endpoint says so.
+                error => error,
+            })?;
+        self.minted_with(second, flight);
         Ok((minted, Arc::clone(&second.secret)))
     }
 
@@ -149,7 +154,7 @@ impl Rotation {
         }
     }
 
-    fn minted_with(&self, minter: &Minter) {
+    fn minted_with(&self, minter: &Minter, flight: &Span) {
         let Some(next) = &self.next else { return };
         let promoted = Arc::ptr_eq(&minter.secret, &next.secret);
         let mut state = self.state();
@@ -167,15 +172,18 @@ impl Rotation {
             generation,
             ..
         } = &*next.secret;
+        let trace_id = flight.trace_id().map(display);
         match (before, promoted) {
             (Trial::Promoted, true) | (Trial::RolledBack { .. }, false) => {}
             (_, true) => info!(
                 credential,
-                generation, "the next secret works and mints from now on"
+                generation, trace_id, "the next secret works and mints from now on"
             ),
             (_, false) => error!(
                 credential,
-                generation, "the next secret is rejected: the current one goes on minting"
+                generation,
+                trace_id,
+                "the next secret is rejected: the current one goes on minting"
             ),
         }
     }

@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    Visitor, oauth2,
+    oauth2, peer,
     refusal::{Refusal, json},
 };
 use crate::broker::CallError;
@@ -31,7 +31,7 @@ struct Metadata {
 }
 
 pub(super) async fn metadata(request: Request) -> Response {
-    let Some(peer) = Visitor::of(&request).peer else {
+    let Some(peer) = peer(&request) else {
         return Refusal::from(CallError::CallerUnidentified).into_oauth2();
     };
     let _call = match peer.call() {

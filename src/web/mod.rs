@@ -12,9 +12,8 @@ mod reply;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request, routing};
+use axum::{Router, extract::Request, response::Response, routing};
 use tokio::time::timeout_at;
-use tracing::debug;
 
 use self::refusal::{Fault, Refusal};
 use crate::{
@@ -22,8 +21,8 @@ use crate::{
     broker::{Asker, Broker, CallError},
     clock::Instant,
     destination::DestinationId,
-    metrics::Metrics,
     request_id::RequestId,
+    telemetry::{Call, Calls, Operation},
     token::Token,
 };
 
@@ -31,8 +30,8 @@ use crate::{
 pub struct Door {
     /// Who answers.
     pub broker: Arc<Broker>,
-    /// Where calls are counted.
-    pub metrics: Arc<Metrics>,
+    /// Where calls are counted, logged and traced.
+    pub calls: Calls,
 }
 
 impl Door {
@@ -45,37 +44,40 @@ impl Door {
             .with_state(Arc::new(self))
     }
 
+    /// A call begins at a route, if the certificate of the connection names a caller.
+    fn visit(&self, name: &'static str, route: &'static str, request: &Request) -> Option<Visit> {
+        let peer = peer(request)?;
+        let (operation, headers) = (Operation::Post(route), request.headers());
+        let id = RequestId::of(headers);
+        let call = self.calls.begin(name, operation, headers, id);
+        Some(Visit { peer, call })
+    }
+
     /// Answers one call with a token: lets it in, learns what it wants, asks the policy and
     /// then the cache; and counts and logs what became of it. All of it has the time that
     /// the longest call may take.
     async fn token(
         &self,
-        name: &'static str,
-        visitor: Visitor,
+        visit: Option<Visit>,
         wanted: impl Future<Output = Result<DestinationId, Refusal>>,
-    ) -> Result<Arc<Token>, Refusal> {
+        answer: impl Fn(Result<&Token, Refusal>) -> Response,
+    ) -> Response {
         // Counted as a connection, for nothing that it asks is a call.
-        let Visitor { peer, request_id } = visitor;
-        let peer = peer.ok_or(CallError::CallerUnidentified)?;
-        let asker = Asker {
-            caller: peer.id().clone(),
-            door: name,
-            request_id,
+        let Some(Visit { peer, call }) = visit else {
+            return answer(Err(CallError::CallerUnidentified.into()));
         };
+        let asker = Asker::of(peer.id().clone(), &call);
         let mut granted = None;
         let result = self.ask(&peer, &asker, wanted, &mut granted).await;
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.as_ref().map_or("", DestinationId::as_str);
         let outcome = result.as_ref().map_or_else(Refusal::code, |_| "ok");
-        self.metrics.call(name, destination, outcome);
-        debug!(
-            caller = asker.caller.as_str(),
-            destination,
-            outcome,
-            request_id = asker.request_id.as_str(),
-            "answered"
-        );
-        result
+        let response = answer(result.as_deref().map_err(|refusal| *refusal));
+        let status = response.status().as_u16();
+        call.span.number("http.response.status_code", status);
+        let caller = asker.caller.as_str();
+        self.calls.answered(&call, caller, destination, outcome);
+        response
     }
 
     async fn ask(
@@ -98,18 +100,13 @@ impl Door {
     }
 }
 
-/// Who calls, by the verified certificate of the connection and by nothing else, and how
-/// they name the call.
-struct Visitor {
-    peer: Option<Arc<Connected>>,
-    request_id: RequestId,
+/// A call, and who calls.
+struct Visit {
+    peer: Arc<Connected>,
+    call: Call,
 }
 
-impl Visitor {
-    fn of(request: &Request) -> Self {
-        Self {
-            peer: request.extensions().get::<Arc<Connected>>().cloned(),
-            request_id: RequestId::of(request.headers()),
-        }
-    }
+/// Who calls, by the verified certificate of the connection and by nothing else.
+fn peer(request: &Request) -> Option<Arc<Connected>> {
+    request.extensions().get::<Arc<Connected>>().cloned()
 }

@@ -10,7 +10,7 @@ use axum::{
 use zeroize::Zeroizing;
 
 use super::{
-    Door, Visitor, body, form,
+    Door, body, form,
     refusal::{Fault, Refusal},
     reply,
 };
@@ -27,11 +27,12 @@ const RESOURCE: &str = "urn:tokenbroker:";
 const MOST_PARAMETERS: usize = 32;
 
 pub(super) async fn token(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let visitor = Visitor::of(&request);
-    match door.token(DOOR, visitor, wanted(request)).await {
-        Ok(token) => reply::oauth2(&token),
+    let visit = door.visit(DOOR, PATH, &request);
+    door.token(visit, wanted(request), |result| match result {
+        Ok(token) => reply::oauth2(token),
         Err(refusal) => refusal.into_oauth2(),
-    }
+    })
+    .await
 }
 
 async fn wanted(request: Request) -> Result<DestinationId, Refusal> {

@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Door, Visitor, body, refusal::Refusal, reply};
+use super::{Door, body, refusal::Refusal, reply};
 use crate::{broker::CallError, destination::DestinationId};
 
 pub(super) const PATH: &str = "/destinations/{destination_id}/token";
@@ -19,14 +19,12 @@ pub(super) async fn token(
     destination: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    let visitor = Visitor::of(&request);
-    match door
-        .token(DOOR, visitor, wanted(destination, request))
-        .await
-    {
-        Ok(token) => reply::occtoo(&token),
+    let visit = door.visit(DOOR, PATH, &request);
+    door.token(visit, wanted(destination, request), |result| match result {
+        Ok(token) => reply::occtoo(token),
         Err(refusal) => refusal.into_occtoo(),
-    }
+    })
+    .await
 }
 
 async fn wanted(

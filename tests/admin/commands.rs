@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The client commands of one caller.
-struct Shell {
+pub(crate) struct Shell {
     endpoint: String,
     ca: PathBuf,
     cert: PathBuf,
@@ -23,7 +23,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn of(desk: &Desk, caller: &str) -> Self {
+    pub(crate) fn of(desk: &Desk, caller: &str) -> Self {
         let folder = desk.site.folder.path();
         let signed = desk.site.authority.client(caller).unwrap();
         let shell = Self {
@@ -37,15 +37,20 @@ impl Shell {
         shell
     }
 
-    fn command(&self, words: &str) -> Command {
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+        command.args(words.split(' '));
+        self.connect(&mut command);
         command
-            .args(words.split(' '))
+    }
+
+    /// Tells a program how to connect.
+    pub(crate) fn connect(&self, command: &mut Command) {
+        command
             .env("TOKEN_BROKER_ENDPOINT", &self.endpoint)
             .env("TOKEN_BROKER_CA", &self.ca)
             .env("TOKEN_BROKER_CERT", &self.cert)
             .env("TOKEN_BROKER_KEY", &self.key);
-        command
     }
 
     /// The exit code and both outputs.

@@ -77,6 +77,7 @@ async fn every_destination_and_application_is_listed_in_file_order() {
         ]
     );
     assert!(list.warnings.is_empty());
+    assert!(list.replicas.is_empty(), "nothing is shared");
     assert_eq!(desk.site.upstream.calls(), 0);
 }
 

@@ -26,3 +26,4 @@ mod state_file;
 mod trial;
 mod unused;
 mod warnings;
+mod watch;

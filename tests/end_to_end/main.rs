@@ -16,6 +16,8 @@ mod ext_authz;
 mod get_token;
 mod identity;
 mod sds;
+mod series;
+mod status_page;
 mod tokens;
 mod trial;
 mod watch_and_report;

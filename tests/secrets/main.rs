@@ -17,6 +17,12 @@ mod disguise;
     reason = "shared with the end-to-end tests, which use all of it"
 )]
 mod exchange;
+#[path = "../tracing/receiver.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the tests of tracing, which use all of it"
+)]
+mod receiver;
 #[path = "../end_to_end/trial.rs"]
 #[expect(
     dead_code,
@@ -49,6 +55,7 @@ use token_broker::{
     credential::{Credential, CredentialRef, Proof},
     destination::DestinationId,
     secret::Secret,
+    telemetry::Span,
     upstream::{
         AddressRule, ClientAuthentication, Endpoint, HttpClient, HttpSettings, OAuth2Settings,
         Protocol, source,
@@ -64,6 +71,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     exchange::{Exchange, oauth2, occtoo, post},
+    receiver::Receiver,
     trial::{CART, STRANGER, Setup, Trial, ask, client_secret},
 };
 
@@ -203,9 +211,11 @@ async fn secrets_appear_in_no_output() {
 
     let mut canaries = vec![client_secret("d0"), client_secret("d1")];
     let (server, heard) = echoing_store().await;
+    let receiver = Receiver::start().await;
     // Another section after the last line of the one before.
     let lines = format!(
-        "file = \"audit.jsonl\"\nstall_timeout = \"30s\"\n[shared_cache]\nserver = \"{server}\"\nsealing_keys = [\"shared-cache.key\"]\npassword_file = \"redis.password\"\n"
+        "file = \"audit.jsonl\"\nstall_timeout = \"30s\"\n[shared_cache]\nserver = \"{server}\"\nsealing_keys = [\"shared-cache.key\"]\npassword_file = \"redis.password\"\n[telemetry]\notlp_endpoint = \"http://{}\"\n",
+        receiver.address
     );
     let trial = Trial::start(Setup {
         destinations: 3,
@@ -241,12 +251,15 @@ async fn secrets_appear_in_no_output() {
         .upstream
         .behave_for("d2", Some(Behaviour::fault(Fault::Truncate)));
     said.add(ask(&mut client, "d2").await.unwrap_err());
-    said.add(
-        ask(&mut trial.client(STRANGER).await, "d0")
-            .await
-            .unwrap_err(),
-    );
+    let mut stranger = trial.client(STRANGER).await;
+    said.add(ask(&mut stranger, "d0").await.unwrap_err());
     said.add(trial.http("/metrics").await);
+    let page = trial.http("/").await;
+    assert!(page.1.contains("UPSTREAM_MALFORMED") && page.1.contains("file:d1"));
+    said.add(page);
+    // What a reader asks for is repeated to that reader, and to nobody else.
+    let (_, page) = trial.http("/?q=canary-in-query").await;
+    assert!(page.contains("canary-in-query"));
 
     canaries.extend(prove_in_vain(&trial, &said).await);
     for request in [oauth2("d0"), occtoo("d0")] {
@@ -283,6 +296,12 @@ async fn secrets_appear_in_no_output() {
         assert_eq!(recorded, hand_outs, "{door}");
     }
     said.bytes().extend(records.as_bytes());
+
+    let traced = receiver.got();
+    // All doors, the flights, and what they asked.
+    assert!(traced.spans().len() > 20, "{}", traced.spans().len());
+    said.add(&traced.requests);
+    said.add(&traced.headers);
 
     let said = said.text();
     // It must have been listening: to this crate, to HTTP/2 and to TLS.
@@ -358,7 +377,7 @@ async fn mint_by(
         Arc::new(credential),
     )
     .unwrap();
-    let minted = source.mint().await.unwrap();
+    let minted = source.mint(&Span::none()).await.unwrap();
     said.add(&minted);
     vec![
         secret.to_owned(),

@@ -19,6 +19,7 @@ mod latency;
 mod line;
 mod load;
 mod outages;
+mod presence;
 mod refusals;
 mod rotation;
 mod schedule;

@@ -104,7 +104,7 @@ async fn a_value_is_not_taken_with_any_bit_flipped() {
     let intact = Vault::of(&server).await;
     let sealed: Vec<_> = values(&server)
         .into_iter()
-        .filter(|(_, value)| value.len() > 100)
+        .filter(|(place, value)| value.len() > 100 && !place.name.ends_with(":replicas"))
         .collect();
     assert_eq!(sealed.len(), 1, "one sealed token");
     let (place, value) = &sealed[0];

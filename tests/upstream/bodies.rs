@@ -5,7 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use token_broker::{
     slot::FailureReason,
     upstream::{
-        FetchError, HttpSettings, Protocol,
+        Broken, FetchError, HttpSettings, Protocol,
         standin::{Behaviour, Fault},
     },
 };
@@ -97,7 +97,7 @@ async fn torn_response_is_transient() {
     let upstream = Raw::start(chunked.to_owned()).await;
     assert_eq!(
         occtoo_error(&upstream.url).await,
-        FetchError::Transport("the exchange broke off")
+        FetchError::Transport(Broken::Off)
     );
 }
 
@@ -107,7 +107,7 @@ async fn truncated_and_reset_exchanges_are_transient() {
     for fault in [Fault::Truncate, Fault::Reset] {
         assert_eq!(
             fail(&standin, Behaviour::fault(fault)).await,
-            FetchError::Transport("the exchange broke off")
+            FetchError::Transport(Broken::Off)
         );
     }
     assert_eq!(standin.calls(), 2);
@@ -154,7 +154,7 @@ async fn nobody_listening_is_transient() {
     let free = TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
     assert_eq!(
         occtoo_error(&format!("http://{free}")).await,
-        FetchError::Transport("there is no connection")
+        FetchError::Transport(Broken::NoConnection)
     );
 }
 

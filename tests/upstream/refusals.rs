@@ -7,7 +7,7 @@ use std::{
 };
 
 use token_broker::upstream::{
-    AddressRule, FetchError, HttpSettings, Protocol, SetupError,
+    AddressRule, Broken, FetchError, HttpSettings, Protocol, SetupError,
     standin::{Behaviour, Fault},
 };
 
@@ -77,7 +77,7 @@ async fn proxy_environment_is_ignored() {
 
 #[tokio::test]
 async fn addresses_are_judged_whether_literal_or_resolved() {
-    let not_allowed = FetchError::Transport("its address is not allowed");
+    let not_allowed = FetchError::Transport(Broken::AddressRefused);
     let standin = standin().await;
     let port = standin.addr().port();
     let strict = HttpSettings {
@@ -135,7 +135,7 @@ async fn addresses_are_judged_whether_literal_or_resolved() {
 async fn an_unknown_name_is_transient() {
     assert_eq!(
         error_under(&settings(), "https://no-such-name.invalid").await,
-        FetchError::Transport("its name has no address")
+        FetchError::Transport(Broken::NoAddress)
     );
 }
 

@@ -9,6 +9,7 @@ use token_broker::{
     destination::DestinationId,
     secret::Secret,
     slot::FailureReason,
+    telemetry::Span,
     upstream::{ClientAuthentication, Endpoint, FetchError, Protocol, source},
 };
 
@@ -170,7 +171,13 @@ async fn concurrent_requests_never_swap_tokens() {
             credential(&client_id, SECRET),
         )
         .unwrap();
-        asking.spawn(async move { (destination, client_id, source.mint().await.unwrap()) });
+        asking.spawn(async move {
+            (
+                destination,
+                client_id,
+                source.mint(&Span::none()).await.unwrap(),
+            )
+        });
     }
     for (destination, client_id, minted) in asking.join_all().await {
         let minted_for = standin.minted_for(minted.access_token.expose()).unwrap();

@@ -2,8 +2,9 @@
 
 use token_broker::{
     destination::DestinationId,
+    telemetry::Span,
     upstream::{
-        Endpoint, FetchError, Protocol, source,
+        Broken, Endpoint, FetchError, Protocol, source,
         standin::{Behaviour, Fault},
     },
 };
@@ -29,10 +30,10 @@ async fn the_standin_can_treat_one_destination_badly() {
         )
         .unwrap()
     };
-    assert!(ask(DESTINATION).mint().await.is_ok());
-    assert!(ask("other").mint().await.is_err());
+    assert!(ask(DESTINATION).mint(&Span::none()).await.is_ok());
+    assert!(ask("other").mint(&Span::none()).await.is_err());
     standin.behave_for("other", None);
-    assert!(ask("other").mint().await.is_ok());
+    assert!(ask("other").mint(&Span::none()).await.is_ok());
     assert_eq!(
         (standin.calls_for(DESTINATION), standin.calls_for("other")),
         (1, 2)
@@ -49,7 +50,7 @@ async fn the_standin_hits_a_share_of_requests() {
     let source = occtoo(&settings(), &standin.base_url()).unwrap();
     let mut minted = 0;
     for _ in 0..40 {
-        minted += u32::from(source.mint().await.is_ok());
+        minted += u32::from(source.mint(&Span::none()).await.is_ok());
     }
     assert!((5..=35).contains(&minted), "{minted}");
     assert_eq!(standin.calls(), 40);
@@ -60,13 +61,13 @@ async fn the_standin_stops_with_requests_under_way() {
     let standin = standin().await;
     standin.behave(Behaviour::fault(Fault::Silent));
     let source = occtoo(&settings(), &standin.base_url()).unwrap();
-    let asking = tokio::spawn(async move { source.mint().await });
+    let asking = tokio::spawn(async move { source.mint(&Span::none()).await });
     while standin.calls() == 0 {
         tokio::task::yield_now().await;
     }
     standin.shutdown().await;
     assert_eq!(
         asking.await.unwrap().unwrap_err(),
-        FetchError::Transport("the exchange broke off")
+        FetchError::Transport(Broken::Off)
     );
 }

@@ -13,6 +13,7 @@ use token_broker::{
     destination::DestinationId,
     secret::Secret,
     slot::{Failure, FailureReason},
+    telemetry::Span,
     token::Minted,
     upstream::{
         AddressRule, ClientAuthentication, Endpoint, FetchError, HttpClient, HttpSettings,
@@ -90,12 +91,16 @@ pub(crate) async fn mint(
         credential,
     )
     .unwrap()
-    .mint()
+    .mint(&Span::none())
     .await
 }
 
 pub(crate) async fn error_under(settings: &HttpSettings, url: &str) -> FetchError {
-    occtoo(settings, url).unwrap().mint().await.unwrap_err()
+    occtoo(settings, url)
+        .unwrap()
+        .mint(&Span::none())
+        .await
+        .unwrap_err()
 }
 
 pub(crate) async fn occtoo_error(url: &str) -> FetchError {

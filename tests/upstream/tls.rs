@@ -2,7 +2,8 @@
 
 use token_broker::{
     cli::dev::Authority,
-    upstream::{FetchError, HttpClient, HttpSettings, SetupError},
+    telemetry::Span,
+    upstream::{Broken, FetchError, HttpClient, HttpSettings, SetupError},
 };
 
 use crate::support::{Raw, TOKEN, error_under, occtoo, ok, settings};
@@ -17,12 +18,12 @@ async fn only_certificates_of_the_given_authorities_are_accepted() {
     };
     let minted = occtoo(&trusting(Some(&ours)), &upstream.url)
         .unwrap()
-        .mint()
+        .mint(&Span::none())
         .await
         .unwrap();
     assert_eq!(minted.access_token.expose(), "token-1");
 
-    let untrusted = FetchError::Transport("its certificate is not trusted");
+    let untrusted = FetchError::Transport(Broken::Untrusted);
     for authority in [Some(&theirs), None] {
         assert_eq!(
             error_under(&trusting(authority), &upstream.url).await,
@@ -37,7 +38,7 @@ async fn only_certificates_of_the_given_authorities_are_accepted() {
     let plain = Raw::start(ok(TOKEN)).await;
     assert_eq!(
         error_under(&settings(), &format!("https://{}", plain.address)).await,
-        FetchError::Transport("the TLS handshake failed")
+        FetchError::Transport(Broken::Handshake)
     );
     assert_eq!(upstream.requests().len(), 1);
     assert!(elsewhere.requests().is_empty());

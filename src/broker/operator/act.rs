@@ -1,7 +1,7 @@
 //! Acts of operators, and the one place where they are recorded.
 
 use tokio::time::timeout_at;
-use tracing::{debug, info, warn};
+use tracing::{debug, field::display, info, warn};
 
 use super::{ActError, Administrator, Operator};
 use crate::{
@@ -10,6 +10,8 @@ use crate::{
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
+    telemetry::Span,
+    trace_context::TraceId,
 };
 
 /// Who asks for an act, and until when they wait.
@@ -18,6 +20,8 @@ pub struct Asked<'a> {
     pub administrator: &'a Administrator,
     /// Names the request in records.
     pub request_id: &'a str,
+    /// What is traced of the request.
+    pub span: &'a Span,
     /// How long they wait for the answer.
     pub deadline: Instant,
 }
@@ -31,6 +35,7 @@ pub(super) struct Act<'a> {
     application: Option<&'a str>,
     comment: Option<&'a str>,
     request_id: &'a str,
+    trace_id: Option<TraceId>,
 }
 
 /// Not yet done: nothing is done that nobody has recorded.
@@ -84,6 +89,7 @@ impl Operator {
             application: None,
             comment: None,
             request_id: asked.request_id,
+            trace_id: asked.span.trace_id(),
         }
     }
 
@@ -196,12 +202,14 @@ async fn record_act(act: &Act<'_>, outcome: &str) -> Result<(), CallError> {
         application,
         comment,
         request_id,
+        trace_id,
         ..
     } = act;
+    let trace_id = trace_id.map(display);
     if outcome == ASKED {
-        debug!(%administrator, act, destination, application, comment, request_id, "an operator asks");
+        debug!(%administrator, act, destination, application, comment, request_id, trace_id, "an operator asks");
     } else {
-        info!(%administrator, act, destination, application, comment, outcome, request_id, "an operator acted");
+        info!(%administrator, act, destination, application, comment, outcome, request_id, trace_id, "an operator acted");
     }
     Ok(recorded?)
 }

@@ -21,7 +21,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -39,7 +39,7 @@ pub use self::{
     quarantine::{Applied, Kept},
     refresh::Refreshed,
     replicas::Told,
-    survey::{Protected, State, Survey},
+    survey::{Protected, State, Survey, TokenTimes},
     unused::{Idle, Unused},
     warnings::{Trouble, Warning},
 };
@@ -47,11 +47,12 @@ use self::{attempts::Attempts, replicas::NextRejoin, stops::Stops, warnings::War
 use super::{Broker, CallError, Listing};
 use crate::{
     cache::Registration,
+    clock,
     destination::{ApplicationName, DestinationId},
     identity::CallerId,
     metrics::Metrics,
     policy::{CallerPattern, Grants},
-    shared_cache::SharedCache,
+    shared_cache::{Replica, SharedCache},
     usage::{SharedQuarantine, StateError, StateFile},
 };
 
@@ -72,6 +73,7 @@ pub struct Operator {
     next_rejoin: Mutex<NextRejoin>,
     /// What follows from acts, here and at other replicas.
     tasks: TaskTracker,
+    started_at: SystemTime,
 }
 
 /// What a configuration says about operating, and what explaining needs beside the grants.
@@ -149,8 +151,19 @@ impl Operator {
             shared,
             next_rejoin: Mutex::default(),
             tasks: TaskTracker::new(),
+            started_at: clock::wall(),
         };
         (Arc::new(operator), wishes)
+    }
+
+    /// Since when there is this broker.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// What replicas have in common.
+    pub fn shared(&self) -> &SharedCache {
+        &self.shared
     }
 
     /// Goes by other rules from now on.
@@ -168,6 +181,11 @@ impl Operator {
         named
             .then(|| Administrator(caller.clone()))
             .ok_or(ActError::NotAdministrator)
+    }
+
+    /// The replicas that share with this one, itself first; none where nothing is shared.
+    pub fn replicas(&self) -> Vec<Replica> {
+        self.shared.replicas()
     }
 
     /// Has everything read again, and says what changed, one line each.

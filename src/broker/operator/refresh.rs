@@ -9,6 +9,7 @@ use crate::{
     broker::{CallError, hand_out},
     cache::Registration,
     destination::ApplicationName,
+    telemetry::Span,
     token::Token,
 };
 
@@ -37,7 +38,9 @@ impl Operator {
         let work = async {
             let target = self.target(destination, application)?;
             let flights = target.registrations.iter().map(async |registration| {
-                let flight = asked.in_time(self.successor(registration)).await;
+                let flight = asked
+                    .in_time(self.successor(registration, asked.span))
+                    .await;
                 Refreshed {
                     application: registration.key.application.clone(),
                     result: flight.and_then(|result| result),
@@ -48,8 +51,12 @@ impl Operator {
         act.recorded_as(work, outcome).await
     }
 
-    async fn successor(&self, registration: &Arc<Registration>) -> Result<Arc<Token>, CallError> {
-        let token = self.broker.cache().refresh(registration).await;
+    async fn successor(
+        &self,
+        registration: &Arc<Registration>,
+        call: &Span,
+    ) -> Result<Arc<Token>, CallError> {
+        let token = self.broker.cache().refresh(registration, call).await;
         hand_out(registration, token)
     }
 }

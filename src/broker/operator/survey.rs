@@ -45,16 +45,22 @@ pub struct Protected {
     pub application: ApplicationName,
     /// What there is for callers.
     pub condition: Condition,
-    /// When the token at hand expires.
-    pub expires_at: Option<SystemTime>,
+    /// The moments of the token at hand, which may be dead.
+    pub token: Option<TokenTimes>,
     /// When the next flight is due.
     pub due_at: Option<SystemTime>,
+    /// Whether a flight is under way.
+    pub is_minting: bool,
     /// How long until the first caller would fail if the upstream were gone.
     pub runway: Duration,
     /// When a token was minted last.
     pub last_success: Option<SystemTime>,
     /// Why and when minting failed last.
     pub last_failure: Option<(FailureReason, SystemTime)>,
+    /// How often it failed since it last succeeded.
+    pub failures: u32,
+    /// When it may be tried again after that.
+    pub retry_at: Option<SystemTime>,
     /// What the next flight mints with.
     pub secret: Arc<SecretName>,
     /// How the next secret has done so far, if there is one.
@@ -65,6 +71,31 @@ pub struct Protected {
     pub warnings: Vec<Warning>,
     /// Who stopped it, if somebody did.
     pub quarantine: Option<Quarantine>,
+}
+
+/// When everything happens to a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenTimes {
+    /// When it was asked for, from which its life counts.
+    pub requested_at: SystemTime,
+    /// When its successor is due.
+    pub refresh_at: SystemTime,
+    /// Until when it is handed out.
+    pub served_until: SystemTime,
+    /// From when its destination does not honour it any more.
+    pub expires_at: SystemTime,
+}
+
+impl TokenTimes {
+    fn of(standing: &Standing, now: Moment) -> Option<Self> {
+        let token = standing.token.as_ref()?;
+        Some(Self {
+            requested_at: token.requested_at.wall,
+            refresh_at: wall(standing.refresh_at?, now),
+            served_until: wall(standing.served_until?, now),
+            expires_at: token.expires_at().wall,
+        })
+    }
 }
 
 impl Operator {
@@ -116,18 +147,21 @@ impl Operator {
             None if quarantine.is_some() => Condition::Quarantined,
             None => Condition::Cold,
         };
-        let token = standing.and_then(|standing| standing.token.as_ref());
         let due = standing.and_then(|standing| standing.due);
         let last_success = standing.and_then(|standing| standing.last_success);
         let last_failure = standing.and_then(|standing| standing.last_failure);
+        let retry_at = standing.and_then(|standing| standing.retry_at);
         Protected {
             application: application.clone(),
             condition,
-            expires_at: token.map(|token| token.expires_at().wall),
+            token: standing.and_then(|standing| TokenTimes::of(standing, now)),
             due_at: due.map(|due| wall(due, now)),
+            is_minting: standing.is_some_and(|standing| standing.is_minting),
             runway: standing.map_or(Duration::ZERO, |standing| standing.runway),
             last_success: last_success.map(|moment| moment.wall),
             last_failure: last_failure.map(|(reason, moment)| (reason, moment.wall)),
+            failures: standing.map_or(0, |standing| standing.failures),
+            retry_at: retry_at.map(|at| wall(at, now)),
             secret: Arc::clone(registration.rotation.minting(now.instant)),
             trial: registration.rotation.trial(),
             callers: ledger.callers(destination.as_str(), application.as_str()),

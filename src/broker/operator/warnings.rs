@@ -1,7 +1,7 @@
 //! What an operator should see to before it is felt.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -12,7 +12,8 @@ use super::{Operator, explain::shown};
 use crate::{
     cache::{Condition, Registration, Standing},
     clock::Instant,
-    metrics::Metrics,
+    destination::TokenKey,
+    metrics::{Metrics, Registered},
     slot::FailureReason,
     upstream::Trial,
 };
@@ -59,8 +60,6 @@ pub(super) struct Warnings {
     current: BTreeMap<(Subject, Trouble), Warning>,
     /// What of the listener's runs out.
     expiring: BTreeMap<Trouble, String>,
-    /// For which the metrics show a runway.
-    runways: BTreeSet<Subject>,
 }
 
 impl Trouble {
@@ -91,7 +90,7 @@ impl Operator {
         let standings = self.broker.cache().standings();
         let catalogue = self.broker.catalogue.load();
         let mut found = BTreeMap::new();
-        let mut runways = BTreeMap::new();
+        let mut shown = Vec::new();
         for (trouble, message) in &warnings.expiring {
             let nobody = Subject::default();
             found.insert((nobody, *trouble), message.clone());
@@ -108,15 +107,42 @@ impl Operator {
             let standing = standings.get(&registration.key);
             let key = &registration.key;
             let subject = (key.destination.to_string(), key.application.to_string());
-            if let Some(standing) = standing {
-                runways.insert(subject.clone(), standing.runway);
-            }
+            shown.push(self.show(registration, standing));
             for (trouble, message) in troubles(registration, standing, runway_warning, now) {
                 found.insert((subject.clone(), trouble), message);
             }
         }
-        warnings.show_runways(runways, &self.metrics);
+        self.metrics.show(&shown);
         warnings.take_in(found, &self.metrics);
+    }
+
+    /// What the metrics show of a registration.
+    fn show<'a>(
+        &self,
+        registration: &'a Registration,
+        standing: Option<&Standing>,
+    ) -> Registered<'a> {
+        let TokenKey {
+            destination,
+            application,
+            ..
+        } = &*registration.key;
+        let condition = match standing {
+            Some(standing) => standing.condition,
+            None if self.broker.cache().is_quarantined(destination, application) => {
+                Condition::Quarantined
+            }
+            None => Condition::Cold,
+        };
+        let token = standing.and_then(|standing| standing.token.as_ref());
+        Registered {
+            destination: destination.as_str(),
+            application: application.as_str(),
+            host: registration.host.name(),
+            state: condition.label(),
+            runway: standing.map(|standing| standing.runway),
+            expires_at: token.map(|token| token.expires_at().wall),
+        }
     }
 
     /// What of the listener's is about to run out, until the next call.
@@ -167,18 +193,6 @@ impl Warnings {
             };
             self.current.insert(name, warning);
         }
-    }
-
-    fn show_runways(&mut self, runways: BTreeMap<Subject, Duration>, metrics: &Metrics) {
-        for (destination, application) in &self.runways {
-            if !runways.contains_key(&(destination.clone(), application.clone())) {
-                metrics.runway(destination, application, None);
-            }
-        }
-        for ((destination, application), runway) in &runways {
-            metrics.runway(destination, application, Some(*runway));
-        }
-        self.runways = runways.into_keys().collect();
     }
 }
 
@@ -232,9 +246,9 @@ mod tests {
     use futures_util::future::{BoxFuture, FutureExt as _};
 
     use super::*;
+    use crate::telemetry::Span;
     use crate::{
         clock::Moment,
-        destination::TokenKey,
         secret::Secret,
         token::{Minted, Origin, SecretName, Token, TokenId},
         upstream::{FetchError, Minter, Rotation, TokenSource},
@@ -243,7 +257,7 @@ mod tests {
     struct Nobody;
 
     impl TokenSource for Nobody {
-        fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+        fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
             std::future::pending().boxed()
         }
     }
@@ -271,7 +285,12 @@ mod tests {
         Standing {
             condition,
             token: (runway > 0).then(|| Arc::new(token)),
+            served_until: None,
+            refresh_at: None,
             due: None,
+            is_minting: false,
+            failures: u32::from(reason.is_some()),
+            retry_at: None,
             runway: Duration::from_secs(runway),
             last_success: None,
             last_failure: reason.map(|reason| (reason, Moment::now())),
@@ -376,29 +395,5 @@ mod tests {
                 assert_eq!(*since.get_or_insert(known.since), known.since);
             }
         }
-    }
-
-    #[test]
-    fn a_runway_is_shown_for_as_long_as_there_is_one() {
-        let (mut warnings, metrics) = (Warnings::default(), Metrics::new());
-        let subject = |name: &str| (name.to_owned(), "app".to_owned());
-        let shown = || {
-            let exposition = metrics.exposition().unwrap();
-            let lines = exposition
-                .lines()
-                .filter(|line| line.starts_with("token_broker_runway_seconds{"));
-            let mut lines: Vec<_> = lines
-                .map(|line| line.replace("token_broker_runway_seconds", ""))
-                .collect();
-            lines.sort();
-            lines
-        };
-        let runway = |name, seconds| (subject(name), Duration::from_secs(seconds));
-        warnings.show_runways([runway("a", 5), runway("b", 7)].into(), &metrics);
-        let [a, b] =
-            ["a", "b"].map(|name| format!("{{destination=\"{name}\",application=\"app\"}}"));
-        assert_eq!(shown(), [format!("{a} 5"), format!("{b} 7")]);
-        warnings.show_runways([runway("b", 0)].into(), &metrics);
-        assert_eq!(shown(), [format!("{b} 0")]);
     }
 }

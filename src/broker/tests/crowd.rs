@@ -13,6 +13,7 @@ use crate::{
     admission::{Admission, Connected, Shares},
     policy::CallerPattern,
     shared_cache::SharedCache,
+    telemetry::{Span, Traces},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ const CALLER: &str = "spiffe://corp.example/ns/shop/sa/cart";
 struct Counted(AtomicUsize);
 
 impl TokenSource for Counted {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         async {
             sleep(Duration::from_millis(500)).await;
@@ -70,6 +71,7 @@ impl Crowd {
             Arc::new(Metrics::new()),
             Arc::new(Audit::off()),
             SharedCache::off(),
+            Traces::off(),
         );
         let stop = CancellationToken::new();
         tokio::spawn(schedule.run(stop.clone()));
@@ -99,7 +101,7 @@ impl Crowd {
     fn report(&self, from: &Connected, destination: &DestinationId, id: TokenId) -> Report {
         let granted = self.granted(destination);
         let afford = || from.may_report(Instant::now());
-        self.broker.report(&granted, id, afford)
+        self.broker.report(&granted, id, afford, &Span::none())
     }
 
     fn mints(&self) -> usize {
@@ -113,6 +115,7 @@ fn caller() -> CallerId {
 
 fn asker() -> Asker {
     Asker {
+        span: Span::none(),
         caller: caller(),
         door: "grpc",
         request_id: RequestId::fresh(),

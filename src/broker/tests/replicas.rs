@@ -13,6 +13,7 @@ use crate::{
     credential::{Credential, CredentialRef, CredentialSet, Proof},
     destination::ApplicationName,
     shared_cache::{News, Place, Ring, SharedQuarantine, shelf::Shelf},
+    telemetry::{Span, Traces},
     usage::StateFile,
 };
 
@@ -23,7 +24,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Slow(AtomicUsize);
 
 impl TokenSource for Slow {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         async {
             sleep(Duration::from_secs(1)).await;
@@ -87,6 +88,7 @@ impl Fleet {
             Arc::clone(&metrics),
             Arc::clone(&audit),
             Arc::clone(&shared),
+            Traces::off(),
         );
         let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
         let proof = Proof::ClientSecret(Secret::new("secret".to_owned()));
@@ -227,6 +229,7 @@ impl Replica {
 
 fn asked(administrator: &Administrator) -> Asked<'_> {
     Asked {
+        span: const { &Span::none() },
         administrator,
         request_id: "r-2",
         deadline: Instant::now() + HOUR,

@@ -53,6 +53,7 @@ impl Fleet {
             Arc::clone(&metrics),
             Arc::new(Audit::off()),
             Arc::new(shared),
+            Traces::off(),
         );
         let cache = Arc::new(cache);
         let stop = CancellationToken::new();
@@ -169,7 +170,10 @@ async fn a_token_is_at_hand_at_all_replicas_once_one_has_minted_it() {
     let minted = replicas[0].ask(&registration).await.unwrap();
     settle().await;
     for replica in &replicas[1..] {
-        let found = replica.cache.find(&registration, Duration::ZERO).await;
+        let found = replica
+            .cache
+            .find(&registration, Duration::ZERO, &NOBODY)
+            .await;
         let (token, found) = found.unwrap();
         assert_eq!((token.id, found), (minted.id, Found::Hit));
         // It is told in milliseconds.
@@ -396,7 +400,7 @@ async fn a_new_replica_has_what_the_others_have_before_it_asks_the_endpoint() {
     early.await.unwrap().unwrap();
     for key in &keys {
         assert_eq!(condition(&new.cache, key), Condition::Fresh);
-        let (_, found) = new.cache.find(key, Duration::ZERO).await.unwrap();
+        let (_, found) = new.cache.find(key, Duration::ZERO, &NOBODY).await.unwrap();
         assert_eq!(found, Found::Hit);
     }
     assert_eq!(fleet.source.calls(), 100);
@@ -488,7 +492,12 @@ async fn an_operator_who_wants_a_successor_gets_one_that_is_newer() {
     let replicas = fleet.replicas(2, &registration).await;
     let first = replicas[0].ask(&registration).await.unwrap().id;
     advance(secs(1)).await;
-    let refreshed = replicas[1].cache.refresh(&registration).await.unwrap().id;
+    let refreshed = replicas[1]
+        .cache
+        .refresh(&registration, &NOBODY)
+        .await
+        .unwrap()
+        .id;
     assert_ne!(refreshed, first);
     settle().await;
     assert_eq!(replicas[0].ask(&registration).await.unwrap().id, refreshed);
@@ -574,9 +583,19 @@ async fn an_operator_is_not_fobbed_off_with_what_was_minted_before() {
     // The second one does not hear of the next token, and finds it when it looks.
     fleet.shelf.deafen(true);
     advance(secs(1)).await;
-    let known = replicas[0].cache.refresh(&registration).await.unwrap().id;
+    let known = replicas[0]
+        .cache
+        .refresh(&registration, &NOBODY)
+        .await
+        .unwrap()
+        .id;
     advance(secs(1)).await;
-    let refreshed = replicas[1].cache.refresh(&registration).await.unwrap().id;
+    let refreshed = replicas[1]
+        .cache
+        .refresh(&registration, &NOBODY)
+        .await
+        .unwrap()
+        .id;
     assert_ne!(refreshed, known);
     assert_eq!(fleet.source.calls(), 3);
 }

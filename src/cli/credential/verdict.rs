@@ -9,6 +9,7 @@ use super::{CommandError, users::Target};
 use crate::{
     config::Protected,
     credential::Credential,
+    telemetry::Span,
     token::BornExpired,
     upstream::{self, FetchError, HttpClient, SetupError},
 };
@@ -97,6 +98,6 @@ async fn mint(target: Target<'_>, credential: Arc<Credential>) -> Result<Duratio
     let client = HttpClient::new(&upstream.http)?;
     let id = &target.destination.id;
     let source = upstream::source(protocol, &client, endpoint, id, credential)?;
-    let minted = source.mint().await?;
+    let minted = source.mint(&Span::none()).await?;
     Ok(upstream.lifetimes.apply(minted.expires_in)?)
 }

@@ -1,16 +1,15 @@
 //! `destination list`.
 
-use std::{
-    io::{self, IsTerminal as _, Write},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io, process::ExitCode, time::Duration};
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::sleep;
 
+use super::{
+    replicas::{self, ReplicaJson},
+    watch::Watch,
+};
 use crate::{
     api::admin::v1::{
         Destination, DestinationState, ListDestinationsRequest, ListDestinationsResponse,
@@ -18,16 +17,13 @@ use crate::{
     },
     cli::{
         connection::ConnectionArgs,
+        duration::interval,
         operator::{Brief, Desk, OperatorError, moment, text},
-        output::Output,
+        output::{Output, write},
         table::{Column, table},
     },
 };
 
-/// How often `--watch` looks again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Moves the cursor to the first corner and clears what is below it (ECMA-48).
-const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 /// Together with what is between them they take 118 characters.
 const COLUMNS: [Column; 8] = [
     ("DESTINATION", 36),
@@ -42,9 +38,17 @@ const COLUMNS: [Column; 8] = [
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Look again each second: a terminal is redrawn, elsewhere each change is printed
-    #[arg(long)]
-    watch: bool,
+    /// Look again each second, or each INTERVAL: a terminal is redrawn, elsewhere what has
+    /// changed is printed, and it goes on when the broker is restarted
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1s",
+        value_parser = interval
+    )]
+    watch: Option<Duration>,
     /// What to print: a table, or JSON with all that is known
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
@@ -56,6 +60,7 @@ pub(super) struct ListArgs {
 struct ListJson<'a> {
     destinations: Vec<DestinationJson<'a>>,
     warnings: Vec<WarningJson<'a>>,
+    replicas: Vec<ReplicaJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +77,11 @@ struct DestinationJson<'a> {
     last_failure_reason: &'a str,
     last_used_at: Option<String>,
     callers: &'a [String],
+    requested_at: Option<String>,
+    served_until: Option<String>,
+    minting: bool,
+    failures_in_a_row: u32,
+    retry_at: Option<String>,
     credential: &'a str,
     credential_generation: &'a str,
     rotation: &'static str,
@@ -94,83 +104,35 @@ struct QuarantineJson<'a> {
 }
 
 pub(super) async fn run(args: ListArgs) -> Result<ExitCode, OperatorError> {
-    let mut desk = Desk::open(args.connection).await?;
-    let mut ask = async || {
-        let request = ListDestinationsRequest {};
-        desk.call(request, async |client, request| {
-            client.list_destinations(request).await
-        })
-        .await
-    };
-    let mut last = ask().await?;
-    if !args.watch {
-        write(&shown(&last, args.output, Timestamp::now())?)?;
-        return Ok(ExitCode::SUCCESS);
+    let ListArgs {
+        watch,
+        output,
+        connection,
+    } = args;
+    if let Some(every) = watch {
+        return Watch::new(every, output, connection).run().await;
     }
-    let redraws = io::stdout().is_terminal();
-    write(&drawn(&last, args.output, redraws)?)?;
-    let watching = async {
-        loop {
-            sleep(LOOK_AGAIN).await;
-            let now = ask().await?;
-            if redraws || differs(&last, &now) {
-                write(&drawn(&now, args.output, redraws)?)?;
-            }
-            last = now;
-        }
-    };
-    tokio::select! {
-        ended = watching => ended,
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
-    }
+    let mut desk = Desk::open(connection).await?;
+    let list = ask(&mut desk).await?;
+    write(&shown(&list, output, Timestamp::now())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn drawn(list: &ListDestinationsResponse, output: Output, redraws: bool) -> io::Result<String> {
-    let shown = shown(list, output, Timestamp::now())?;
-    let (before, after) = match output {
-        Output::Text if redraws => (CLEAR, ""),
-        Output::Text => ("", "\n"),
-        Output::Json => ("", ""),
-    };
-    Ok(format!("{before}{shown}{after}"))
+/// Asks for everything.
+pub(super) async fn ask(desk: &mut Desk) -> Result<ListDestinationsResponse, OperatorError> {
+    let request = ListDestinationsRequest {};
+    desk.call(request, async |client, request| {
+        client.list_destinations(request).await
+    })
+    .await
 }
 
-/// Writes at once, so that a reader sees whole tables.
-fn write(shown: &str) -> io::Result<()> {
-    let mut to = io::stdout().lock();
-    to.write_all(shown.as_bytes())?;
-    to.flush()
-}
-
-/// Whether there is news: a time that merely passes is none.
-fn differs(before: &ListDestinationsResponse, now: &ListDestinationsResponse) -> bool {
-    let news = |list: &ListDestinationsResponse| {
-        let destinations = list.destinations.iter().map(|destination| Destination {
-            runway: None,
-            next_refresh_at: None,
-            last_used_at: None,
-            callers: Vec::new(),
-            last_failure_at: None,
-            last_success_at: None,
-            warnings: codes(&destination.warnings),
-            ..destination.clone()
-        });
-        let destinations: Vec<_> = destinations.collect();
-        (destinations, codes(&list.warnings))
-    };
-    news(before) != news(now)
-}
-
-/// The warnings without their words, which count the time that is left.
-fn codes(warnings: &[Warning]) -> Vec<Warning> {
-    let codes = warnings.iter().map(|warning| Warning {
-        message: String::new(),
-        ..warning.clone()
-    });
-    codes.collect()
-}
-
-fn shown(list: &ListDestinationsResponse, output: Output, now: Timestamp) -> io::Result<String> {
+/// The list as it is printed.
+pub(super) fn shown(
+    list: &ListDestinationsResponse,
+    output: Output,
+    now: Timestamp,
+) -> io::Result<String> {
     match output {
         Output::Text => Ok(lines(list, now)),
         Output::Json => {
@@ -181,6 +143,7 @@ fn shown(list: &ListDestinationsResponse, output: Output, now: Timestamp) -> io:
                     .map(DestinationJson::from)
                     .collect(),
                 warnings: list.warnings.iter().map(WarningJson::from).collect(),
+                replicas: list.replicas.iter().map(ReplicaJson::from).collect(),
             };
             let mut shown = serde_json::to_string(&json).map_err(io::Error::from)?;
             shown.push('\n');
@@ -191,12 +154,32 @@ fn shown(list: &ListDestinationsResponse, output: Output, now: Timestamp) -> io:
 
 /// The table, and below it what an operator should see to.
 fn lines(list: &ListDestinationsResponse, now: Timestamp) -> String {
-    let rows: Vec<_> = list
-        .destinations
-        .iter()
+    let mut shown = rows(list, now);
+    let notes = notes(list);
+    if !notes.is_empty() {
+        shown.push('\n');
+    }
+    for note in notes {
+        shown.push_str(&note);
+        shown.push('\n');
+    }
+    if let Some(line) = replicas::line(&list.replicas) {
+        shown.extend(["\n", &line, "\n"]);
+    }
+    shown
+}
+
+/// The table.
+pub(super) fn rows(list: &ListDestinationsResponse, now: Timestamp) -> String {
+    let destinations = list.destinations.iter();
+    let rows: Vec<_> = destinations
         .map(|destination| row(destination, now))
         .collect();
-    let mut shown = table(COLUMNS, &rows);
+    table(COLUMNS, &rows)
+}
+
+/// What an operator should see to, one line each.
+pub(super) fn notes(list: &ListDestinationsResponse) -> Vec<String> {
     let mut notes = Vec::new();
     for destination in &list.destinations {
         let subject = format!("{} ({})", called(destination), destination.application);
@@ -218,15 +201,10 @@ fn lines(list: &ListDestinationsResponse, now: Timestamp) -> String {
     }
     let warnings = list.warnings.iter();
     notes.extend(warnings.map(|Warning { code, message, .. }| format!("{code}: {message}")));
-    if !notes.is_empty() {
-        shown.push('\n');
-    }
-    for note in notes {
-        shown.push_str("! ");
-        shown.push_str(&note.replace(char::is_control, " "));
-        shown.push('\n');
-    }
-    shown
+    let plain = notes.into_iter();
+    plain
+        .map(|note| format!("! {}", note.replace(char::is_control, " ")))
+        .collect()
 }
 
 fn row(destination: &Destination, now: Timestamp) -> [String; 8] {
@@ -261,7 +239,8 @@ fn called(destination: &Destination) -> &str {
     }
 }
 
-fn word(state: DestinationState) -> &'static str {
+/// What a state is called.
+pub(super) fn word(state: DestinationState) -> &'static str {
     match state {
         DestinationState::Unspecified => "unknown",
         DestinationState::Cold => "cold",
@@ -302,6 +281,11 @@ impl<'a> From<&'a Destination> for DestinationJson<'a> {
             last_failure_reason: &destination.last_failure_reason,
             last_used_at: text(destination.last_used_at.as_ref()),
             callers: &destination.callers,
+            requested_at: text(destination.requested_at.as_ref()),
+            served_until: text(destination.served_until.as_ref()),
+            minting: destination.minting,
+            failures_in_a_row: destination.failures_in_a_row,
+            retry_at: text(destination.retry_at.as_ref()),
             credential: &destination.credential,
             credential_generation: &destination.credential_generation,
             rotation: rotation(destination.rotation()),
@@ -332,14 +316,16 @@ impl<'a> From<&'a QuarantineNote> for QuarantineJson<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::api::admin::v1::Replica;
 
-    fn at(seconds: i64) -> prost_types::Timestamp {
+    pub(in super::super) fn at(seconds: i64) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds, nanos: 0 }
     }
 
-    fn list() -> ListDestinationsResponse {
+    /// One that is fresh, one in trouble, and one that is public.
+    pub(in super::super) fn list() -> ListDestinationsResponse {
         let warning = Warning {
             code: "runway_short".to_owned(),
             message: "minting fails, and callers will notice in 5m".to_owned(),
@@ -386,7 +372,7 @@ mod tests {
                     ..Destination::default()
                 },
             ],
-            warnings: Vec::new(),
+            ..ListDestinationsResponse::default()
         }
     }
 
@@ -417,31 +403,30 @@ opening-hours                                       unprotected      -        - 
     }
 
     #[test]
-    fn time_that_passes_is_no_news_and_anything_else_is() {
-        let before = list();
-        let mut now = list();
-        now.destinations[0].last_used_at = Some(at(999));
-        now.destinations[0].runway = None;
-        now.destinations[1].warnings[0].message = "in 4m".to_owned();
-        assert!(!differs(&before, &now));
-        let changes: [fn(&mut ListDestinationsResponse); 5] = [
-            |list| list.destinations[0].state = DestinationState::Failing.into(),
-            |list| list.destinations[0].expires_at = Some(at(4601)),
-            |list| list.destinations[1].warnings.clear(),
-            |list| list.destinations[1].quarantine = None,
-            |list| drop(list.destinations.pop()),
-        ];
-        for change in changes {
-            let mut now = list();
-            change(&mut now);
-            assert!(differs(&before, &now));
-        }
+    fn replicas_are_told_last() {
+        let replica = Replica {
+            name: "broker-1".to_owned(),
+            ..Replica::default()
+        };
+        let [alone, shared] =
+            [vec![], vec![replica]].map(|replicas| ListDestinationsResponse { replicas, ..list() });
+        let now = Timestamp::from_second(1000).unwrap();
+        let (others, line) = (lines(&alone, now), "\n1 replica: broker-1\n");
+        assert_eq!(lines(&shared, now), format!("{others}{line}"));
     }
 
     #[test]
     fn json_tells_all_that_is_known() {
         let now = Timestamp::from_second(1000).unwrap();
-        let shown = shown(&list(), Output::Json, now).unwrap();
+        let mut list = list();
+        list.replicas = vec![Replica {
+            name: "broker-1".to_owned(),
+            version: "0.1.0".to_owned(),
+            started_at: Some(at(7)),
+            last_heard_at: Some(at(999)),
+            is_this: true,
+        }];
+        let shown = shown(&list, Output::Json, now).unwrap();
         let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let first = &json["destinations"][0];
         assert_eq!(first["state"], "fresh");
@@ -455,5 +440,13 @@ opening-hours                                       unprotected      -        - 
             json["destinations"][1]["warnings"][0]["code"],
             "runway_short"
         );
+        let replica = serde_json::json!({
+            "name": "broker-1",
+            "version": "0.1.0",
+            "started_at": "1970-01-01T00:00:07Z",
+            "last_heard_at": "1970-01-01T00:16:39Z",
+            "is_this": true,
+        });
+        assert_eq!(json["replicas"], serde_json::json!([replica]));
     }
 }

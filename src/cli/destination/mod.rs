@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 mod act;
 mod explain;
 mod list;
+mod replicas;
+mod watch;
 
 use super::{exit::EXIT_CODES, operator::ended};
 
@@ -24,6 +26,9 @@ enum DestinationCommand {
     ///
     /// NEXT is when the next token is minted or tried again, RUNWAY how long callers
     /// would notice nothing if that failed, USED when somebody asked last.
+    ///
+    /// With --watch it runs until Ctrl-C, which ends it with 0, and says when the broker does
+    /// not answer, answers again, or was started anew.
     #[command(after_help = EXIT_CODES)]
     List(list::ListArgs),
     /// Say whether a caller may have a token, by which rule, and what it would get
@@ -37,7 +42,7 @@ enum DestinationCommand {
     Refresh(act::RefreshArgs),
     /// Stop a destination: forget its tokens, refuse its callers, mint nothing
     ///
-    /// It counts for this broker alone, and lasts until `release`. With
+    /// It lasts until `release`, at this broker and at all that share with it. With
     /// `[admin] state_file` it outlives a restart of the broker.
     #[command(after_help = EXIT_CODES)]
     Quarantine(act::QuarantineArgs),

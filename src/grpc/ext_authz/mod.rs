@@ -3,17 +3,18 @@
 
 mod verdict;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, CheckResponse, authorization_server::Authorization,
 };
+use http::HeaderMap;
 use tonic::{Request, Response, Status};
-use tracing::{debug, field::display};
 
 pub(super) use self::verdict::verdict;
 use super::{
-    deadline,
+    deadline, method,
+    status::note_status,
     token_service::{peer, until},
 };
 use crate::{
@@ -21,9 +22,10 @@ use crate::{
     clock::Instant,
     destination::DestinationId,
     mesh::{LiveMesh, Mesh},
-    metrics::Metrics,
     request_id::RequestId,
+    telemetry::{Call, Calls, Operation},
     token::Token,
+    trace_context::{TRACEPARENT, TRACESTATE},
 };
 
 /// How the metrics name this door.
@@ -34,7 +36,7 @@ const DESTINATION_ID: &str = "destination_id";
 /// Answers proxies.
 pub(super) struct ExtAuthz {
     pub(super) broker: Arc<Broker>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) calls: Calls,
     pub(super) mesh: Arc<LiveMesh>,
 }
 
@@ -43,6 +45,7 @@ impl ExtAuthz {
     fn authorise(
         &self,
         request: &Request<CheckRequest>,
+        call: &Call,
     ) -> (Option<Asker>, Result<Granted, CallError>) {
         let mesh = self.mesh.load();
         let attributes = request.get_ref().attributes.as_ref();
@@ -59,12 +62,7 @@ impl ExtAuthz {
                 destination(&mesh, attributes)
             })
             .and_then(|destination| self.broker.authorise(&caller, &destination));
-        let asker = Asker {
-            caller,
-            door: DOOR,
-            request_id: request_id(attributes),
-        };
-        (Some(asker), granted)
+        (Some(Asker::of(caller, call)), granted)
     }
 
     /// A token within the deadline of the call.
@@ -87,7 +85,11 @@ impl Authorization for ExtAuthz {
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        let (asker, granted) = self.authorise(&request);
+        let attributes = request.get_ref().attributes.as_ref();
+        let headers = headers(request.metadata().as_ref(), attributes);
+        let (operation, id) = (Operation::Grpc(method::CHECK), request_id(attributes));
+        let call = self.calls.begin(DOOR, operation, &headers, id);
+        let (asker, granted) = self.authorise(&request, &call);
         let result = match (&asker, &granted) {
             (Some(asker), Ok(granted)) => self.token(&request, asker, granted).await,
             (None, Ok(_)) => Err(CallError::CallerUnidentified),
@@ -98,21 +100,32 @@ impl Authorization for ExtAuthz {
             .as_ref()
             .map_or("", |granted| granted.destination.as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
-        self.metrics.call(DOOR, destination, outcome);
         let caller = asker.as_ref().map_or("", |asker| asker.caller.as_str());
-        let request_id = asker.as_ref().map(|asker| display(&asker.request_id));
-        debug!(
-            caller,
-            destination,
-            outcome,
-            door = DOOR,
-            request_id,
-            "answered"
-        );
-        Ok(Response::new(verdict(
-            result.as_deref().map_err(|error| *error),
-        )))
+        let verdict = verdict(result.as_deref().map_err(|error| *error));
+        let answer = Ok(Response::new(verdict));
+        note_status(&answer, &call.span);
+        self.calls.answered(&call, caller, destination, outcome);
+        answer
     }
+}
+
+/// What says to which trace the call belongs: the proxy's own word, or that of its client.
+fn headers<'a>(own: &'a HeaderMap, attributes: Option<&AttributeContext>) -> Cow<'a, HeaderMap> {
+    if own.contains_key(TRACEPARENT) {
+        return Cow::Borrowed(own);
+    }
+    let http = attributes.and_then(|attributes| attributes.request.as_ref()?.http.as_ref());
+    let Some(http) = http.filter(|http| http.headers.contains_key(TRACEPARENT.as_str())) else {
+        return Cow::Borrowed(own);
+    };
+    let mut headers = HeaderMap::new();
+    for name in [TRACEPARENT, TRACESTATE] {
+        let value = http.headers.get(name.as_str());
+        if let Some(value) = value.and_then(|value| value.parse().ok()) {
+            headers.insert(name, value);
+        }
+    }
+    Cow::Owned(headers)
 }
 
 /// The name that the proxy, or its client, gave the request.

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Disc
 use futures_util::StreamExt as _;
 use tokio::time::sleep_until;
 use tonic::{Status, Streaming};
-use tracing::warn;
+use tracing::{field::display, warn};
 
 use super::{
     Sds,
@@ -15,15 +15,16 @@ use super::{
 };
 use crate::{
     admission::{Connected, Stream},
-    broker::{Asker, CallError},
+    broker::CallError,
     clock::Instant,
     grpc::status::status,
+    telemetry::Call,
 };
 
 /// The other end of a stream.
 pub(super) struct Client {
     sds: Sds,
-    asker: Asker,
+    call: Call,
     connected: Arc<Connected>,
     /// Its place among the streams of its caller.
     _place: Stream,
@@ -47,25 +48,23 @@ pub(super) enum Happened<T> {
 
 impl Client {
     /// A client that has not asked for anything yet.
-    ///
-    /// # Errors
-    /// [`CallError::Overloaded`] when its caller has too many streams.
     pub(super) fn new(
         sds: Sds,
-        asker: Asker,
+        call: Call,
         connected: Arc<Connected>,
+        place: Stream,
         deadline: Option<Instant>,
-    ) -> Result<Self, CallError> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             sds,
-            asker,
-            _place: connected.stream()?,
+            call,
+            _place: place,
             connected,
             subscriptions: Subscriptions::default(),
             deadline,
             begun: false,
             rejected: false,
-        })
+        }
     }
 
     /// Waits for the next of these.
@@ -103,7 +102,8 @@ impl Client {
     pub(super) fn acknowledged(&mut self, rejected: bool) {
         if rejected && !std::mem::replace(&mut self.rejected, true) {
             // What the proxy says of it is its own text, and may repeat the secret.
-            warn!(caller = %self.connected.id(), "a proxy rejected a secret");
+            let trace_id = self.call.span.trace_id().map(display);
+            warn!(caller = %self.connected.id(), trace_id, "a proxy rejected a secret");
         }
     }
 
@@ -143,7 +143,7 @@ impl Client {
     }
 
     fn subscribe(&mut self, name: String) -> Result<(), CallError> {
-        let watch = self.sds.watch(&self.asker, &name)?;
+        let watch = self.sds.watch(&self.call, self.connected.id(), &name)?;
         self.subscriptions.add(name, watch);
         Ok(())
     }

@@ -23,7 +23,6 @@ use futures_util::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::debug;
 
 use self::{
     client::{Client, Happened},
@@ -31,8 +30,8 @@ use self::{
     subscriptions::check_count,
 };
 use super::{
-    deadline,
-    status::status,
+    deadline, method,
+    status::{note_status, status},
     token_service::{peer, until},
 };
 use crate::{
@@ -41,9 +40,9 @@ use crate::{
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
-    metrics::Metrics,
     request_id::RequestId,
     slot::Refusal,
+    telemetry::{Call, Calls, End, Operation},
     token::Token,
 };
 
@@ -54,7 +53,7 @@ pub(super) const DOOR: &str = "sds";
 #[derive(Clone)]
 pub(super) struct Sds {
     pub(super) broker: Arc<Broker>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) calls: Calls,
     /// Ends the streams.
     pub(super) stop: CancellationToken,
 }
@@ -79,31 +78,36 @@ impl Sds {
     }
 
     /// A name's token and its successors, for a caller that may have them.
-    fn watch(&self, asker: &Asker, name: &str) -> Result<Watch, CallError> {
-        let granted = self.authorise(&asker.caller, name);
-        self.count(asker, granted.as_ref().ok(), granted.as_ref().err());
-        Ok(self.broker.watch(asker.clone(), &granted?))
+    fn watch(&self, call: &Call, caller: &CallerId, name: &str) -> Result<Watch, CallError> {
+        let granted = self.authorise(caller, name);
+        self.count(call, caller, granted.as_ref().ok(), granted.as_ref().err());
+        let asker = Asker::of(caller.clone(), call);
+        Ok(self.broker.watch(asker, &granted?))
     }
 
     /// Counts and logs what became of one name.
-    fn count(&self, asker: &Asker, granted: Option<&Granted>, error: Option<&CallError>) {
+    fn count(
+        &self,
+        call: &Call,
+        caller: &CallerId,
+        granted: Option<&Granted>,
+        error: Option<&CallError>,
+    ) {
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.map_or("", |granted| granted.destination.as_str());
         let outcome = error.map_or("ok", CallError::code);
-        self.metrics.call(DOOR, destination, outcome);
-        let Asker {
-            caller, request_id, ..
-        } = asker;
-        debug!(%caller, destination, outcome, door = DOOR, %request_id, "answered");
+        let caller = caller.as_str();
+        self.calls
+            .answered_in_part(call, caller, destination, outcome);
     }
-}
 
-/// Who asks, in a request or for the length of a stream.
-fn asker<T>(request: &Request<T>, peer: &Connected) -> Asker {
-    Asker {
-        caller: peer.id().clone(),
-        door: DOOR,
-        request_id: RequestId::of(request.metadata().as_ref()),
+    /// A request, or a stream, begins.
+    fn begin<T>(&self, method: &'static str, request: &Request<T>, peer: &Connected) -> Call {
+        let headers = request.metadata().as_ref();
+        let (operation, id) = (Operation::Grpc(method), RequestId::of(headers));
+        let call = self.calls.begin(DOOR, operation, headers, id);
+        call.span.text("token_broker.caller", peer.id());
+        call
     }
 }
 
@@ -116,7 +120,7 @@ impl SecretDiscoveryService for Sds {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let (client, requests) = self.open(request)?;
+        let (client, requests) = self.open(method::STREAM_SECRETS, request)?;
         let state = Some((client, requests, Nonces::default()));
         let answers = stream::unfold(state, |state| async move {
             let (mut client, mut requests, mut nonces) = state?;
@@ -153,7 +157,7 @@ impl SecretDiscoveryService for Sds {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
-        let (client, requests) = self.open(request)?;
+        let (client, requests) = self.open(method::DELTA_SECRETS, request)?;
         let state = Some((client, requests, Nonces::default()));
         let answers = stream::unfold(state, |state| async move {
             let (mut client, mut requests, mut nonces) = state?;
@@ -187,7 +191,8 @@ impl SecretDiscoveryService for Sds {
     ) -> Result<Response<DiscoveryResponse>, Status> {
         let peer = peer(&request).map_err(status)?;
         let deadline = Instant::now() + deadline::of(request.metadata(), peer.longest_call());
-        let asker = asker(&request, peer);
+        let call = self.begin(method::FETCH_SECRETS, &request, peer);
+        let asker = Asker::of(peer.id().clone(), &call);
         let body = request.get_ref();
         check_type(&body.type_url)?;
         let names: BTreeSet<_> = body.resource_names.iter().collect();
@@ -199,26 +204,41 @@ impl SecretDiscoveryService for Sds {
                 Ok(granted) => self.token(&asker, granted, deadline).await,
                 Err(error) => Err(*error),
             };
-            self.count(&asker, granted.as_ref().ok(), token.as_ref().err());
+            let (granted, error) = (granted.as_ref().ok(), token.as_ref().err());
+            self.count(&call, peer.id(), granted, error);
+            if let Some(error) = error {
+                self.calls.ended(&call, error.code());
+            }
             secrets.push((name.clone(), token.map_err(status)?));
         }
         let nonce = version(&secrets);
-        Ok(Response::new(whole(&secrets, nonce)))
+        let answer = Ok(Response::new(whole(&secrets, nonce)));
+        note_status(&answer, &call.span);
+        self.calls.ended(&call, "ok");
+        answer
     }
 }
 
 impl Sds {
     /// Begins a stream.
-    fn open<T>(&self, request: Request<Streaming<T>>) -> Result<(Client, Streaming<T>), Status> {
+    fn open<T>(
+        &self,
+        method: &'static str,
+        request: Request<Streaming<T>>,
+    ) -> Result<(Client, Streaming<T>), Status> {
         let connected = request.extensions().get::<Arc<Connected>>().cloned();
         let connected = connected.ok_or_else(|| status(CallError::CallerUnidentified))?;
         // A stream may last, so only the client's own deadline ends it.
         let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
-        let asker = asker(&request, &connected);
-        let client = Client::new(self.clone(), asker, connected, deadline).map_err(|error| {
-            self.metrics.call(DOOR, "", error.code());
+        let call = self.begin(method, &request, &connected);
+        let place = connected.stream().map_err(|overload| {
+            let error = CallError::from(overload);
+            let caller = connected.id().as_str();
+            self.calls.answered(&call, caller, "", error.code());
             status(error)
         })?;
+        call.span.ends(End::Well("ok"));
+        let client = Client::new(self.clone(), call, connected, place, deadline);
         Ok((client, request.into_inner()))
     }
 

@@ -17,9 +17,11 @@ use crate::{
     broker::{Catalogue, Listing},
     cache::{Cache, Edition, Registration},
     destination::TokenKey,
+    metrics::Metrics,
     policy::CallerPattern,
     secret::Secret,
     shared_cache::SharedCache,
+    telemetry::{Span, Traces},
     token::Minted,
     upstream::{FetchError, Rotation, TokenSource},
 };
@@ -30,7 +32,7 @@ const CALLER: &str = "spiffe://corp.example/a";
 struct Endpoint;
 
 impl TokenSource for Endpoint {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         let access_token = Secret::new("token".to_owned());
         std::future::ready(Ok(Minted {
             access_token,
@@ -51,10 +53,11 @@ fn sds() -> Sds {
         Arc::clone(&metrics),
         Arc::new(Audit::off()),
         SharedCache::off(),
+        Traces::off(),
     );
     Sds {
         broker: Arc::new(Broker::new(catalogue, cache, Arc::new(Audit::off()))),
-        metrics,
+        calls: Calls::new(metrics, Traces::off()),
         stop: CancellationToken::new(),
     }
 }
@@ -146,7 +149,7 @@ async fn each_successor_is_sent_once_for_as_long_as_the_stream_lasts() {
         .authorise(&CallerId::parse(CALLER).unwrap(), "d")
         .unwrap();
     let id = crate::token::TokenId::parse(&first.version_info).unwrap();
-    sds.broker.report(&granted, id, || true);
+    sds.broker.report(&granted, id, || true, &Span::none());
     let second = answers.next().await.unwrap().unwrap();
     assert_ne!(second.version_info, first.version_info);
     let third = tokio::time::timeout(Duration::from_secs(60), answers.next()).await;

@@ -47,6 +47,17 @@ fn what_is_read_is_written_as_it_is_read_and_a_token_of_it_never_lives_too_long(
                 assert_eq!(SharedQuarantine::decode(&act.encode()), Ok(act));
                 accepted = true;
             }
+            if let Ok(beat) = Beat::decode(input) {
+                assert!(beat.name.len() <= 64 && beat.version.len() <= 64);
+                assert!(beat.name.bytes().all(|byte| byte.is_ascii_graphic()));
+                assert_eq!(Beat::decode(&beat.encode()).as_ref(), Ok(&beat));
+                let now = Moment::now().wall;
+                if let Ok((replica, left)) = beat.arrive(CLOCKS_DIFFER * 3, now) {
+                    assert!(left <= CLOCKS_DIFFER * 4);
+                    assert!(replica.seen <= now && replica.since <= now);
+                }
+                accepted = true;
+            }
             if let Ok(token) = SharedToken::decode(input) {
                 accepted = true;
                 let now = Moment::now();

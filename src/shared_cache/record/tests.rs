@@ -111,9 +111,76 @@ fn what_is_no_record_is_not_read() {
 fn every_kind_has_a_tag_of_its_own() {
     for tag in 0..=u8::MAX {
         let kind = Kind::of_tag(tag);
-        assert_eq!(kind.is_some(), b"tfpq".contains(&tag), "{tag}");
+        assert_eq!(kind.is_some(), b"tfpqr".contains(&tag), "{tag}");
         assert!(kind.is_none_or(|kind| kind.tag() == tag));
     }
+}
+
+fn beat(at: SystemTime) -> Beat {
+    Beat {
+        id: 7,
+        name: "broker-1".to_owned(),
+        version: "0.1.0".to_owned(),
+        since: at - HOUR,
+        at,
+    }
+}
+
+#[test]
+fn a_replicas_word_of_itself_is_read_as_it_was_written_if_its_name_can_be_printed() {
+    let beat = beat(whole_millis(clock::wall()));
+    assert_eq!(Beat::decode(&beat.encode()), Ok(beat.clone()));
+    let odd = Beat {
+        name: "a\nb".to_owned() + &"c".repeat(1000),
+        version: String::new(),
+        ..beat.clone()
+    };
+    let read = Beat::decode(&odd.encode()).unwrap();
+    assert_eq!(read.name, "a?b".to_owned() + &"c".repeat(61));
+    assert_eq!(read.version, "?");
+    for id in [vec![], vec![1; 15], vec![1; 17]] {
+        let written = WrittenBeat {
+            id,
+            ..WrittenBeat::default()
+        };
+        assert_eq!(Beat::decode(&encode(&written)), Err(NotOurs));
+    }
+}
+
+#[test]
+fn a_replica_is_shown_until_its_word_is_too_old_whatever_clocks_say() {
+    use Untimely::{Expired, FromTheFuture};
+    let millisecond = Duration::from_millis(1);
+    let (now, lasts) = (clock::wall(), SECOND * 15);
+    let past = |age: Duration| now - age;
+    let future = |ahead: Duration| now + ahead;
+    for (at, left) in [
+        (now, Ok(SECOND * 20)),
+        (past(SECOND * 5), Ok(SECOND * 15)),
+        (past(millisecond * 19_999), Ok(millisecond)),
+        (past(SECOND * 20), Err(Expired)),
+        (past(DAY), Err(Expired)),
+        (UNIX_EPOCH + DAY, Err(Expired)),
+        (future(SECOND * 5), Ok(SECOND * 20)),
+        (future(SECOND * 5 + millisecond), Err(FromTheFuture)),
+        (future(DAY), Err(FromTheFuture)),
+    ] {
+        let arrived = beat(at).arrive(lasts, now);
+        let arrived = arrived.map(|(replica, left)| {
+            // Nobody is shown to have been heard of later than now.
+            assert_eq!(replica.seen, at.min(now));
+            assert!(replica.since <= now && !replica.is_this);
+            left
+        });
+        assert_eq!(arrived, left);
+    }
+    // One that says that it will start.
+    let odd = Beat {
+        since: now + DAY,
+        ..beat(now)
+    };
+    let (replica, _) = odd.arrive(lasts, now).unwrap();
+    assert_eq!(replica.since, now);
 }
 
 /// A token that another replica requested at that moment.

@@ -34,6 +34,11 @@ impl Keys {
         format!("{}:quarantines", self.namespace)
     }
 
+    /// What replicas tell of themselves: a hash.
+    pub(super) fn replicas(&self) -> String {
+        format!("{}:replicas", self.namespace)
+    }
+
     /// The channel on which replicas tell each other what they have kept.
     pub(super) fn channel(&self) -> String {
         format!("{}:news", self.namespace)

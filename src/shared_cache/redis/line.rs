@@ -14,13 +14,16 @@ use super::{
     news::{self, Listener},
     reply,
     scripts::{
-        BEGIN_STEP, FINISH_STEP, FORGET_STEP, KEEP_PAUSE_STEP, KEEP_QUARANTINE_STEP, LOOK_STEP,
-        PAUSE_STEP, QUARANTINES_STEP, Step,
+        BEAT_STEP, BEGIN_STEP, FINISH_STEP, FORGET_STEP, KEEP_PAUSE_STEP, KEEP_QUARANTINE_STEP,
+        LOOK_STEP, PAUSE_STEP, QUARANTINES_STEP, Step,
     },
     trouble::trouble,
     wire::Wire,
 };
-use crate::{metrics::Metrics, shared_cache::record::Kind};
+use crate::{
+    metrics::Metrics,
+    shared_cache::{record::Kind, store::MOST_REPLICAS},
+};
 
 /// Nothing is kept for longer than thirty years, and no server could count it.
 const MAX_MILLIS: u64 = 1_000_000_000_000;
@@ -158,6 +161,24 @@ impl Line {
         let keys = [self.keys.quarantines()];
         let answer = self.step(&KEEP_QUARANTINE_STEP, &keys, &arguments).await?;
         reply::done(&answer)
+    }
+
+    pub(super) async fn beat(
+        &self,
+        names: &[Name],
+        told: Option<Sealed>,
+        lasts: Duration,
+    ) -> Result<Vec<(Name, Sealed)>, Trouble> {
+        let (told, lasts) = (told.unwrap_or(Sealed(Vec::new())), millis(lasts));
+        let fields: Vec<_> = names.iter().map(Name::to_string).collect();
+        let mut arguments: Vec<&[u8]> = vec![&told.0, lasts.as_bytes()];
+        arguments.extend(fields.iter().map(String::as_bytes));
+        let keys = [self.keys.replicas()];
+        let answer = self.step(&BEAT_STEP, &keys, &arguments).await?;
+        let odd = || self.metrics.shared_cache("beat", "garbage");
+        let mut others = reply::named(answer, odd)?;
+        others.truncate(MOST_REPLICAS);
+        Ok(others)
     }
 
     fn slot_keys(&self, name: &Name) -> [String; 2] {

@@ -170,6 +170,26 @@ impl Store for Redis {
         }
         .boxed()
     }
+
+    fn beat<'a>(
+        &'a self,
+        names: &'a [Name],
+        told: Option<Sealed>,
+        lasts: Duration,
+    ) -> BoxFuture<'a, Result<Vec<(Name, Sealed)>, Trouble>> {
+        async move {
+            let line = self.shared.line()?;
+            // Whoever takes itself out does so at a full server as well.
+            let is_kept = told.is_some();
+            let beat = line.bounded(line.beat(names, told, lasts)).await;
+            if is_kept {
+                self.shared.wrote(&line.servers, beat)
+            } else {
+                self.shared.gave_back(&line.servers, beat)
+            }
+        }
+        .boxed()
+    }
 }
 
 /// A turn that was asked for. If nobody hears the answer, it is given back all the same: the

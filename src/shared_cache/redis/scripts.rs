@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use ::redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
 
 use super::{Name, wire::Wire};
+use crate::shared_cache::store::MOST_REPLICAS;
 
 /// What is larger is none of ours, and not read further. A token has 16 KiB at most, what an
 /// operator says 4 KiB; and as much as this, a thousand times, may wait to be heard.
@@ -17,6 +18,13 @@ pub(super) const MAX_VALUE: usize = 20 * 1024;
 
 /// No more quarantines and releases are read.
 pub(super) const MAX_QUARANTINES: usize = 10_000;
+
+/// What a replica tells of itself is smaller.
+pub(super) const MAX_BEAT: usize = 1024;
+
+/// What a replica tells of itself is not for longer, in milliseconds, and nor is what all of them do
+/// once none is left.
+const LONGEST_BEAT: &str = "60000";
 
 /// A slot is remembered for so long at least: a flight that outlived its turn must not keep
 /// what was forgotten meanwhile.
@@ -155,6 +163,49 @@ redis.call('PUBLISH', channel, message)
 return 1
 ";
 
+/// A field is what a replica tells: the moment until which it is of use, a colon, and what is sealed.
+/// Fields do not expire by themselves, so whoever comes by takes out what is of no use any more,
+/// whoever wrote it. If there is so much that it cannot be from replicas, or something else in its
+/// place, all of it goes: those that are there tell again in a few seconds.
+const BEAT: &str = "
+local hash, sealed, lasts, own = KEYS[1], ARGV[1], tonumber(ARGV[2]), {}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local kept = redis.pcall('HGETALL', hash)
+local is_other = kept.err and string.find(kept.err, 'WRONGTYPE', 1, true)
+if kept.err and not is_other then return kept end
+if is_other or #kept > 4 * MOST_REPLICAS then
+  redis.call('DEL', hash)
+  kept = {}
+end
+if sealed ~= '' then
+  redis.call('HSET', hash, ARGV[3], string.format('%.0f:', now + lasts) .. sealed)
+  redis.call('PEXPIRE', hash, LONGEST_BEAT)
+end
+for i = 3, #ARGV do
+  own[ARGV[i]] = true
+  if i > 3 or sealed == '' then redis.call('HDEL', hash, ARGV[i]) end
+end
+local told, odd = {0}, 0
+for i = 1, #kept, 2 do
+  local name, value = kept[i], kept[i + 1]
+  local last, from = string.match(value, '^(%d+):()')
+  last = tonumber(last) or 0
+  local is_odd = #name ~= NAME or #value > MAX_BEAT or last == 0 or last > now + LONGEST_BEAT
+  if not own[name] then
+    if is_odd then odd = odd + 1 end
+    if is_odd or last <= now then
+      redis.call('HDEL', hash, name)
+    elseif #told < 2 * MOST_REPLICAS then
+      table.insert(told, name)
+      table.insert(told, string.sub(value, from))
+    end
+  end
+end
+told[1] = odd
+return told
+";
+
 /// One of the steps.
 pub(super) struct Step {
     lua: String,
@@ -170,6 +221,7 @@ pub(super) static KEEP_PAUSE_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("
 pub(super) static QUARANTINES_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("", QUARANTINES));
 pub(super) static KEEP_QUARANTINE_STEP: LazyLock<Step> =
     LazyLock::new(|| Step::new("", KEEP_QUARANTINE));
+pub(super) static BEAT_STEP: LazyLock<Step> = LazyLock::new(|| Step::new("", BEAT));
 
 impl Step {
     fn new(words: &str, step: &str) -> Self {
@@ -177,6 +229,9 @@ impl Step {
             .replace("MEMORY", MEMORY)
             .replace("MAX_VALUE", &MAX_VALUE.to_string())
             .replace("MAX_QUARANTINES", &MAX_QUARANTINES.to_string())
+            .replace("MOST_REPLICAS", &MOST_REPLICAS.to_string())
+            .replace("MAX_BEAT", &MAX_BEAT.to_string())
+            .replace("LONGEST_BEAT", LONGEST_BEAT)
             .replace("NAME", &Name::LENGTH.to_string())
             .replace("HEAD", &super::super::sealed::HEAD.to_string());
         let hash = Script::new(&lua).get_hash().to_owned();

@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::time::advance;
 
 use super::*;
-use crate::secret::Secret;
+use crate::{secret::Secret, upstream::Broken};
 
 const CURRENT: &str = "current";
 const NEXT: &str = "next";
@@ -42,7 +42,7 @@ impl Scripted {
 }
 
 impl TokenSource for Scripted {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, FetchError>> {
+    fn mint<'a>(&'a self, _flight: &'a Span) -> BoxFuture<'a, Result<Minted, FetchError>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let mut answers = self.answers.lock().unwrap();
         let answer = match answers.len() {
@@ -89,7 +89,7 @@ impl Bench {
 
     /// The generation that minted, or why there is none.
     async fn mint(&self) -> Result<String, FetchError> {
-        let (_, secret) = self.rotation.mint().await?;
+        let (_, secret) = self.rotation.mint(&Span::none()).await?;
         Ok(secret.generation.clone())
     }
 
@@ -124,7 +124,7 @@ fn rolled_back(for_another: Duration) -> Trial {
 async fn without_a_next_secret_a_rejection_is_final() {
     let current = Scripted::new([Err(REJECTED)]);
     let rotation = Rotation::new(minter(CURRENT, &current), None);
-    assert_eq!(rotation.mint().await.err(), Some(REJECTED));
+    assert_eq!(rotation.mint(&Span::none()).await.err(), Some(REJECTED));
     assert_eq!(current.calls(), 1);
     assert_eq!(rotation.trial(), None);
     assert_eq!(rotation.minting(Instant::now()).generation, CURRENT);
@@ -204,7 +204,7 @@ async fn if_both_are_rejected_the_first_rejection_counts_and_nothing_is_decided(
 async fn a_failure_that_says_nothing_about_the_secret_changes_nothing() {
     for failure in [
         FetchError::TimedOut,
-        FetchError::Transport("its name has no address"),
+        FetchError::Transport(Broken::NoAddress),
         FetchError::Throttled { retry_after: None },
         FetchError::Status {
             status: 503,
@@ -260,7 +260,7 @@ async fn a_flight_that_a_reload_overtakes_decides_the_trial_all_the_same() {
     assert_eq!(last.mint().await.unwrap(), CURRENT);
     let again_at = Instant::now() + TRY_AGAIN_AFTER;
     assert_eq!(rotation.trial(), Some(Trial::RolledBack { again_at }));
-    let (_, secret) = rotation.mint().await.unwrap();
+    let (_, secret) = rotation.mint(&Span::none()).await.unwrap();
     assert_eq!(secret.generation, CURRENT);
     assert_eq!(after.next.calls(), 0, "it is left alone");
 }

@@ -21,6 +21,7 @@ use crate::{
         record::Kind,
         ring::Ring,
         settings::{Login, Servers},
+        store::MOST_REPLICAS,
         tests::token,
     },
     token::Token,
@@ -38,7 +39,7 @@ fn strict(port: u16) -> Settings {
 }
 
 /// What each operation ends with, in turn.
-async fn all(store: &dyn Store) -> [Result<(), Trouble>; 8] {
+async fn all(store: &dyn Store) -> [Result<(), Trouble>; 9] {
     let (name, turn) = (name(), Turn { owner: 7, fence: 7 });
     let outcome = Some(kept(Kind::Token, &sealed(), BUDGET));
     [
@@ -50,6 +51,7 @@ async fn all(store: &dyn Store) -> [Result<(), Trouble>; 8] {
         store.keep_pause(&name, sealed(), BUDGET).await,
         store.quarantines().await.map(drop),
         store.keep_quarantine(&[name], sealed()).await,
+        store.beat(&[name], Some(sealed()), BUDGET).await.map(drop),
     ]
 }
 
@@ -111,9 +113,9 @@ async fn each_error_ends_each_operation_as_the_right_trouble_and_leaves_the_line
         ),
     ] {
         server.says_error(error);
-        assert_eq!(all(&*replica.store).await, [Err(trouble); 8], "{error}");
+        assert_eq!(all(&*replica.store).await, [Err(trouble); 9], "{error}");
         server.behave(Manner::Well);
-        assert_eq!(all(&*replica.store).await, [Ok(()); 8], "after {error}");
+        assert_eq!(all(&*replica.store).await, [Ok(()); 9], "after {error}");
     }
     assert_eq!(replica.count("connect", "unreachable"), 0);
     assert_eq!(server.open(), 1, "all renewals led to a replica");
@@ -137,14 +139,14 @@ async fn a_silent_server_costs_each_operation_its_budget_and_later_ones_nothing(
     assert!(asked.elapsed() < 8 * BUDGET, "{:?}", asked.elapsed());
     assert_eq!(replica.count("probe", "slow"), 3);
     let asked = Instant::now();
-    assert_eq!(all(&*replica.store).await, [Err(Trouble::Slow); 8]);
+    assert_eq!(all(&*replica.store).await, [Err(Trouble::Slow); 9]);
     assert_eq!(asked.elapsed(), Duration::ZERO);
     // Nobody answers those who connect, either.
     until("an attempt has failed", async || {
         replica.count("connect", "unreachable") > 0
     })
     .await;
-    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 8]);
+    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 9]);
     time::resume();
     server.behave(Manner::Well);
     replica.answers().await;
@@ -155,7 +157,7 @@ async fn whoever_waits_for_a_line_hears_of_the_first_failure_and_attempts_grow_r
     let server = Scripted::start(Manner::Closes).await;
     let replica = Replica::start(Some(strict(server.port)));
     replica.store.settled().await;
-    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 8]);
+    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 9]);
     time::pause();
     time::sleep(Duration::from_secs(60)).await;
     let attempts = server.accepted();
@@ -234,17 +236,31 @@ async fn an_answer_of_the_wrong_kind_is_garbage_and_the_line_goes_on() {
         assert_eq!(began.unwrap_err(), Trouble::Garbage);
         let stopped = replica.store.quarantines().await;
         assert_eq!(stopped, Err(Trouble::Garbage));
+        let others = replica.store.beat(&[name()], None, BUDGET).await;
+        assert_eq!(others, Err(Trouble::Garbage));
     }
     // More than anybody would leave out.
     server.behave(Manner::Says(b"*1\r\n:9223372036854775807\r\n".to_vec()));
     assert_eq!(replica.store.quarantines().await, Ok(Vec::new()));
     assert_eq!(replica.count("quarantines", "garbage"), 10_000);
+    // More replicas than anybody is told of, and some that are none.
+    let crowd = [
+        format!("*{}\r\n:1\r\n", 1 + 2 * (MOST_REPLICAS + 9)).into_bytes(),
+        [bulk(b"odd"), bulk(b"x")].concat(),
+        (0..MOST_REPLICAS + 8)
+            .flat_map(|_| [bulk(name().to_string().as_bytes()), bulk(b"x")].concat())
+            .collect(),
+    ];
+    server.behave(Manner::Says(crowd.concat()));
+    let others = replica.store.beat(&[name()], Some(sealed()), BUDGET).await;
+    assert_eq!(others.unwrap().len(), MOST_REPLICAS);
+    assert_eq!(replica.count("beat", "garbage"), 2);
     let large = bulk(&vec![1; MAX_VALUE + 1]);
     server.behave(Manner::Says(large));
     let pause = replica.store.pause(&name()).await;
     assert_eq!(pause, Err(Trouble::Garbage));
     server.behave(Manner::Well);
-    assert_eq!(all(&*replica.store).await, [Ok(()); 8]);
+    assert_eq!(all(&*replica.store).await, [Ok(()); 9]);
     assert_eq!(server.accepted(), 1);
 }
 
@@ -279,7 +295,7 @@ async fn a_line_whose_answers_are_to_other_questions_is_given_up() {
     assert_eq!(looked.unwrap_err(), Trouble::Garbage);
     server.behave(Manner::Well);
     replica.answers().await;
-    assert_eq!(all(&*replica.store).await, [Ok(()); 8]);
+    assert_eq!(all(&*replica.store).await, [Ok(()); 9]);
 }
 
 #[tokio::test]
@@ -523,7 +539,7 @@ async fn settings_come_and_go() {
     );
     let mut replica = Replica::start(None);
     replica.store.settled().await;
-    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 8]);
+    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 9]);
     for (server, idle) in [(&one, &other), (&other, &one)] {
         replica.settings.send_replace(Some(settings(server.port)));
         replica.answers().await;
@@ -536,7 +552,7 @@ async fn settings_come_and_go() {
         !replica.is_up() && other.open() == 0
     })
     .await;
-    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 8]);
+    assert_eq!(all(&*replica.store).await, [Err(Trouble::Unreachable); 9]);
     replica.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! What every store does: the one in memory, which other tests rely on, and the servers.
 
 use std::{
+    slice,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -31,7 +32,7 @@ struct Fleet {
 
 type Scenario = for<'a> fn(&'a mut Fleet) -> BoxFuture<'a, ()>;
 
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 18] = [
     ("a turn is one replica's", |f| f.one_turn().boxed()),
     ("a turn that outlasted its life is another's", |f| {
         f.taken_over().boxed()
@@ -64,6 +65,10 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("who was forgotten keeps nothing", |f| f.forgotten().boxed()),
     ("the longer pause counts", |f| f.pauses().boxed()),
     ("the last quarantine counts", |f| f.quarantines().boxed()),
+    ("replicas are told of each other while they last", |f| {
+        f.replicas().boxed()
+    }),
+    ("a replica has one name at a time", |f| f.renamed().boxed()),
     ("the others hear what is kept", |f| f.heard().boxed()),
 ];
 
@@ -310,6 +315,58 @@ impl Fleet {
         assert_eq!(kept, [(name, last.clone())]);
         assert_eq!(self.told(&name).await, (Quarantine, first));
         assert_eq!(self.told(&name).await, (Quarantine, last));
+    }
+
+    async fn replicas(&mut self) {
+        let names = [name(), name(), name()];
+        let told = [sealed(), sealed(), sealed()];
+        let [first, passing, leaving] = [0, 1, 2].map(|at| (names[at], told[at].clone()));
+        let (one, other) = (Arc::clone(&self.one), Arc::clone(&self.other));
+        // Of those of this scenario.
+        let beat = async |store: &Arc<dyn Store>, told: &(Name, Sealed), lasts| {
+            let others = store.beat(&[told.0], Some(told.1.clone()), lasts).await;
+            let mut others = others.unwrap();
+            others.retain(|(name, _)| names.contains(name));
+            others
+        };
+        assert_eq!(beat(&one, &first, LONG).await, []);
+        assert_eq!(beat(&other, &passing, SHORT).await, slice::from_ref(&first));
+        let both = beat(&one, &leaving, LONG).await;
+        assert!(both.contains(&first) && both.contains(&passing) && both.len() == 2);
+        until("one that tells no more has passed", async || {
+            beat(&one, &leaving, LONG).await == [first.clone()]
+        })
+        .await;
+        // What it tells now counts.
+        let again = (first.0, sealed());
+        assert_eq!(beat(&one, &again, LONG).await, slice::from_ref(&leaving));
+        assert_eq!(beat(&other, &leaving, LONG).await, slice::from_ref(&again));
+        let others = other.beat(&[leaving.0], None, LONG).await.unwrap();
+        assert!(others.contains(&again));
+        assert_eq!(beat(&one, &first, LONG).await, []);
+        // Who has left may leave again.
+        assert!(other.beat(&[leaving.0], None, LONG).await.is_ok());
+        assert!(one.beat(&[first.0], None, LONG).await.is_ok());
+    }
+
+    async fn renamed(&mut self) {
+        let (old, new, listener) = (name(), name(), name());
+        let told = [sealed(), sealed()];
+        let listen = async || {
+            let others = self.other.beat(&[listener], Some(sealed()), LONG).await;
+            let mut others = others.unwrap();
+            others.retain(|(name, _)| [old, new].contains(name));
+            others
+        };
+        for (names, told) in [([old, new], &told[0]), ([new, old], &told[1])] {
+            let others = self.one.beat(&names, Some(told.clone()), LONG).await;
+            let others = others.unwrap();
+            assert!(others.iter().all(|(name, _)| !names.contains(name)));
+            assert_eq!(listen().await, [(names[0], told.clone())]);
+        }
+        assert!(self.one.beat(&[old, new], None, LONG).await.is_ok());
+        assert_eq!(listen().await, []);
+        assert!(self.other.beat(&[listener], None, LONG).await.is_ok());
     }
 
     async fn heard(&mut self) {

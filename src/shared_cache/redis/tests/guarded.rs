@@ -45,13 +45,13 @@ pub(super) const COMMANDS: [&str; 19] = [
 const SELDOM: [&str; 2] = ["role", "select"];
 
 #[test]
-fn the_readme_permits_these_commands_and_no_others() {
+fn the_documents_permit_these_commands_and_no_others() {
     let permitted: String = COMMANDS.map(|command| format!(" +{command}")).concat();
     let line = format!(
         "user token-broker on >PASSWORD resetkeys ~token-broker:* resetchannels &token-broker:news -@all{permitted}\n"
     );
     assert!(
-        include_str!("../../../../README.md").contains(&line),
+        include_str!("../../../../docs/replicas.md").contains(&line),
         "{line}"
     );
 }
@@ -210,6 +210,8 @@ async fn all(replica: &Replica) -> bool {
         && store.pause(&name).await.is_ok()
         && store.keep_quarantine(&[name], sealed()).await.is_ok()
         && store.quarantines().await.is_ok()
+        && store.beat(&[name], Some(sealed()), LONG).await.is_ok()
+        && store.beat(&[name], None, LONG).await.is_ok()
 }
 
 fn set_user(server: &Server, rule: &str) {

@@ -78,6 +78,12 @@ async fn a_full_server_is_read_and_takes_turns_back() {
     assert_eq!(paused, Err(Trouble::Full));
     let stopped = replica.store.keep_quarantine(&[name], sealed()).await;
     assert_eq!(stopped, Err(Trouble::Full));
+    let told = replica.store.beat(&[name], Some(sealed()), LONG).await;
+    assert_eq!(told, Err(Trouble::Full));
+    assert_eq!(
+        replica.store.beat(&[name], None, LONG).await,
+        Ok(Vec::new())
+    );
     let outcome = Some(kept(Kind::Token, &token, LONG));
     assert_eq!(
         replica.store.finish(&name, None, outcome).await,
@@ -110,6 +116,10 @@ async fn a_server_that_became_a_replica_is_read() {
     })
     .await;
     assert_eq!(replica.store.forget(&name()).await, Err(Trouble::ReadOnly));
+    for told in [Some(sealed()), None] {
+        let told = replica.store.beat(&[name()], told, LONG).await;
+        assert_eq!(told, Err(Trouble::ReadOnly));
+    }
     assert_eq!(server.cli(&["replicaof", "no", "one"]), "OK");
     granted(&replica, &name()).await;
 }
@@ -297,6 +307,77 @@ async fn values_of_the_wrong_type_or_size_are_garbage() {
         matches!(began, Ok(Beginning::Granted(_)))
     })
     .await;
+    assert_eq!(replica.count("connect", "ok"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server"]
+async fn what_no_replica_tells_is_thrown_away_where_replicas_tell_of_themselves() {
+    let server = Server::start("");
+    let replica = Replica::connected(settings(server.port)).await;
+    let (mine, others, told) = (name(), name(), sealed());
+    let beat = async || replica.store.beat(&[mine], Some(sealed()), LONG).await;
+    let key = "fleet:replicas";
+    let fill = |lua: &str, argument: &str| {
+        let lua = format!("local now = redis.call('TIME')[1] * 1000 {lua} return 1");
+        assert_eq!(server.cli(&["eval", &lua, "1", key, argument]), "1");
+    };
+    let kept = || server.cli(&["hlen", key]).parse::<usize>().unwrap();
+    let garbage = || replica.count("beat", "garbage");
+    let store = &replica.store;
+    let alone = store.beat(&[others], Some(told.clone()), LONG).await;
+    assert_eq!(alone, Ok(Vec::new()));
+    // No moment, one that is none, one that is never, and too much of it.
+    for value in ["''", "'x'", "':x'", "'-1:x'", "'0:x'", "'9e15:x'"] {
+        fill(
+            &format!("redis.call('HSET', KEYS[1], ARGV[1], {value})"),
+            &name().to_string(),
+        );
+    }
+    for value in [
+        "string.rep('9', 400) .. ':x'",
+        "string.format('%.0f:x', now + 70000)",
+        "string.format('%.0f:', now + 9000) .. string.rep('x', 10000000)",
+    ] {
+        fill(
+            &format!("redis.call('HSET', KEYS[1], ARGV[1], {value})"),
+            &name().to_string(),
+        );
+    }
+    let alive = "redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:x', now + 9000))";
+    fill(alive, "odd");
+    fill(alive, &name().to_string().to_uppercase());
+    let before = sent(&server);
+    assert_eq!(beat().await, Ok(vec![(others, told.clone())]));
+    assert!(sent(&server) - before < 100_000);
+    // The server does not know that the last one is no name.
+    assert_eq!((garbage(), kept()), (11, 3));
+    assert_eq!(beat().await, Ok(vec![(others, told.clone())]));
+    assert_eq!(garbage(), 12);
+    // One whose time has passed is no garbage.
+    fill(
+        "redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:x', now - 9000))",
+        &name().to_string(),
+    );
+    assert_eq!(beat().await, Ok(vec![(others, told)]));
+    assert_eq!((garbage(), kept()), (13, 3));
+    // More than are told of, and more than there can be.
+    let crowd = "for i = 1, tonumber(ARGV[1]) do redis.call('HSET', KEYS[1], string.format('%032x', i), string.format('%.0f:x', now + 9000)) end";
+    fill(crowd, "1500");
+    assert_eq!(beat().await.unwrap().len(), 1000);
+    assert_eq!(kept(), 1503);
+    fill(crowd, "3000");
+    assert_eq!(beat().await, Ok(Vec::new()));
+    assert_eq!(kept(), 1);
+    // Something else altogether.
+    assert_eq!(server.cli(&["set", key, "x"]), "OK");
+    assert_eq!(beat().await, Ok(Vec::new()));
+    assert_eq!(kept(), 1);
+    let lasts: u64 = server.cli(&["pttl", key]).parse().unwrap();
+    assert!((1..=60_000).contains(&lasts), "{lasts}");
+    // And nobody is missed by whoever is left.
+    assert!(replica.store.beat(&[mine], None, LONG).await.is_ok());
+    assert_eq!(server.cli(&["exists", key]), "0");
     assert_eq!(replica.count("connect", "ok"), 1);
 }
 

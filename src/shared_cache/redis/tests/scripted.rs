@@ -11,7 +11,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::super::scripts::{BEGIN_STEP, LOOK_STEP, PAUSE_STEP, QUARANTINES_STEP};
+use super::super::scripts::{BEAT_STEP, BEGIN_STEP, LOOK_STEP, PAUSE_STEP, QUARANTINES_STEP};
 
 /// How it behaves. It changes between one command and the next.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,7 +176,13 @@ fn answer(command: &[Vec<u8>], manner: &Manner, role: &str) -> Option<Vec<u8>> {
         "ROLE" => [b"*1\r\n".as_slice(), &bulk(role.as_bytes())].concat(),
         "EVALSHA" if command[1] == LOOK_STEP.hash.as_bytes() => b"*0\r\n".to_vec(),
         "EVALSHA" if command[1] == PAUSE_STEP.hash.as_bytes() => b"_\r\n".to_vec(),
-        "EVALSHA" if command[1] == QUARANTINES_STEP.hash.as_bytes() => b"*1\r\n:0\r\n".to_vec(),
+        "EVALSHA"
+            if [&QUARANTINES_STEP, &BEAT_STEP]
+                .iter()
+                .any(|step| command[1] == step.hash.as_bytes()) =>
+        {
+            b"*1\r\n:0\r\n".to_vec()
+        }
         "EVALSHA" if command[1] == BEGIN_STEP.hash.as_bytes() => {
             b"*2\r\n$7\r\ngranted\r\n:1\r\n".to_vec()
         }

@@ -1,7 +1,4 @@
-//! What the process tells its operator: log events, and nothing of a panic's payload.
-
-#[cfg(test)]
-pub(crate) mod lines;
+//! Where log events go, and panics without their payload.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -94,7 +91,8 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{lines::Lines, *};
+    use super::*;
+    use crate::telemetry::lines::Lines;
 
     fn logged(level: LevelFilter, style: Style, events: impl FnOnce()) -> String {
         let lines = Lines::default();
@@ -128,7 +126,7 @@ mod tests {
         assert_eq!(event["message"], "token served");
         assert_eq!(event["destination"], "orders");
         assert_eq!(event["waited"], 3);
-        assert_eq!(event["target"], "token_broker::telemetry::tests");
+        assert_eq!(event["target"], "token_broker::telemetry::logs::tests");
         assert_eq!(event["span"]["caller"], "spiffe://td/cart");
         assert_eq!(text.lines().count(), 1);
     }
@@ -196,7 +194,7 @@ mod tests {
             event["location"]
                 .as_str()
                 .unwrap()
-                .starts_with("src/telemetry.rs:")
+                .starts_with("src/telemetry/logs.rs:")
         );
         assert!(!lines.text().contains("canary"));
     }

@@ -1,0 +1,248 @@
+//! What there is for callers of each destination, as it was at the last look.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::gauge::Gauge,
+    registry::{Registry, Unit},
+};
+
+use super::{Metrics, table::Table};
+
+/// One application of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered<'a> {
+    /// The configured id.
+    pub destination: &'a str,
+    /// The configured name.
+    pub application: &'a str,
+    /// The host and port that mints its tokens.
+    pub host: &'a str,
+    /// What a caller would meet: one of [`STATES`].
+    pub state: &'static str,
+    /// How long until the first caller would fail if the upstream were gone; `None` where
+    /// nobody asked yet.
+    pub runway: Option<Duration>,
+    /// When the token at hand expires.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// What a caller may meet. Each has a series in the sum over all destinations, also where it
+/// is nought.
+pub const STATES: [&str; 6] = [
+    "fresh",
+    "refresh_failing",
+    "failing",
+    "pending",
+    "cold",
+    "quarantined",
+];
+
+#[derive(Debug, Default)]
+pub(super) struct Destinations {
+    by_state: Table<StateLabels, Gauge>,
+    states: Table<TokenStateLabels, Gauge>,
+    runways: Table<TokenLabels, Gauge>,
+    expiries: Table<TokenLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct TokenStateLabels {
+    destination: String,
+    application: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct TokenLabels {
+    destination: String,
+    application: String,
+}
+
+impl Destinations {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "destinations",
+            "Destinations, once for each of their applications, by what a caller would meet",
+            self.by_state.clone(),
+        );
+        registry.register(
+            "destination_state",
+            "1 for the state that a destination is in for an application, and absent for all others",
+            self.states.clone(),
+        );
+        registry.register_with_unit(
+            "runway",
+            "How long until the first caller would fail if the upstream were gone, for tokens that somebody asked for",
+            Unit::Seconds,
+            self.runways.clone(),
+        );
+        registry.register_with_unit(
+            "token_expiry_timestamp",
+            "When the token at hand expires, in Unix time",
+            Unit::Seconds,
+            self.expiries.clone(),
+        );
+    }
+}
+
+impl Metrics {
+    /// Shows what there is for these, and forgets everything of destinations, applications
+    /// and hosts that are not among them.
+    pub fn show(&self, all: &[Registered<'_>]) {
+        let mut sums: BTreeMap<_, _> = STATES.map(|state| (state, 0)).into();
+        let mut states = BTreeMap::new();
+        let (mut runways, mut expiries) = (BTreeMap::new(), BTreeMap::new());
+        for one in all {
+            *sums.entry(one.state).or_default() += 1;
+            let labels = TokenLabels {
+                destination: one.destination.to_owned(),
+                application: one.application.to_owned(),
+            };
+            if let Some(runway) = one.runway {
+                runways.insert(labels.clone(), gauge(runway.as_secs()));
+            }
+            if let Some(expires_at) = one.expires_at {
+                let at = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                expiries.insert(labels.clone(), gauge(at.as_secs()));
+            }
+            let TokenLabels {
+                destination,
+                application,
+            } = labels;
+            let labels = TokenStateLabels {
+                destination,
+                application,
+                state: one.state,
+            };
+            states.insert(labels, gauge(1));
+        }
+        let sums = sums.into_iter();
+        let sums = sums.map(|(state, sum)| (StateLabels { state }, gauge(sum)));
+        let shown = &self.destinations;
+        shown.by_state.replace(sums.collect());
+        shown.states.replace(states);
+        shown.runways.replace(runways);
+        shown.expiries.replace(expiries);
+        self.keep(all);
+    }
+
+    /// Ends what is of none of these: whoever reloads again and again must not leave series
+    /// behind. What a last flight or call counts afterwards ends at the next look.
+    fn keep(&self, all: &[Registered<'_>]) {
+        let destinations: HashSet<_> = all.iter().map(|one| one.destination).collect();
+        let registered = all.iter().map(|one| (one.destination, one.application));
+        let registered: HashSet<_> = registered.collect();
+        let hosts: HashSet<_> = all.iter().map(|one| one.host).collect();
+        self.calls
+            .keep(|destination| destinations.contains(destination));
+        self.flights
+            .keep(|destination, application| registered.contains(&(destination, application)));
+        self.upstream.keep(|host| hosts.contains(host));
+    }
+}
+
+fn gauge(value: u64) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registered<'a>(destination: &'a str, host: &'a str, runway: u64) -> Registered<'a> {
+        Registered {
+            destination,
+            application: "app",
+            host,
+            state: if runway == 0 { "failing" } else { "fresh" },
+            runway: Some(Duration::from_secs(runway)),
+            expires_at: (runway > 0).then(|| UNIX_EPOCH + Duration::from_secs(99)),
+        }
+    }
+
+    /// Everything with a label, without the metrics whose series never end.
+    fn series(metrics: &Metrics) -> Vec<String> {
+        let exposition = metrics.exposition().unwrap();
+        let of_destinations = |line: &&str| {
+            let labels = ["{destination=", ",destination=", "{host=", "{state="];
+            labels.iter().any(|label| line.contains(label)) && !line.contains("_bucket{")
+        };
+        let lines = exposition.lines().filter(of_destinations);
+        lines.map(str::to_owned).collect()
+    }
+
+    fn count(metrics: &Metrics, destination: &str, host: &str) {
+        metrics.call("grpc", destination, "ok");
+        metrics.landed(destination, "app", "ok");
+        metrics.answered(host, "ok", Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_no_longer_configured_has_no_series() {
+        let metrics = Metrics::new();
+        metrics.call("grpc", "", "NOT_GRANTED");
+        let sums = |fresh, failing| {
+            [
+                "token_broker_destinations{state=\"cold\"} 0".to_owned(),
+                format!("token_broker_destinations{{state=\"failing\"}} {failing}"),
+                format!("token_broker_destinations{{state=\"fresh\"}} {fresh}"),
+                "token_broker_destinations{state=\"pending\"} 0".to_owned(),
+                "token_broker_destinations{state=\"quarantined\"} 0".to_owned(),
+                "token_broker_destinations{state=\"refresh_failing\"} 0".to_owned(),
+            ]
+        };
+        let nobody =
+            r#"token_broker_calls_total{door="grpc",destination="",outcome="NOT_GRANTED"} 1"#;
+
+        metrics.show(&[registered("a", "one:443", 5), registered("b", "two:443", 0)]);
+        count(&metrics, "a", "one:443");
+        count(&metrics, "b", "two:443");
+        let all = series(&metrics);
+        for line in sums(1, 1) {
+            assert!(all.contains(&line), "{line} in {all:#?}");
+        }
+        for line in [
+            nobody,
+            r#"token_broker_runway_seconds{destination="a",application="app"} 5"#,
+            r#"token_broker_runway_seconds{destination="b",application="app"} 0"#,
+            r#"token_broker_token_expiry_timestamp_seconds{destination="a",application="app"} 99"#,
+            r#"token_broker_destination_state{destination="a",application="app",state="fresh"} 1"#,
+            r#"token_broker_destination_state{destination="b",application="app",state="failing"} 1"#,
+            r#"token_broker_upstream_calls_total{host="two:443",outcome="ok"} 1"#,
+        ] {
+            assert!(all.iter().any(|known| known == line), "{line} in {all:#?}");
+        }
+
+        metrics.show(&[registered("a", "one:443", 0)]);
+        // As the last flight and call of a destination that is gone do.
+        count(&metrics, "b", "two:443");
+        metrics.show(&[registered("a", "one:443", 0)]);
+        let rest = series(&metrics);
+        assert!(
+            !rest
+                .iter()
+                .any(|line| line.contains("\"b\"") || line.contains("two:443")),
+            "{rest:#?}"
+        );
+        assert!(
+            !rest.iter().any(|line| line.contains("\"fresh\"} 1")),
+            "{rest:#?}"
+        );
+        assert!(rest.iter().any(|line| line == nobody));
+        let minted =
+            r#"token_broker_mints_total{destination="a",application="app",outcome="ok"} 1"#;
+        assert!(rest.iter().any(|line| line == minted), "{rest:#?}");
+    }
+}

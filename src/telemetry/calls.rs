@@ -1,0 +1,151 @@
+//! A call from when a door takes it in until it is answered: counted, logged and traced.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tracing::{debug, field::display};
+
+use super::{End, Span, Traces};
+use crate::{clock::Instant, metrics::Metrics, request_id::RequestId};
+
+/// How a call that was answered as asked ended.
+const OK: &str = "ok";
+
+/// Where calls are counted, logged and traced. A clone does so at the same place.
+#[derive(Clone)]
+pub struct Calls {
+    metrics: Arc<Metrics>,
+    traces: Traces,
+}
+
+/// One call.
+pub struct Call {
+    /// How the metrics name the door.
+    pub door: &'static str,
+    /// Names it in records and log events.
+    pub request_id: RequestId,
+    /// What is traced of it.
+    pub span: Span,
+    began: Instant,
+}
+
+/// What is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A method of a gRPC service, such as `tokenbroker.v1.TokenBroker/GetToken`.
+    Grpc(&'static str),
+    /// A POST to a route of the web.
+    Post(&'static str),
+}
+
+impl Operation {
+    /// The name of its spans.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Grpc(method) => method.to_owned(),
+            Self::Post(route) => format!("POST {route}"),
+        }
+    }
+
+    /// Says what it is in OpenTelemetry's words (semantic conventions 1.45).
+    pub(super) fn describe(self, span: &Span) {
+        match self {
+            Self::Grpc(method) => {
+                span.text("rpc.system.name", "grpc");
+                span.text("rpc.method", method);
+            }
+            Self::Post(route) => {
+                span.text("http.request.method", "POST");
+                span.text("http.route", route);
+                span.text("url.scheme", "https");
+            }
+        }
+    }
+}
+
+impl Calls {
+    /// Counts calls there, and traces them so.
+    pub fn new(metrics: Arc<Metrics>, traces: Traces) -> Self {
+        Self { metrics, traces }
+    }
+
+    /// A call begins that came with these headers.
+    pub fn begin(
+        &self,
+        door: &'static str,
+        operation: Operation,
+        headers: &HeaderMap,
+        request_id: RequestId,
+    ) -> Call {
+        let span = self.traces.call(operation, headers);
+        span.text("token_broker.door", door);
+        span.text("token_broker.request_id", request_id.as_str());
+        Call {
+            door,
+            request_id,
+            span,
+            began: Instant::now(),
+        }
+    }
+
+    /// A call was answered. `destination` is the configured id, or empty where the caller
+    /// was not granted it; `outcome` is `ok` or a reason code.
+    pub fn answered(&self, call: &Call, caller: &str, destination: &str, outcome: &'static str) {
+        self.count(call, caller, destination, outcome);
+        call.span.name_if_any("token_broker.caller", caller);
+        call.span
+            .name_if_any("token_broker.destination", destination);
+        self.ended(call, outcome);
+    }
+
+    /// A call is answered by a stream from now on, which lasts until nobody has its span any
+    /// more.
+    pub fn opened(&self, call: &Call, caller: &str, destination: &str) {
+        self.count(call, caller, destination, OK);
+        call.span.name_if_any("token_broker.caller", caller);
+        call.span
+            .name_if_any("token_broker.destination", destination);
+        call.span.ends(End::Well(OK));
+    }
+
+    /// One of the parts of a call was answered.
+    pub fn answered_in_part(
+        &self,
+        call: &Call,
+        caller: &str,
+        destination: &str,
+        outcome: &'static str,
+    ) {
+        self.count(call, caller, destination, outcome);
+        call.span.event("answered", destination, outcome);
+    }
+
+    /// All parts of a call were answered.
+    pub fn ended(&self, call: &Call, outcome: &'static str) {
+        self.metrics.call_took(call.door, call.began.elapsed());
+        call.span.end(End::of(outcome));
+    }
+
+    fn count(&self, call: &Call, caller: &str, destination: &str, outcome: &'static str) {
+        let Call {
+            door,
+            request_id,
+            span,
+            ..
+        } = call;
+        self.metrics.call(door, destination, outcome);
+        let trace_id = span.trace_id().map(display);
+        debug!(caller, destination, outcome, door, %request_id, trace_id, "answered");
+    }
+}
+
+impl End {
+    /// The end with an outcome: `ok` or a reason code.
+    pub fn of(outcome: &'static str) -> Self {
+        if outcome == OK {
+            Self::Well(outcome)
+        } else {
+            Self::Badly(outcome)
+        }
+    }
+}
