@@ -34,7 +34,7 @@ use crate::{
     cache::{Cache, Edition},
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
-    http::{PlainHttp, StatusPage},
+    http::{self, PlainHttp},
     listener::{Listener, Terms, Tls, TlsError},
     mesh::LiveMesh,
     metrics::Metrics,
@@ -203,20 +203,15 @@ impl App {
             stopping.clone(),
         ));
         let http_address = http.map(|(address, port)| {
-            let page = has_page.then(|| StatusPage {
+            let door = http::Door {
                 broker: Arc::clone(&broker),
                 operator: Arc::clone(&operator),
+                metrics: Arc::clone(&metrics),
                 terms: terms_shown,
                 stopping: stopping.clone(),
-                address,
-            });
-            let http = PlainHttp::new(
-                port,
-                Arc::clone(&broker),
-                Arc::clone(&metrics),
-                stopping.clone(),
-                page,
-            );
+                has_page,
+            };
+            let http = PlainHttp::new(port, address, door);
             house.spawn(http.serve(stopped.clone()));
             address
         });

@@ -16,11 +16,12 @@ const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
 const HOME: &str = "\u{1b}[H";
 const CLEAR_LINE: &str = "\u{1b}[K";
 const CLEAR_BELOW: &str = "\u{1b}[J";
-/// Where nobody knows.
-const ORDINARY_SIZE: (usize, usize) = (80, 24);
 
 /// The terminal, until this is dropped.
-pub(super) struct Screen(());
+pub(super) struct Screen {
+    /// The size of one that does not know its own.
+    otherwise: (usize, usize),
+}
 
 impl Screen {
     /// Takes the terminal over, if standard output is one.
@@ -32,22 +33,20 @@ impl Screen {
             return Ok(None);
         }
         // First, so that it is left whatever was written.
-        let screen = Self(());
+        let screen = Self {
+            otherwise: (80, 24),
+        };
         write(ENTER)?;
         Ok(Some(screen))
     }
 
-    /// How many columns and rows there are now.
-    pub(super) fn size() -> (usize, usize) {
-        process::terminal_size().unwrap_or(ORDINARY_SIZE)
-    }
-
-    /// Shows these lines and nothing else.
+    /// Shows the lines for so many columns and rows as there are now, and nothing else.
     ///
     /// # Errors
     /// What kept them from being written.
-    pub(super) fn draw(&self, lines: &[String]) -> io::Result<()> {
-        write(&frame(lines))
+    pub(super) fn draw(&self, page: impl FnOnce(usize, usize) -> Vec<String>) -> io::Result<()> {
+        let (columns, rows) = process::terminal_size().unwrap_or(self.otherwise);
+        write(&frame(&page(columns, rows)))
     }
 }
 

@@ -4,7 +4,7 @@
 mod page;
 mod readiness;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -20,17 +20,18 @@ use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::TcpStream,
+    sync::watch,
     task::{AbortHandle, JoinSet},
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-pub use self::page::StatusPage;
 use self::readiness::Readiness;
 use crate::{
-    broker::Broker,
+    broker::{Broker, Operator},
     clock::Instant,
+    listener::Terms,
     metrics::{Format, Metrics},
     port::Port,
 };
@@ -48,37 +49,33 @@ pub struct PlainHttp {
     routes: Router,
 }
 
-/// What the routes look at.
+/// What is looked at for an answer.
 #[derive(Clone)]
-struct House {
-    broker: Arc<Broker>,
-    metrics: Arc<Metrics>,
-    stopping: CancellationToken,
+pub struct Door {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// Who knows the state of its destinations.
+    pub operator: Arc<Operator>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whose certificates run out.
+    pub terms: watch::Receiver<Arc<Terms>>,
+    /// Makes the broker unready.
+    pub stopping: CancellationToken,
+    /// Whether the status page is at `/`.
+    pub has_page: bool,
 }
 
 impl PlainHttp {
-    /// Answers who comes to this port. `stopping` makes the broker unready. Without a page
-    /// there is nothing at `/`.
-    pub fn new(
-        port: Port,
-        broker: Arc<Broker>,
-        metrics: Arc<Metrics>,
-        stopping: CancellationToken,
-        page: Option<StatusPage>,
-    ) -> Self {
+    /// Answers who comes to this port, which is at this address.
+    pub fn new(port: Port, address: SocketAddr, door: Door) -> Self {
+        let page = door.has_page.then(|| page::router(address, door.clone()));
         let routes = Router::new()
             .route("/healthz", routing::get(|| async { "ok\n" }))
             .route("/readyz", routing::get(readiness))
             .route("/metrics", routing::get(exposition))
-            .with_state(House {
-                broker,
-                metrics,
-                stopping,
-            });
-        let routes = match page {
-            Some(page) => routes.merge(page.router()),
-            None => routes,
-        };
+            .with_state(door)
+            .merge(page.unwrap_or_default());
         Self { port, routes }
     }
 
@@ -120,8 +117,8 @@ async fn answer(stream: TcpStream, routes: Router) {
     }
 }
 
-async fn readiness(State(house): State<House>) -> (StatusCode, String) {
-    let readiness = Readiness::of(&house.broker, &house.stopping);
+async fn readiness(State(door): State<Door>) -> (StatusCode, String) {
+    let readiness = Readiness::of(&door.broker, &door.stopping);
     let status = match readiness {
         Readiness::Ready => StatusCode::OK,
         Readiness::Stopping | Readiness::Unready => StatusCode::SERVICE_UNAVAILABLE,
@@ -129,12 +126,12 @@ async fn readiness(State(house): State<House>) -> (StatusCode, String) {
     (status, format!("{}\n", readiness.words()))
 }
 
-async fn exposition(State(house): State<House>, headers: HeaderMap) -> impl IntoResponse {
+async fn exposition(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
     let accept = headers.get_all(ACCEPT).into_iter();
     let format = Format::wanted(accept.filter_map(|value| value.to_str().ok()));
     // What is in between must not take the one format for the other.
     let head = [(CONTENT_TYPE, format.media_type()), (VARY, "accept")];
-    match house.metrics.exposition_in(format) {
+    match door.metrics.exposition_in(format) {
         Ok(text) => (head, text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

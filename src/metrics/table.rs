@@ -118,15 +118,15 @@ mod tests {
         let head = ["# HELP calls Calls.", "# TYPE calls counter"];
         assert_eq!(shown(&table), [head[0], head[1], "# EOF"]);
 
-        let held = table.at(&[("door", "b")]);
+        let counter = table.at(&[("door", "b")]);
         table.at(&[("door", "a")]).inc();
-        held.inc_by(2);
+        counter.inc_by(2);
         let [a, b] = [r#"calls_total{door="a"} 1"#, r#"calls_total{door="b"} 2"#];
         assert_eq!(shown(&table), [head[0], head[1], a, b, "# EOF"]);
 
         table.keep(|labels| labels[0].1 == "a");
         assert_eq!(shown(&table), [head[0], head[1], a, "# EOF"]);
-        held.inc();
+        counter.inc();
         assert_eq!(table.at(&[("door", "b")]).get(), 0, "it begins anew");
     }
 }

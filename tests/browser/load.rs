@@ -23,12 +23,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) async fn on(desk: &Desk) -> Self {
-        let load = Self {
+    pub(crate) fn on(desk: &Desk) -> Self {
+        let mut load = Self {
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
-        let mut load = load;
         let address = desk.app.http_address().unwrap();
         let probing = async move {
             loop {

@@ -57,7 +57,7 @@ async fn healthy_failing_and_quarantined_destinations_are_seen_live() {
     let desk = desk().await;
     let ops = desk.ops().await;
     let upstream = &desk.site.upstream;
-    let mut load = Load::on(&desk).await;
+    let mut load = Load::on(&desk);
     upstream.behave(Behaviour::lifetime(LIFE));
     upstream.behave_for("d4", Some(Behaviour::lifetime(SHORT_LIFE)));
     let origin = format!("http://{}", desk.app.http_address().unwrap());

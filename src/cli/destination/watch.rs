@@ -181,10 +181,9 @@ impl Watch {
             }
             (None, _) => None,
         };
-        let (columns, rows) = Screen::size();
         let now = Timestamp::now();
-        let lines = page(self.last.as_ref(), event, self.every, now, (columns, rows));
-        screen.draw(&lines)
+        screen
+            .draw(|columns, rows| page(self.last.as_ref(), event, self.every, now, (columns, rows)))
     }
 }
 
@@ -194,11 +193,12 @@ fn happened(
     now: &ListDestinationsResponse,
     was_lost: bool,
 ) -> Option<Event> {
-    let started = |list: &ListDestinationsResponse| moment(list.started_at.as_ref());
-    let anew = last.is_some_and(|last| started(last) != started(now));
+    // To the nanosecond: a restart may take less than a second.
+    let anew = last.is_some_and(|last| last.started_at != now.started_at);
     match (anew, was_lost) {
         (true, _) => {
-            let at = started(now).map_or_else(String::new, |at| format!(" at {at}"));
+            let at =
+                moment(now.started_at.as_ref()).map_or_else(String::new, |at| format!(" at {at}"));
             let message = format!("the broker that answers was started{at}");
             Some(Event::new("STARTED", &message))
         }
@@ -393,7 +393,7 @@ mod tests {
         };
         let second = Duration::from_secs(1);
         let event = || Some("! the broker\nanswers again".to_owned());
-        let whole = page(Some(&list), event(), second, now, (200, 50));
+        let whole = page(Some(&list), event(), second, now, (400, 50));
         assert_eq!(
             whole[0],
             "1 refresh failing, 1 fresh, 1 unprotected   1.2.3 up 10m   00:16:40 UTC, every 1s, Ctrl-C ends"

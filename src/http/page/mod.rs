@@ -16,7 +16,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use axum::{
     Router,
@@ -33,15 +33,10 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use tokio::{sync::watch, task::spawn_blocking};
-use tokio_util::sync::CancellationToken;
+use tokio::task::spawn_blocking;
 
 use self::{query::Query, snapshot::Snapshot};
-use super::Readiness;
-use crate::{
-    broker::{Broker, Operator},
-    listener::Terms,
-};
+use super::{Door, Readiness};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -64,52 +59,35 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// What the page shows, and where.
-#[derive(Clone)]
-pub struct StatusPage {
-    /// The broker.
-    pub broker: Arc<Broker>,
-    /// Who knows the state of its destinations.
-    pub operator: Arc<Operator>,
-    /// Whose certificates run out.
-    pub terms: watch::Receiver<Arc<Terms>>,
-    /// Whether the broker stops.
-    pub stopping: CancellationToken,
-    /// Where the page is.
-    pub address: SocketAddr,
+/// The page, for a port at this address.
+pub(super) fn router(address: SocketAddr, door: Door) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/status.css", get(|| async { asset("text/css", STYLE) }))
+        .route(
+            "/status.js",
+            get(|| async { asset("text/javascript", SCRIPT) }),
+        )
+        .with_state(door)
+        .layer(middleware::from_fn(move |request, next| {
+            guarded(address, request, next)
+        }))
 }
 
-impl StatusPage {
-    pub(super) fn router(self) -> Router {
-        let address = self.address;
-        Router::new()
-            .route("/", get(page))
-            .route("/status.css", get(|| async { asset("text/css", STYLE) }))
-            .route(
-                "/status.js",
-                get(|| async { asset("text/javascript", SCRIPT) }),
-            )
-            .with_state(self)
-            .layer(middleware::from_fn(move |request, next| {
-                guarded(address, request, next)
-            }))
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let readiness = Readiness::of(&self.broker, &self.stopping);
-        let expiries = self.terms.borrow().tls.expiries().to_vec();
-        Snapshot::take(&self.operator, readiness, expiries)
-    }
-}
-
-async fn page(State(page): State<StatusPage>, uri: Uri) -> Response {
+async fn page(State(door): State<Door>, uri: Uri) -> Response {
     let query = Query::parse(uri.query().unwrap_or_default());
     // A thousand destinations take milliseconds, which no caller is to wait for.
-    let drawn = spawn_blocking(move || document::document(&page.snapshot(), &query));
+    let drawn = spawn_blocking(move || document::document(&snapshot(&door), &query));
     match drawn.await {
         Ok(drawn) => Html(drawn.into_string()).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+fn snapshot(door: &Door) -> Snapshot {
+    let readiness = Readiness::of(&door.broker, &door.stopping);
+    let expiries = door.terms.borrow().tls.expiries().to_vec();
+    Snapshot::take(&door.operator, readiness, expiries)
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {

@@ -124,10 +124,16 @@ fn words(state: Protected) -> String {
     words
 }
 
+fn assert_says(state: Protected, expected: &[&str]) {
+    let words = words(state);
+    for expected in expected {
+        assert!(words.contains(expected), "{expected:?} is not in {words}");
+    }
+}
+
 #[test]
 fn each_state_is_shown_with_its_words() {
     let fresh = token(MINUTE * 10, MINUTE * 60);
-    let dead = token(MINUTE * 70, MINUTE * 60);
     let minting = |state| Protected {
         is_minting: true,
         due_at: None,
@@ -179,6 +185,34 @@ fn each_state_is_shown_with_its_words() {
             &["fresh", "minting now", "the next secret works"],
         ),
         (
+            Protected {
+                quarantine: Some(stopped),
+                ..protected(Condition::Quarantined, None)
+            },
+            &[
+                "quarantined",
+                "stopped",
+                "by spiffe://td/ops: “it leaks”",
+                "token-broker destination release d",
+            ],
+        ),
+    ] {
+        assert_says(state, expected);
+    }
+    let public = Survey {
+        state: State::Unprotected,
+        ..survey("d", protected(Condition::Cold, None))
+    };
+    let page = drawn(&snapshot(vec![public]), "");
+    assert!(page.contains("public: callers need no token"));
+}
+
+#[test]
+fn what_fails_is_shown_with_its_reason_and_what_to_do() {
+    let fresh = token(MINUTE * 10, MINUTE * 60);
+    let dead = token(MINUTE * 70, MINUTE * 60);
+    for (state, expected) in [
+        (
             failing(
                 Condition::RefreshFailing,
                 Some(fresh),
@@ -191,7 +225,7 @@ fn each_state_is_shown_with_its_words() {
                 "Callers notice in 49 min.",
                 "next try in 20 s",
                 "the broker goes on trying",
-            ],
+            ][..],
         ),
         (
             failing(
@@ -220,30 +254,9 @@ fn each_state_is_shown_with_its_words() {
             failing(Condition::Failing, None, FailureReason::CredentialMissing),
             &["CREDENTIAL_MISSING", "there is no credential file:app"],
         ),
-        (
-            Protected {
-                quarantine: Some(stopped),
-                ..protected(Condition::Quarantined, None)
-            },
-            &[
-                "quarantined",
-                "stopped",
-                "by spiffe://td/ops: “it leaks”",
-                "token-broker destination release d",
-            ],
-        ),
     ] {
-        let words = words(state);
-        for expected in expected {
-            assert!(words.contains(expected), "{expected:?} is not in {words}");
-        }
+        assert_says(state, expected);
     }
-    let public = Survey {
-        state: State::Unprotected,
-        ..survey("d", protected(Condition::Cold, None))
-    };
-    let page = drawn(&snapshot(vec![public]), "");
-    assert!(page.contains("public: callers need no token"));
 }
 
 #[test]

@@ -151,12 +151,12 @@ fn told(state: &Protected, kind: Kind, now: SystemTime) -> String {
     if state.is_minting {
         words.push_str(" Minting now.");
     }
-    match next(state, kind) {
-        Some(("retry", at)) => words.push_str(&format!(" Next try {}.", when(at, now))),
-        Some((_, at)) if at > now => words.push_str(&format!(" Refresh {}.", when(at, now))),
-        _ => {}
-    }
-    words
+    let next = match next(state, kind) {
+        Some(("retry", at)) => format!(" Next try {}.", when(at, now)),
+        Some((_, at)) if at > now => format!(" Refresh {}.", when(at, now)),
+        _ => String::new(),
+    };
+    words + &next
 }
 
 fn percent(tenths: u16) -> String {
