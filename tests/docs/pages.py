@@ -8,7 +8,7 @@ A line of its own before a block says what a reader knows without it:
   <!-- run: until "TEXT", then stop -->    and is then ended with Ctrl-C
   <!-- run: fails -->                 the block ends with an error
   <!-- run by: tests/NAME/run -->     that script, or a file beside it, has these command lines, or takes
-                                      them from the page: `… sh docs/NAME.md`
+                                      them from the page, and so names it
   <!-- output -->                     the block is what the commands before it print
 
 and between blocks
@@ -306,7 +306,7 @@ def commands(text):
 
 def found_in(text, scripts, page):
     """Whether scripts, or files beside them, have these command lines, or take them from the page."""
-    sources = []
+    sources, takes_them = [], False
     for script in scripts:
         path = ROOT / script
         if not path.is_file():
@@ -314,8 +314,11 @@ def found_in(text, scripts, page):
         beside = [path] if path.parent in (ROOT / "tests", ROOT / ".ci") else path.parent.rglob("*")
         for file in beside:
             if file.is_file():
-                sources.append(" ".join(file.read_text(errors="replace").replace("\\\n", " ").split()))
-    if any(f" sh {page}" in source for source in sources):
+                source = file.read_text(errors="replace")
+                code = (line for line in source.splitlines() if not line.lstrip().startswith("#"))
+                takes_them |= any(page in line for line in code)
+                sources.append(" ".join(source.replace("\\\n", " ").split()))
+    if takes_them:
         return
     for command in commands(text):
         if not any(command in source for source in sources):
