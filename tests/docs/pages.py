@@ -7,7 +7,8 @@ A line of its own before a block says what a reader knows without it:
   <!-- run: until "TEXT" -->          the block runs in another terminal, and has begun when it says TEXT
   <!-- run: until "TEXT", then stop -->    and is then ended with Ctrl-C
   <!-- run: fails -->                 the block ends with an error
-  <!-- run by: tests/NAME/run -->     that script, or a file beside it, has these command lines
+  <!-- run by: tests/NAME/run -->     that script, or a file beside it, has these command lines, or takes
+                                      them from the page, and so names it
   <!-- output -->                     the block is what the commands before it print
 
 and between blocks
@@ -243,7 +244,7 @@ class Page:
         elif name := block.says(r"edit: (\S+)"):
             edit(Path(self._shell.folder) / name[1], text)
         elif by := block.says(r"run by: (.+)"):
-            found_in(text, by[1].split(", "))
+            found_in(text, by[1].split(", "), os.path.relpath(self._path, ROOT))
         elif said := block.says(r"stop: (.+)"):
             self._terminal(said[1]).stop()
         elif block.comment == "output" or (block.follows and block.language in OUTPUTS):
@@ -303,9 +304,9 @@ def commands(text):
             yield " ".join(words)
 
 
-def found_in(text, scripts):
-    """Whether scripts, or files beside them, have these command lines."""
-    sources = []
+def found_in(text, scripts, page):
+    """Whether scripts, or files beside them, have these command lines, or take them from the page."""
+    sources, takes_them = [], False
     for script in scripts:
         path = ROOT / script
         if not path.is_file():
@@ -313,7 +314,12 @@ def found_in(text, scripts):
         beside = [path] if path.parent in (ROOT / "tests", ROOT / ".ci") else path.parent.rglob("*")
         for file in beside:
             if file.is_file():
-                sources.append(" ".join(file.read_text(errors="replace").replace("\\\n", " ").split()))
+                source = file.read_text(errors="replace")
+                code = (line for line in source.splitlines() if not line.lstrip().startswith("#"))
+                takes_them |= any(page in line for line in code)
+                sources.append(" ".join(source.replace("\\\n", " ").split()))
+    if takes_them:
+        return
     for command in commands(text):
         if not any(command in source for source in sources):
             raise Wrong(f"{' and '.join(scripts)} have no line {command!r}")
