@@ -112,7 +112,7 @@ async fn trial(args: DevArgs) -> Result<(), DevError> {
 
     println!("token-broker {} is running.\n", env!("CARGO_PKG_VERSION"));
     println!("  gRPC over mutual TLS   {endpoint}");
-    println!("  health and metrics     {http}");
+    println!("  status page, metrics   {http}");
     println!("  upstream (embedded)    {}", upstream.base_url());
     println!("  files                  {}\n", folder.path("").display());
     first.print(upstream.calls());
