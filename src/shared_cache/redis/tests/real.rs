@@ -364,7 +364,8 @@ async fn what_no_replica_tells_is_thrown_away_where_replicas_tell_of_themselves(
     // More than are told of, and more than there can be.
     let crowd = "for i = 1, tonumber(ARGV[1]) do redis.call('HSET', KEYS[1], string.format('%032x', i), string.format('%.0f:x', now + 9000)) end";
     fill(crowd, "1500");
-    assert_eq!(beat().await.unwrap().len(), 1000);
+    // Among the thousand may be the one whose name is none.
+    assert!([999, 1000].contains(&beat().await.unwrap().len()));
     assert_eq!(kept(), 1503);
     fill(crowd, "3000");
     assert_eq!(beat().await, Ok(Vec::new()));
