@@ -4,6 +4,9 @@
 mod page;
 mod readiness;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
