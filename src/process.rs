@@ -1,7 +1,7 @@
 //! What the process asks of the system: descriptors, its host's name, that its memory stays its own,
 //! and how large its terminal is; and what it takes of it.
 
-use std::{fs, io::stdout, time::Duration};
+use std::{fs, io::stdout, sync::OnceLock, time::Duration};
 
 use rustix::{
     param::{clock_ticks_per_second, page_size},
@@ -64,51 +64,67 @@ pub fn connections_that_fit(wanted: usize) -> usize {
     fit.min(wanted)
 }
 
-/// What the process takes of the machine.
+/// What the process takes of the machine, each as far as the system tells it.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Processor time since it started.
-    pub processor: Duration,
+    pub processor: Option<Duration>,
     /// Memory in use.
-    pub resident_bytes: u64,
+    pub resident_bytes: Option<u64>,
     /// Mapped addresses.
-    pub virtual_bytes: u64,
+    pub virtual_bytes: Option<u64>,
     /// Open descriptors.
-    pub open_descriptors: u64,
+    pub open_descriptors: Option<u64>,
     /// How many may be open.
     pub max_descriptors: u64,
     /// When it started, in Unix time.
-    pub started_at: Duration,
+    pub started_at: Option<Duration>,
 }
 
 /// What the process takes of the machine, where the system tells it as Linux does (proc(5)).
-pub fn usage() -> Option<Usage> {
-    /// Fields of `/proc/self/stat`, counted from the one after the name.
-    const START_TIME: usize = 19;
-    const VIRTUAL_SIZE: usize = 20;
-    const RESIDENT_PAGES: usize = 21;
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name stands in parentheses, and may hold anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let fields: Vec<_> = fields.split_ascii_whitespace().collect();
-    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    let ticks = number(START_TIME)?;
+/// Of `/proc` this needs only what is the process' own: under systemd there may be no more
+/// (`ProcSubset=pid`).
+pub fn usage() -> Usage {
+    let stat = fs::read_to_string("/proc/self/stat").ok();
+    let descriptors = fs::read_dir("/proc/self/fd").ok();
+    // Without the one that reads the folder.
+    let open = descriptors.and_then(|open| u64::try_from(open.count().saturating_sub(1)).ok());
+    Usage::of(stat.as_deref(), open)
+}
+
+impl Usage {
+    fn of(stat: Option<&str>, open_descriptors: Option<u64>) -> Self {
+        /// Fields of `/proc/self/stat`, counted from the one after the name.
+        const START_TIME: usize = 19;
+        const VIRTUAL_SIZE: usize = 20;
+        const RESIDENT_PAGES: usize = 21;
+        // The name stands in parentheses, and may hold anything.
+        let fields = stat.and_then(|stat| stat.rsplit_once(") "));
+        let fields = fields.map_or("", |(_, fields)| fields);
+        let fields: Vec<_> = fields.split_ascii_whitespace().collect();
+        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        let page_size = u64::try_from(page_size()).ok();
+        let resident = number(RESIDENT_PAGES).zip(page_size);
+        Self {
+            processor: clock_gettime(ClockId::ProcessCPUTime).try_into().ok(),
+            resident_bytes: resident.map(|(pages, size)| pages * size),
+            virtual_bytes: number(VIRTUAL_SIZE),
+            open_descriptors,
+            max_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+            started_at: number(START_TIME).and_then(started_at),
+        }
+    }
+}
+
+/// When the process started, in Unix time, which was so many ticks after the system did.
+fn started_at(ticks: u64) -> Option<Duration> {
+    // Of one look: a clock that is set later is no restart.
+    static STARTED_AT: OnceLock<Duration> = OnceLock::new();
     let since_boot = Duration::from_millis(ticks * 1000 / clock_ticks_per_second().max(1));
-    let system = fs::read_to_string("/proc/stat").ok()?;
-    let boot = system.lines().find_map(|line| line.strip_prefix("btime "));
-    let boot = Duration::from_secs(boot?.trim().parse().ok()?);
-    let processor = clock_gettime(ClockId::ProcessCPUTime);
-    Some(Usage {
-        processor: processor.try_into().ok()?,
-        resident_bytes: number(RESIDENT_PAGES)? * u64::try_from(page_size()).ok()?,
-        virtual_bytes: number(VIRTUAL_SIZE)?,
-        // Without the one that reads the folder.
-        open_descriptors: u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count())
-            .ok()?
-            .saturating_sub(1),
-        max_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
-        started_at: boot + since_boot,
-    })
+    let up = Duration::try_from(clock_gettime(ClockId::Boottime)).ok()?;
+    let now = Duration::try_from(clock_gettime(ClockId::Realtime)).ok()?;
+    let age = up.saturating_sub(since_boot);
+    Some(*STARTED_AT.get_or_init(|| now.saturating_sub(age)))
 }
 
 /// The columns and rows of the terminal that standard output is, as far as it is one that
@@ -128,18 +144,41 @@ mod tests {
 
     #[test]
     fn what_the_process_takes_is_what_the_system_says() {
-        let before = usage().unwrap();
+        let before = usage();
         let held: Vec<_> = (0..10).map(|_| fs::File::open("/proc").unwrap()).collect();
         let block = vec![1_u8; 32 * 1024 * 1024];
-        let after = usage().unwrap();
-        assert!(after.processor > before.processor);
-        assert!(after.resident_bytes > before.resident_bytes + 16 * 1024 * 1024);
-        assert!(after.virtual_bytes >= after.resident_bytes);
+        let after = usage();
+        assert!(after.processor.unwrap() > before.processor.unwrap());
+        let resident = after.resident_bytes.unwrap();
+        assert!(resident > before.resident_bytes.unwrap() + 16 * 1024 * 1024);
+        assert!(after.virtual_bytes.unwrap() >= resident);
         // Other tests of this process open and close some of their own.
-        assert!(after.open_descriptors >= 10 && after.open_descriptors < after.max_descriptors);
+        assert!((10..after.max_descriptors).contains(&after.open_descriptors.unwrap()));
+        let started_at = after.started_at.unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let age = now.saturating_sub(after.started_at);
-        assert!(age < Duration::from_secs(3600), "{age:?}");
+        let age = now.saturating_sub(started_at);
+        assert!(
+            started_at <= now && age < Duration::from_secs(3600),
+            "{age:?}"
+        );
+        assert_eq!(before.started_at, Some(started_at), "to the nanosecond");
         drop((held, block));
+    }
+
+    #[test]
+    fn what_one_file_does_not_say_is_all_that_is_unknown() {
+        let own = usage();
+        let descriptors = Usage::of(None, Some(7));
+        assert_eq!(descriptors.open_descriptors, Some(7));
+        assert_eq!(descriptors.max_descriptors, own.max_descriptors);
+        assert!(descriptors.processor.is_some());
+        assert_eq!(descriptors.resident_bytes, None);
+        assert_eq!(descriptors.started_at, None);
+
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let stat = Usage::of(Some(&stat), None);
+        assert_eq!(stat.open_descriptors, None);
+        assert!(stat.resident_bytes.is_some() && stat.virtual_bytes.is_some());
+        assert_eq!(stat.started_at, own.started_at);
     }
 }

@@ -1,10 +1,12 @@
 //! `tokenbroker.admin.v1.Admin`: translates what operators ask and are answered.
 
 use std::{
+    panic::resume_unwind,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -18,8 +20,8 @@ use crate::{
         proto, span,
     },
     broker::{
-        ActError, Administrator, Asked, Idle, Kept, Operator, Protected, State, Survey, Told,
-        Warning,
+        ActError, Administrator, Asked, CallError, Idle, Kept, Operator, Protected, State, Survey,
+        Told, Warning,
     },
     cache::Condition,
     clock::Instant,
@@ -42,6 +44,8 @@ const ACTS: [(&str, &str); 4] = [
 pub(super) struct AdminService {
     operator: Arc<Operator>,
     calls: Calls,
+    /// Of one permit: operators wait for each other's lists.
+    turn: Arc<Semaphore>,
 }
 
 /// What a method is called as in records, if it changes something.
@@ -85,7 +89,29 @@ impl<'a> Wish<'a> {
 
 impl AdminService {
     pub(super) fn new(operator: Arc<Operator>, calls: Calls) -> Self {
-        Self { operator, calls }
+        Self {
+            operator,
+            calls,
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Every destination, looked at where no caller waits for it: a thousand of them take
+    /// milliseconds, and whoever watches asks ten times a second.
+    async fn list(&self) -> Result<api::ListDestinationsResponse, ActError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let operator = Arc::clone(&self.operator);
+        let list = spawn_blocking(move || {
+            // Until it is done, even when nobody is left to have it.
+            let _turn = turn;
+            listed(&operator)
+        });
+        // A panic ends the call, as it would have right here.
+        list.await.or_else(|error| match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime has ended.
+            Err(_) => Err(CallError::DeadlineExceeded.into()),
+        })
     }
 
     /// Does what a request asks for, counts it, and turns its error into a status.
@@ -122,15 +148,10 @@ impl Admin for AdminService {
         &self,
         request: Request<api::ListDestinationsRequest>,
     ) -> Result<Response<api::ListDestinationsResponse>, Status> {
-        self.answer(method::LIST_DESTINATIONS, request, async |_, _| {
-            let (surveys, warnings) = self.operator.survey();
-            Ok(api::ListDestinationsResponse {
-                destinations: surveys.into_iter().map(destination).collect(),
-                warnings: warnings.into_iter().map(warning).collect(),
-                started_at: Some(self.operator.started_at().into()),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                replicas: self.operator.replicas().into_iter().map(replica).collect(),
-            })
+        self.answer(method::LIST_DESTINATIONS, request, async |wish, _| {
+            timeout_at(wish.deadline, self.list())
+                .await
+                .unwrap_or(Err(CallError::DeadlineExceeded.into()))
         })
         .await
     }
@@ -271,6 +292,17 @@ impl Admin for AdminService {
     }
 }
 
+fn listed(operator: &Arc<Operator>) -> api::ListDestinationsResponse {
+    let (surveys, warnings) = operator.survey();
+    api::ListDestinationsResponse {
+        destinations: surveys.into_iter().map(destination).collect(),
+        warnings: warnings.into_iter().map(warning).collect(),
+        started_at: Some(operator.started_at().into()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        replicas: operator.replicas().into_iter().map(replica).collect(),
+    }
+}
+
 fn destination(survey: Survey) -> api::Destination {
     let base = api::Destination {
         id: survey.id.to_string(),
@@ -386,4 +418,55 @@ fn at(moment: Option<SystemTime>) -> Option<prost_types::Timestamp> {
 
 fn texts(names: &[impl ToString]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        admission::{Admission, Shares},
+        metrics::Metrics,
+        telemetry::Traces,
+    };
+
+    fn asked(operator: &Operator) -> Request<api::ListDestinationsRequest> {
+        let ops = crate::identity::CallerId::from_spiffe("spiffe://td/ops").unwrap();
+        let admission = Admission::new(Shares {
+            connections_per_caller: 1,
+            calls_per_second: 1.try_into().unwrap(),
+            calls: 1,
+            longest_call: Duration::from_secs(30),
+        });
+        let connected = admission.connect(&ops, Instant::now()).ok().unwrap();
+        let mut request = Request::new(api::ListDestinationsRequest::default());
+        let extensions = request.extensions_mut();
+        extensions.insert(operator.administrator(&ops).unwrap());
+        extensions.insert(Arc::new(connected));
+        request
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_waits_for_the_one_before_it_and_no_longer_than_its_deadline() {
+        let (_, operator) = Operator::sample();
+        let calls = Calls::new(Arc::new(Metrics::new()), Traces::off());
+        let service = AdminService::new(Arc::clone(&operator), calls);
+        let before = service.turn.try_acquire().unwrap();
+        let mut hasty = asked(&operator);
+        hasty.set_timeout(Duration::from_secs(5));
+        let began = Instant::now();
+        let refused = service.list_destinations(hasty).await.unwrap_err();
+        assert_eq!(refused.code(), Code::DeadlineExceeded);
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+
+        let patient = service.list_destinations(asked(&operator));
+        let leaves = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            drop(before);
+        };
+        let (listed, ()) = tokio::join!(patient, leaves);
+        assert_eq!(listed.unwrap().get_ref().destinations, []);
+        assert_eq!(service.turn.available_permits(), 1);
+    }
 }

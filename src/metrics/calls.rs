@@ -64,7 +64,7 @@ impl Calls {
             .keep(|labels| labels.destination.is_empty() || is_destination(&labels.destination));
     }
 
-    /// The counter of one door, destination and outcome. Who counts often may hold on to it.
+    /// The counter of one door, destination and outcome.
     fn counter(&self, door: &'static str, destination: &str, outcome: &'static str) -> Counter {
         self.answered.at(&CallLabels {
             door,

@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use tokio::runtime::Handle;
 
-use crate::process::{Usage, usage};
+use crate::process::usage;
 
 type Seconds = Counter<f64, AtomicU64>;
 
@@ -34,68 +34,72 @@ pub(super) struct Runtime {
 impl Process {
     /// Registers what this system tells.
     pub(super) fn register(&self, registry: &mut Registry) {
-        if usage().is_none() {
-            return;
-        }
+        let told = usage();
         let registry = registry.sub_registry_with_prefix("process");
-        registry.register_with_unit(
-            "cpu",
-            "Processor time that the process has taken, of user and system",
-            Unit::Seconds,
-            self.processor.clone(),
-        );
-        registry.register_with_unit(
-            "resident_memory",
-            "Memory that the process has in use",
-            Unit::Bytes,
-            self.resident.clone(),
-        );
-        registry.register_with_unit(
-            "virtual_memory",
-            "Addresses that the process has mapped",
-            Unit::Bytes,
-            self.virtual_size.clone(),
-        );
-        registry.register(
-            "open_fds",
-            "Descriptors that the process has open",
-            self.open_descriptors.clone(),
-        );
+        if told.processor.is_some() {
+            registry.register_with_unit(
+                "cpu",
+                "Processor time that the process has taken, of user and system",
+                Unit::Seconds,
+                self.processor.clone(),
+            );
+        }
+        if told.resident_bytes.is_some() {
+            registry.register_with_unit(
+                "resident_memory",
+                "Memory that the process has in use",
+                Unit::Bytes,
+                self.resident.clone(),
+            );
+        }
+        if told.virtual_bytes.is_some() {
+            registry.register_with_unit(
+                "virtual_memory",
+                "Addresses that the process has mapped",
+                Unit::Bytes,
+                self.virtual_size.clone(),
+            );
+        }
+        if told.open_descriptors.is_some() {
+            registry.register(
+                "open_fds",
+                "Descriptors that the process has open",
+                self.open_descriptors.clone(),
+            );
+        }
         registry.register(
             "max_fds",
             "Descriptors that the process may have open",
             self.max_descriptors.clone(),
         );
-        registry.register_with_unit(
-            "start_time",
-            "When the process started, in Unix time",
-            Unit::Seconds,
-            self.started_at.clone(),
-        );
+        if told.started_at.is_some() {
+            registry.register_with_unit(
+                "start_time",
+                "When the process started, in Unix time",
+                Unit::Seconds,
+                self.started_at.clone(),
+            );
+        }
     }
 
     pub(super) fn look(&self) {
-        let Some(Usage {
-            processor,
-            resident_bytes,
-            virtual_bytes,
-            open_descriptors,
-            max_descriptors,
-            started_at,
-        }) = usage()
-        else {
-            return;
-        };
-        advance(&self.processor, processor.as_secs_f64());
-        for (gauge, value) in [
-            (&self.resident, resident_bytes),
-            (&self.virtual_size, virtual_bytes),
-            (&self.open_descriptors, open_descriptors),
-            (&self.max_descriptors, max_descriptors),
-        ] {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let told = usage();
+        if let Some(processor) = told.processor {
+            advance(&self.processor, processor.as_secs_f64());
         }
-        self.started_at.set(started_at.as_secs_f64());
+        for (gauge, value) in [
+            (&self.resident, told.resident_bytes),
+            (&self.virtual_size, told.virtual_bytes),
+            (&self.open_descriptors, told.open_descriptors),
+            (&self.max_descriptors, Some(told.max_descriptors)),
+        ] {
+            if let Some(value) = value {
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+        }
+        if let Some(started_at) = told.started_at {
+            self.started_at.set(started_at.as_secs_f64());
+        }
     }
 }
 

@@ -85,7 +85,10 @@ where
     M: EncodeMetric + TypedMetric + Clone,
 {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        for (labels, metric) in self.read().iter() {
+        // Whoever counts waits for no scrape: one new series would have all of them wait
+        // behind it while this is read.
+        let series = self.read().clone();
+        for (labels, metric) in &series {
             metric.encode(encoder.encode_family(labels)?)?;
         }
         Ok(())
@@ -98,6 +101,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use prometheus_client::{encoding::text, metrics::counter::Counter, registry::Registry};
 
     use super::*;
@@ -128,5 +133,36 @@ mod tests {
         assert_eq!(shown(&table), [head[0], head[1], a, "# EOF"]);
         counter.inc();
         assert_eq!(table.at(&[("door", "b")]).get(), 0, "it begins anew");
+    }
+
+    /// Looks at its own table while it is shown.
+    #[derive(Clone, Debug, Default)]
+    struct Nosy(Arc<OnceLock<Table<Labels, Nosy>>>);
+
+    impl TypedMetric for Nosy {
+        const TYPE: MetricType = MetricType::Counter;
+    }
+
+    impl EncodeMetric for Nosy {
+        fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+            let table = self.0.get().unwrap();
+            assert!(table.series.try_write().is_ok(), "a new series would wait");
+            Counter::<u64>::default().encode(encoder)
+        }
+
+        fn metric_type(&self) -> MetricType {
+            Self::TYPE
+        }
+    }
+
+    #[test]
+    fn a_series_can_begin_while_others_are_shown() {
+        let table = Table::<Labels, Nosy>::default();
+        table.at(&[("door", "a")]).0.set(table.clone()).unwrap();
+        let mut registry = Registry::default();
+        registry.register("calls", "Calls", table);
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains(r#"calls_total{door="a"} 0"#), "{text}");
     }
 }

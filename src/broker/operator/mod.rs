@@ -283,3 +283,27 @@ impl Target {
         registrations.map(|registration| registration.key.application.clone())
     }
 }
+
+#[cfg(test)]
+impl Operator {
+    /// A broker without destinations, and who operates it for `spiffe://td/ops`, for tests.
+    pub(crate) fn sample() -> (Arc<Broker>, Arc<Self>) {
+        use crate::{
+            audit::Audit,
+            broker::Catalogue,
+            cache::{Cache, Edition},
+            telemetry::Traces,
+        };
+        let (metrics, audit) = (Arc::new(Metrics::new()), Arc::new(Audit::off()));
+        let shared = SharedCache::off();
+        let (of_cache, trail) = (Arc::clone(&metrics), Arc::clone(&audit));
+        let (cache, _schedule) = Cache::new(of_cache, trail, Arc::clone(&shared), Traces::off());
+        let catalogue = Catalogue::new(Edition::default(), Arc::default());
+        let broker = Arc::new(Broker::new(catalogue, cache, audit));
+        let administrators = [CallerPattern::parse("spiffe://td/ops").unwrap()];
+        let rules = Rules::new(&administrators, Vec::new(), Duration::ZERO);
+        let of_operator = Arc::clone(&broker);
+        let (operator, _) = Self::new(of_operator, rules, None, Vec::new(), metrics, shared);
+        (broker, operator)
+    }
+}
