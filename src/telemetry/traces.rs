@@ -44,7 +44,8 @@ pub struct Traces(Option<Arc<Recorder>>);
 /// How a flight was launched.
 #[derive(Clone, Copy)]
 pub enum Launch<'a> {
-    /// By a caller who waits for it: it is a part of that call.
+    /// By a caller who waits for it: it is a part of that call, or a trace of its own where
+    /// that stands in none.
     Awaited(&'a Span),
     /// By a caller who goes on without it: it is a trace of its own, linked to that call.
     Behind(&'a Span),
@@ -116,7 +117,9 @@ impl Traces {
     /// The span of a flight.
     pub fn flight(&self, launch: Launch<'_>) -> Span {
         const NAME: &str = "flight";
-        if let Launch::Awaited(call) = launch {
+        if let Launch::Awaited(call) = launch
+            && call.context().is_some()
+        {
             return call.child(NAME, SpanKind::Internal);
         }
         let Some(recorder) = &self.0 else {

@@ -150,6 +150,19 @@ fn where_nothing_is_recorded_only_the_trace_of_a_caller_is_known() {
 }
 
 #[test]
+fn a_flight_that_no_call_waits_for_is_a_trace_of_its_own() {
+    let (traces, mut kept) = Traces::kept();
+    let flight = traces.flight(Launch::Awaited(&Span::none()));
+    assert!(flight.trace_id().is_some());
+    flight.end(End::Well("ok"));
+    let span = kept.try_recv().unwrap();
+    assert_eq!(span.name, "flight");
+    assert_eq!(span.parent_span_id, SpanId::INVALID);
+    let off = Traces::off().flight(Launch::Awaited(&Span::none()));
+    assert_eq!(off.trace_id(), None);
+}
+
+#[test]
 fn what_nobody_ends_ends_as_was_said_before() {
     let (traces, mut kept) = Traces::kept();
     drop(traces.call(OPERATION, &HeaderMap::new()));
