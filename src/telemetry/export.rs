@@ -144,7 +144,16 @@ impl Export {
         };
         let mut retries = RETRIES.into_iter();
         loop {
-            let code = match attempt(client, request.clone()).await {
+            let attempt = timeout(ATTEMPT, attempt(client, request.clone())).await;
+            let attempt = attempt.unwrap_or_else(|_| {
+                // The other end may have died without a word, and the connection be kept by
+                // this one for a quarter of an hour.
+                if let Ok(another) = self.collector.client() {
+                    *client = another;
+                }
+                Err(Failed::ForNow(Code::DeadlineExceeded))
+            });
+            let code = match attempt {
                 Ok(rejected) => return self.arrived(count, rejected),
                 Err(Failed::ForNow(code)) => match retries.next() {
                     Some(pause) if !stop.is_cancelled() => {
@@ -187,11 +196,8 @@ async fn attempt(
     client: &mut TraceServiceClient<Channel>,
     request: ExportTraceServiceRequest,
 ) -> Result<usize, Failed> {
-    let answer = match timeout(ATTEMPT, client.export(request)).await {
-        Ok(Ok(answer)) => answer.into_inner(),
-        Ok(Err(status)) => return Err(Failed::from(&status)),
-        Err(_) => return Err(Failed::ForNow(Code::DeadlineExceeded)),
-    };
+    let answer = client.export(request).await;
+    let answer = answer.map_err(|status| Failed::from(&status))?.into_inner();
     let rejected = answer.partial_success.map_or(0, |part| part.rejected_spans);
     Ok(usize::try_from(rejected).unwrap_or(0))
 }
