@@ -116,31 +116,42 @@ impl SharedCache {
     /// Tells the others of this replica, and learns of them.
     async fn beat(&self, now: Moment) {
         if let Some(ring) = self.ring.load_full() {
-            let told = self.exchange(&ring, now).await;
+            // Read once: in another namespace, what is learned would look forged.
+            let namespace = self.namespace();
+            let told = self.exchange(&ring, &namespace, now).await;
             // Else those that are known are shown until they are too old.
             if let Some(told) = told {
-                *self.presence.others() = self.arrived(&ring, told, now);
+                *self.presence.others() = self.arrived(&ring, &namespace, told, now);
             }
         }
         self.metrics.replicas(self.replicas_at(now).len());
     }
 
     /// What others tell; `None` if the store cannot be asked.
-    async fn exchange(&self, ring: &Ring, now: Moment) -> Option<Vec<(Name, Sealed)>> {
-        let namespace = self.namespace();
-        let spot = Spot::of_replica(ring, &namespace, self.presence.id);
-        let context = of_any_replica(&namespace).next()?;
+    async fn exchange(
+        &self,
+        ring: &Ring,
+        namespace: &str,
+        now: Moment,
+    ) -> Option<Vec<(Name, Sealed)>> {
+        let spot = Spot::of_replica(ring, namespace, self.presence.id);
+        let context = of_any_replica(namespace).next()?;
         let sealed = ring.seal(&context, &self.presence.beat(now.wall).encode())?;
         let telling = self.store.beat(spot.names(), Some(sealed), LASTS);
         self.ask("beat", telling).await
     }
 
     /// Those that told it, by what they tell.
-    fn arrived(&self, ring: &Ring, told: Vec<(Name, Sealed)>, now: Moment) -> HashMap<u128, Other> {
-        let namespace = self.namespace();
+    fn arrived(
+        &self,
+        ring: &Ring,
+        namespace: &str,
+        told: Vec<(Name, Sealed)>,
+        now: Moment,
+    ) -> HashMap<u128, Other> {
         let mut others = HashMap::<_, Other>::new();
         for (name, sealed) in told {
-            let Some(beat) = self.open_beat(ring, &namespace, &name, &sealed) else {
+            let Some(beat) = self.open_beat(ring, namespace, &name, &sealed) else {
                 continue;
             };
             let id = beat.id;

@@ -12,12 +12,18 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::Span as SdkSpan;
 
 use super::traces::Recorder;
-use crate::trace_context::{SpanId, TraceContext, TraceId};
+use crate::{
+    token::TokenId,
+    trace_context::{SpanId, TraceContext, TraceId},
+};
 
 /// The attribute of an outcome: `ok` or another good end, or a reason code.
 const OUTCOME: &str = "token_broker.outcome";
 /// The attribute of a destination's configured id.
 const DESTINATION: &str = "token_broker.destination";
+
+/// The attribute of a token's id.
+const TOKEN_ID: &str = "token_broker.token_id";
 
 /// A span, as far as there is one. Where nothing is recorded it only knows the trace that
 /// its caller named, for log events. A clone is the same span.
@@ -49,6 +55,8 @@ struct Open {
     span: SdkSpan,
     /// How it ends if nobody says so.
     unless_told: End,
+    /// Whether a bad end is its caller's to mend.
+    blames_caller: bool,
 }
 
 impl Span {
@@ -73,6 +81,7 @@ impl Span {
         let open = Mutex::new(Open {
             span,
             unless_told: End::Well("CANCELLED"),
+            blames_caller: false,
         });
         Self {
             context,
@@ -118,6 +127,12 @@ impl Span {
         self.note(key, || text.to_string().into());
     }
 
+    /// Notes which token it is about. To be said once: the library keeps whatever is noted
+    /// again beside what was noted before, and OTLP wants each attribute once.
+    pub fn token(&self, id: TokenId) {
+        self.text(TOKEN_ID, id);
+    }
+
     /// Notes a name that may be empty where nobody may be told.
     pub(super) fn name_if_any(&self, key: &'static str, name: &str) {
         if !name.is_empty() {
@@ -125,13 +140,20 @@ impl Span {
         }
     }
 
-    /// Notes that something happened with a destination.
-    pub(super) fn event(&self, name: &'static str, destination: &str, outcome: &'static str) {
+    /// Notes that something happened with a destination, and with a token of it.
+    pub(super) fn event(
+        &self,
+        name: &'static str,
+        destination: &str,
+        outcome: &'static str,
+        token: Option<TokenId>,
+    ) {
         if let Some(mut open) = self.open() {
-            let attributes = vec![
+            let mut attributes = vec![
                 KeyValue::new(DESTINATION, destination.to_owned()),
                 KeyValue::new(OUTCOME, outcome),
             ];
+            attributes.extend(token.map(|id| KeyValue::new(TOKEN_ID, id.to_string())));
             open.span.add_event(name, attributes);
         }
     }
@@ -149,6 +171,13 @@ impl Span {
         if other.sampled {
             let other = span_context(other, TraceState::default(), false);
             { open }.span.add_link(other, Vec::new());
+        }
+    }
+
+    /// A bad end is its caller's to mend, or an operator's, and no error of the broker's.
+    pub fn blames_caller(&self) {
+        if let Some(mut open) = self.open() {
+            open.blames_caller = true;
         }
     }
 
@@ -196,7 +225,9 @@ impl Open {
         span.set_attribute(KeyValue::new(OUTCOME, outcome));
         if let End::Badly(code) = end {
             span.set_attribute(KeyValue::new("error.type", code));
-            span.set_status(Status::error(code));
+            if !self.blames_caller {
+                span.set_status(Status::error(code));
+            }
         }
         span.end();
     }

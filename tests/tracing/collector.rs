@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use token_broker::{app::App, cli::dev::Authority};
-use tokio::net::TcpListener;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     broker::until,
@@ -107,6 +110,26 @@ async fn a_collector_that_is_back_gets_what_it_missed_once() {
     receiver.spans(3).await;
     stop(trial).await;
     assert_eq!(receiver.got().spans().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_nothing_comes_back_is_given_up() {
+    let receiver = Receiver::start().await;
+    let way = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = way.local_addr().unwrap();
+    let behind = receiver.address;
+    // As if a machine had died: the first connection stays, and is silent.
+    let way = tokio::spawn(async move {
+        let (_silent, _) = way.accept().await.unwrap();
+        let (mut near, _) = way.accept().await.unwrap();
+        let mut far = TcpStream::connect(behind).await.unwrap();
+        let _ = copy_bidirectional(&mut near, &mut far).await;
+    });
+    let trial = trial(&format!("otlp_endpoint = \"http://{address}\"")).await;
+    ask(&mut trial.client(CART).await, "d0").await.unwrap();
+    receiver.spans(3).await;
+    stop(trial).await;
+    way.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
