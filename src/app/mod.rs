@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
@@ -210,6 +210,7 @@ impl App {
                 terms: terms_shown,
                 stopping: stopping.clone(),
                 has_page,
+                turn: Arc::new(Semaphore::new(1)),
             };
             let http = PlainHttp::new(port, address, door);
             house.spawn(http.serve(stopped.clone()));
