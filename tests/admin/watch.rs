@@ -190,8 +190,8 @@ async fn a_terminal_is_redrawn_and_given_back() {
     let mut child = command.spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
     let mut terminal = Terminal::of(child.stdout.take().unwrap());
-    // The other screen, without a cursor; from its first corner on.
-    terminal.until("\u{1b}[?1049h\u{1b}[?25l");
+    // The other screen, without a cursor and without wrapping; from its first corner on.
+    terminal.until("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l");
     terminal.until("\u{1b}[H");
     terminal.until("6 cold, 1 unprotected");
     terminal.until("name-of-d0");
@@ -219,7 +219,7 @@ async fn a_terminal_is_redrawn_and_given_back() {
     );
     // Ctrl-C.
     keyboard.write_all(b"\x03").unwrap();
-    terminal.until("\u{1b}[?25h\u{1b}[?1049l");
+    terminal.until("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l");
     terminal.until("ended with 0");
     drop(keyboard);
     assert_eq!(ended(&mut child), Some(0));
