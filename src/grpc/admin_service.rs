@@ -124,12 +124,13 @@ impl Admin for AdminService {
     ) -> Result<Response<api::ListDestinationsResponse>, Status> {
         self.answer(method::LIST_DESTINATIONS, request, async |_, _| {
             let (surveys, warnings) = self.operator.survey();
+            let replicas = self.operator.shared().replicas();
             Ok(api::ListDestinationsResponse {
                 destinations: surveys.into_iter().map(destination).collect(),
                 warnings: warnings.into_iter().map(warning).collect(),
                 started_at: Some(self.operator.started_at().into()),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                replicas: self.operator.replicas().into_iter().map(replica).collect(),
+                replicas: replicas.into_iter().map(replica).collect(),
             })
         })
         .await

@@ -1,6 +1,6 @@
 //! The whole page.
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -18,7 +18,6 @@ use crate::{
     broker::{State, Survey},
     http::readiness::Readiness,
     listener::Expiry,
-    shared_cache::Replica,
 };
 
 /// The shapes that are used again and again.
@@ -278,21 +277,16 @@ fn replicas(sharing: &Sharing, now: SystemTime) -> Markup {
     let (Sharing::Answers(replicas) | Sharing::Trouble(_, replicas)) = sharing else {
         return html! {};
     };
-    let mut replicas: Vec<&Replica> = replicas.iter().collect();
-    replicas.sort_by_key(|replica| (Reverse(replica.is_this), &replica.name));
     html! {
         h2 { "Replicas" }
-        @if replicas.is_empty() { p { "None was heard of yet." } }
-        @else {
-            ul.replicas {
-                @for replica in replicas {
-                    li {
-                        b { bdi { (replica.name) } }
-                        @if replica.is_this { " (this one)" }
-                        span { "version " bdi { (replica.version) } }
-                        span { "up " (Span(until(now, replica.since))) }
-                        @if !replica.is_this { span { "heard of " (moment(replica.seen, now)) } }
-                    }
+        ul.replicas {
+            @for replica in replicas {
+                li {
+                    b { bdi { (replica.name) } }
+                    @if replica.is_this { " (this one)" }
+                    span { "version " bdi { (replica.version) } }
+                    span { "up " (Span(until(now, replica.since))) }
+                    @if !replica.is_this { span { "heard of " (moment(replica.seen, now)) } }
                 }
             }
         }

@@ -461,7 +461,7 @@ fn certificates_replicas_and_the_shared_cache_are_shown() {
         seen: now() - SECOND * 3,
         is_this,
     };
-    let replicas = || vec![replica("a", false), replica("b", true)];
+    let replicas = || vec![replica("b", true), replica("a", false)];
     let mut whole = Snapshot {
         sharing: Sharing::Answers(replicas()),
         expiries: vec![
