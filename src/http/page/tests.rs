@@ -443,7 +443,19 @@ fn a_reader_can_ask_for_some_of_them() {
     }
     let query = Query::parse("q=a+%26b&state=refresh-failing&all=1");
     assert_eq!(query.kind, Some(Kind::RefreshFailing));
-    assert_eq!(Query::parse(&query.address()[2..]), query);
+    let address = query.address(query.kind, query.all);
+    assert_eq!(Query::parse(&address[2..]), query);
+}
+
+#[test]
+fn no_more_is_looked_for_than_a_name_is_long() {
+    let long = format!("q=d0+{}+d1", "Ä".repeat(250));
+    let text = Query::parse(&long).text;
+    assert_eq!(text, format!("d0 {}", "Ä".repeat(197)));
+    // What is cut off hides nothing.
+    let surveys = || vec![survey("d0", protected(Condition::Cold, None))];
+    let spaces = format!("q=D0{}d1", "+".repeat(250));
+    assert_eq!(rows(&drawn(&snapshot(surveys()), &spaces)), ["d0"]);
 }
 
 #[test]
