@@ -1,3 +1,5 @@
+mod turn;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -10,6 +12,7 @@ use super::{
     names_loopback,
     query::Query,
     rank::Kind,
+    refused,
     scale::{Place, Scale},
     snapshot::{Sharing, Snapshot},
 };
@@ -584,4 +587,21 @@ fn only_names_of_loopback_are_loopback() {
     assert!(!asked("/", &["localhost", "localhost"]));
     assert!(!asked("http://attacker.example/", &["localhost"]));
     assert!(asked("http://localhost/", &["localhost"]));
+}
+
+#[test]
+fn a_loopback_address_is_one_however_it_is_written() {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, "attacker.example".parse().unwrap());
+    for (address, expected) in [
+        ("127.0.0.1:80", Some(421)),
+        ("[::1]:80", Some(421)),
+        ("[::ffff:127.0.0.1]:80", Some(421)),
+        ("[::ffff:10.0.0.1]:80", None),
+        ("0.0.0.0:80", None),
+    ] {
+        let refused = refused(address.parse().unwrap(), &Uri::from_static("/"), &headers);
+        let status = refused.map(|(status, _)| status.as_u16());
+        assert_eq!(status, expected, "{address}");
+    }
 }
