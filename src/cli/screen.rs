@@ -8,10 +8,11 @@ use std::{
 use super::output::write;
 use crate::process;
 
-/// Turns to the other screen of a terminal, so that what was there comes back, and hides the
-/// cursor (xterm, "Private Modes" 1049 and 25).
-const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
-const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
+/// Turns to the other screen of a terminal, so that what was there comes back, hides the cursor,
+/// and has no line go on in the next one (xterm, "Private Modes" 1049, 25 and 7): some
+/// characters take two columns, and only the terminal knows which.
+const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l";
+const LEAVE: &str = "\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
 /// Moves to the first corner (ECMA-48). Clearing first would flicker.
 const HOME: &str = "\u{1b}[H";
 const CLEAR_LINE: &str = "\u{1b}[K";

@@ -26,7 +26,7 @@ impl Http {
             );
         }
         // It names callers, who are nobody's business on the network of a pod.
-        let on_loopback = listen.ip().is_loopback();
+        let on_loopback = listen.ip().to_canonical().is_loopback();
         let status_page = section.or("status_page", on_loopback, values::boolean);
         section.finish();
         enabled.then_some(Self {

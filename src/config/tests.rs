@@ -572,6 +572,8 @@ fn the_status_page_is_on_where_nobody_else_can_reach_it() {
         ("", true),
         ("listen = \"127.3.2.1:9464\"", true),
         ("listen = \"[::1]:9464\"", true),
+        ("listen = \"[::ffff:127.0.0.1]:9464\"", true),
+        ("listen = \"[::ffff:10.0.0.1]:9464\"", false),
         ("listen = \"0.0.0.0:9464\"", false),
         ("listen = \"[::]:9464\"", false),
         ("listen = \"10.0.0.1:9464\"", false),

@@ -299,7 +299,12 @@ fn listed(operator: &Arc<Operator>) -> api::ListDestinationsResponse {
         warnings: warnings.into_iter().map(warning).collect(),
         started_at: Some(operator.started_at().into()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        replicas: operator.replicas().into_iter().map(replica).collect(),
+        replicas: operator
+            .shared()
+            .replicas()
+            .into_iter()
+            .map(replica)
+            .collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    net::SocketAddr,
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -35,6 +36,12 @@ impl Shell {
         fs::write(&shell.cert, &signed.certificate).unwrap();
         fs::write(&shell.key, signed.key.expose()).unwrap();
         shell
+    }
+
+    /// Goes there instead.
+    pub(crate) fn through(self, address: SocketAddr) -> Self {
+        let endpoint = format!("https://{address}");
+        Self { endpoint, ..self }
     }
 
     pub(crate) fn command(&self, words: &str) -> Command {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -10,7 +11,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use token_broker::upstream::standin::Behaviour;
-use tokio::task::block_in_place;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+    net::{TcpListener, TcpStream},
+    task::block_in_place,
+};
 
 use crate::{
     commands::Shell,
@@ -134,6 +139,66 @@ async fn a_watch_waits_for_a_broker_and_ends_where_waiting_cannot_help() {
     app.stop().await;
 }
 
+/// A way to the broker on which each look of a watch is seen to go by.
+struct Passage {
+    address: SocketAddr,
+    asked: mpsc::Receiver<()>,
+}
+
+impl Passage {
+    /// Both ways it lets through whatever comes.
+    async fn to(broker: SocketAddr) -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (tell, asked) = mpsc::channel();
+        tokio::spawn(async move {
+            let (watch, _) = socket.accept().await.unwrap();
+            let broker = TcpStream::connect(broker).await.unwrap();
+            let (mut asking, mut told) = watch.into_split();
+            let (mut answering, mut on) = broker.into_split();
+            tokio::spawn(async move { copy(&mut answering, &mut told).await });
+            let mut bytes = [0; 16 * 1024];
+            while let Ok(length @ 1..) = asking.read(&mut bytes).await {
+                on.write_all(&bytes[..length]).await.unwrap();
+                if tell.send(()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Waits until it has been asked so often.
+    fn seen(&self, often: usize) {
+        block_in_place(|| {
+            for _ in 0..often {
+                self.asked.recv_timeout(GIVE_UP).unwrap();
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_printed_once_while_nothing_changes() {
+    let desk = Desk::with(1).await;
+    ask(&mut desk.cart().await, "d0").await.unwrap();
+    let passage = Passage::to(desk.app.address()).await;
+    let shell = Shell::of(&desk, OPS).through(passage.address);
+    let mut child = shell
+        .command("destination list --watch=100ms --output json")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lists = Lines::of(child.stdout.take().unwrap());
+    lists.until("\"state\":\"fresh\"");
+    // A look takes some four pieces: the question, and what HTTP/2 has to say beside it.
+    passage.seen(40);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(ended(&mut child), Some(0));
+    let more: Vec<_> = block_in_place(|| lists.0.iter().collect());
+    assert!(more.is_empty(), "{} more: {more:?}", more.len());
+}
+
 /// What a terminal is sent, so far.
 struct Terminal {
     sent: mpsc::Receiver<Vec<u8>>,
@@ -190,8 +255,8 @@ async fn a_terminal_is_redrawn_and_given_back() {
     let mut child = command.spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
     let mut terminal = Terminal::of(child.stdout.take().unwrap());
-    // The other screen, without a cursor; from its first corner on.
-    terminal.until("\u{1b}[?1049h\u{1b}[?25l");
+    // The other screen, without a cursor and without wrapping; from its first corner on.
+    terminal.until("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l");
     terminal.until("\u{1b}[H");
     terminal.until("6 cold, 1 unprotected");
     terminal.until("name-of-d0");
@@ -219,7 +284,7 @@ async fn a_terminal_is_redrawn_and_given_back() {
     );
     // Ctrl-C.
     keyboard.write_all(b"\x03").unwrap();
-    terminal.until("\u{1b}[?25h\u{1b}[?1049l");
+    terminal.until("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l");
     terminal.until("ended with 0");
     drop(keyboard);
     assert_eq!(ended(&mut child), Some(0));

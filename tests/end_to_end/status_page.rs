@@ -136,6 +136,36 @@ async fn on_loopback_the_page_is_for_names_of_loopback_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_of_others_cannot_have_the_page_drawn_but_lead_to_it() {
+    let trial = Trial::with(1).await;
+    let address = trial.app.http_address().unwrap();
+    for (site, mode, dest, status) in [
+        ("cross-site", "no-cors", "image", 403),
+        ("cross-site", "cors", "empty", 403),
+        ("cross-site", "navigate", "iframe", 403),
+        ("cross-site", "navigate", "document", 200),
+        ("same-origin", "cors", "empty", 200),
+        ("same-origin", "no-cors", "script", 200),
+        ("none", "navigate", "document", 200),
+    ] {
+        let headers = format!(
+            "host: localhost\r\nsec-fetch-site: {site}\r\nsec-fetch-mode: {mode}\r\nsec-fetch-dest: {dest}\r\n"
+        );
+        for path in ["/?all=1", "/status.js"] {
+            let request = format!("GET {path} HTTP/1.1\r\n{headers}\r\n");
+            let (answered, text) = answer(address, &request).await;
+            assert_eq!(answered, status, "{request}");
+            assert!(text.contains("x-content-type-options: nosniff"), "{text}");
+            assert!(status == 200 || !text.contains("name-of-d0"), "{text}");
+        }
+        for path in ["/healthz", "/metrics"] {
+            let request = format!("GET {path} HTTP/1.1\r\n{headers}\r\n");
+            assert_eq!(answer(address, &request).await.0, 200, "{request}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_can_be_turned_off_and_is_off_where_others_could_see_it() {
     for (lines, status) in [
         ("listen = \"127.0.0.1:0\"\nstatus_page = false", 404),

@@ -52,7 +52,7 @@ use crate::{
     identity::CallerId,
     metrics::Metrics,
     policy::{CallerPattern, Grants},
-    shared_cache::{Replica, SharedCache},
+    shared_cache::SharedCache,
     usage::{SharedQuarantine, StateError, StateFile},
 };
 
@@ -181,11 +181,6 @@ impl Operator {
         named
             .then(|| Administrator(caller.clone()))
             .ok_or(ActError::NotAdministrator)
-    }
-
-    /// The replicas that share with this one, itself first; none where nothing is shared.
-    pub fn replicas(&self) -> Vec<Replica> {
-        self.shared.replicas()
     }
 
     /// Has everything read again, and says what changed, one line each.

@@ -58,6 +58,9 @@ pub(super) struct ListArgs {
 
 #[derive(Serialize)]
 struct ListJson<'a> {
+    /// Since when the broker that answers runs, and which one it is.
+    started_at: Option<String>,
+    version: &'a str,
     destinations: Vec<DestinationJson<'a>>,
     warnings: Vec<WarningJson<'a>>,
     replicas: Vec<ReplicaJson<'a>>,
@@ -137,6 +140,8 @@ pub(super) fn shown(
         Output::Text => Ok(lines(list, now)),
         Output::Json => {
             let json = ListJson {
+                started_at: text(list.started_at.as_ref()),
+                version: &list.version,
                 destinations: list
                     .destinations
                     .iter()
@@ -419,6 +424,8 @@ opening-hours                                       unprotected      -        - 
     fn json_tells_all_that_is_known() {
         let now = Timestamp::from_second(1000).unwrap();
         let mut list = list();
+        list.started_at = Some(at(400));
+        list.version = "1.2.3".to_owned();
         list.replicas = vec![Replica {
             name: "broker-1".to_owned(),
             version: "0.1.0".to_owned(),
@@ -428,6 +435,8 @@ opening-hours                                       unprotected      -        - 
         }];
         let shown = shown(&list, Output::Json, now).unwrap();
         let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(json["started_at"], "1970-01-01T00:06:40Z");
+        assert_eq!(json["version"], "1.2.3");
         let first = &json["destinations"][0];
         assert_eq!(first["state"], "fresh");
         assert_eq!(first["runway"], 3540);

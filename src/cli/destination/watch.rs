@@ -287,6 +287,8 @@ fn differs(before: &ListDestinationsResponse, now: &ListDestinationsResponse) ->
             callers: Vec::new(),
             last_failure_at: None,
             last_success_at: None,
+            // It is worked out anew at each look, and never quite the same.
+            served_until: None,
             warnings: codes(&destination.warnings),
             ..destination.clone()
         });
@@ -346,6 +348,7 @@ mod tests {
         now.destinations[0].last_used_at = Some(at(999));
         now.destinations[0].runway = None;
         now.destinations[0].minting = true;
+        now.destinations[0].served_until = Some(at(4541));
         now.destinations[1].failures_in_a_row += 1;
         now.destinations[1].warnings[0].message = "in 4m".to_owned();
         now.replicas[0].last_heard_at = Some(at(9));

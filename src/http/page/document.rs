@@ -1,12 +1,12 @@
 //! The whole page.
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    query::Query,
+    query::{CHARACTERS, Query},
     rank::{Kind, rank},
     row::{icon, row, warned},
     scale::Scale,
@@ -18,7 +18,6 @@ use crate::{
     broker::{State, Survey},
     http::readiness::Readiness,
     listener::Expiry,
-    shared_cache::Replica,
 };
 
 /// The shapes that are used again and again.
@@ -210,7 +209,7 @@ fn filter(query: &Query) -> Markup {
     html! {
         form #filter role="search" action="/" {
             label for="q" { "Filter" }
-            input #q type="search" name="q" value=(query.text) autocomplete="off"
+            input #q type="search" name="q" value=(query.text) maxlength=(CHARACTERS) autocomplete="off"
                 placeholder="name, id, application, caller, state";
             @if let Some(kind) = query.kind { input type="hidden" name="state" value=(kind.label()); }
             button { "Show" }
@@ -220,14 +219,7 @@ fn filter(query: &Query) -> Markup {
 
 /// How many there are in each state, and the way to those alone.
 fn states(snapshot: &Snapshot, query: &Query) -> Markup {
-    let link = |kind| {
-        let query = Query {
-            text: query.text.clone(),
-            kind,
-            all: false,
-        };
-        query.address()
-    };
+    let link = |kind| query.address(kind, false);
     let is_current = |kind| (query.kind == kind).then_some("true");
     html! {
         a href=(link(None)) aria-current=[is_current(None)] { "all " b { (snapshot.surveys.len()) } }
@@ -244,15 +236,10 @@ fn states(snapshot: &Snapshot, query: &Query) -> Markup {
 
 /// What is not shown.
 fn shown(found: usize, shown: usize, query: &Query) -> Markup {
-    let all = Query {
-        text: query.text.clone(),
-        kind: query.kind,
-        all: true,
-    };
     html! {
         @if found > shown {
             "The first " (shown) " of " (found) ", those in trouble before the others. "
-            a href=(all.address()) { "Show all" }
+            a href=(query.address(query.kind, true)) { "Show all" }
         }
         @else if found == 0 && query.is_everything() { "No destination is configured." }
         @else if found == 0 { "Nothing matches. " a href="/" { "Show everything" } }
@@ -278,21 +265,16 @@ fn replicas(sharing: &Sharing, now: SystemTime) -> Markup {
     let (Sharing::Answers(replicas) | Sharing::Trouble(_, replicas)) = sharing else {
         return html! {};
     };
-    let mut replicas: Vec<&Replica> = replicas.iter().collect();
-    replicas.sort_by_key(|replica| (Reverse(replica.is_this), &replica.name));
     html! {
         h2 { "Replicas" }
-        @if replicas.is_empty() { p { "None was heard of yet." } }
-        @else {
-            ul.replicas {
-                @for replica in replicas {
-                    li {
-                        b { bdi { (replica.name) } }
-                        @if replica.is_this { " (this one)" }
-                        span { "version " bdi { (replica.version) } }
-                        span { "up " (Span(until(now, replica.since))) }
-                        @if !replica.is_this { span { "heard of " (moment(replica.seen, now)) } }
-                    }
+        ul.replicas {
+            @for replica in replicas {
+                li {
+                    b { bdi { (replica.name) } }
+                    @if replica.is_this { " (this one)" }
+                    span { "version " bdi { (replica.version) } }
+                    span { "up " (Span(until(now, replica.since))) }
+                    @if !replica.is_this { span { "heard of " (moment(replica.seen, now)) } }
                 }
             }
         }

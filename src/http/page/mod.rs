@@ -33,7 +33,6 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use tokio::task::spawn_blocking;
 
 use self::{query::Query, snapshot::Snapshot};
 use super::{Door, Readiness};
@@ -77,10 +76,11 @@ pub(super) fn router(address: SocketAddr, door: Door) -> Router {
 async fn page(State(door): State<Door>, uri: Uri) -> Response {
     let query = Query::parse(uri.query().unwrap_or_default());
     // A thousand destinations take milliseconds, which no caller is to wait for.
-    let drawn = spawn_blocking(move || document::document(&snapshot(&door), &query));
-    match drawn.await {
-        Ok(drawn) => Html(drawn.into_string()).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    let shown = door.clone();
+    let draw = move || document::document(&snapshot(&shown), &query).into_string();
+    match door.aside(draw).await {
+        Some(drawn) => Html(drawn).into_response(),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
@@ -97,16 +97,34 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
 
 /// Lets in who asked for this page, and tells the browser what it may do with the answer.
 async fn guarded(address: SocketAddr, request: Request, next: Next) -> Response {
-    let is_for_us = !address.ip().is_loopback() || names_loopback(request.uri(), request.headers());
-    let answer = if is_for_us {
-        next.run(request).await
-    } else {
+    let answer = match refused(address, request.uri(), request.headers()) {
+        None => next.run(request).await,
+        Some(refusal) => refusal.into_response(),
+    };
+    (HEADERS, answer).into_response()
+}
+
+/// Why this request is not answered, if it is not.
+fn refused(address: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Option<(StatusCode, String)> {
+    if address.ip().to_canonical().is_loopback() && !names_loopback(uri, headers) {
         let sentence = format!(
             "this page listens on loopback, and is shown only under a name of loopback: open http://{address}/\n"
         );
-        (StatusCode::MISDIRECTED_REQUEST, sentence).into_response()
-    };
-    (HEADERS, answer).into_response()
+        return Some((StatusCode::MISDIRECTED_REQUEST, sentence));
+    }
+    comes_from_elsewhere(headers).then(|| {
+        let sentence = "this page is not for pages of other sites: open its address yourself\n";
+        (StatusCode::FORBIDDEN, sentence.to_owned())
+    })
+}
+
+/// Whether a page of somebody else has a browser ask (W3C, "Fetch Metadata Request Headers").
+/// It could not read the answer, and yet have the broker work as often as it likes. Who follows
+/// a link there comes all the same.
+fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
+    let says = |name, value| headers.get(name).is_some_and(|said| said == value);
+    let follows_a_link = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+    says("sec-fetch-site", "cross-site") && !follows_a_link
 }
 
 /// Whether a request was meant for loopback. A page of somebody else, whose name resolves to

@@ -3,16 +3,25 @@
 use url::form_urlencoded;
 
 use super::rank::Kind;
-use crate::broker::{State, Survey};
+use crate::{
+    broker::{State, Survey},
+    destination::DestinationId,
+    identity::CallerId,
+};
 
 /// The rows of one page. Those in trouble come first, so what is left out is well.
 const ROWS: usize = 100;
 
+/// Longer than any name. Each word is looked for in each row.
+pub(super) const CHARACTERS: usize = 200;
+
 /// What a reader wants to see.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
-    /// Words that a row has to have all of.
+    /// What was typed.
     pub(super) text: String,
+    /// Its words in lower case, all of which a row has to have.
+    words: Vec<String>,
     pub(super) kind: Option<Kind>,
     /// Whether there may be more than [`ROWS`] rows.
     pub(super) all: bool,
@@ -24,25 +33,27 @@ impl Query {
         let mut parsed = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "q" => value.trim().clone_into(&mut parsed.text),
+                "q" => parsed.text = value.trim().chars().take(CHARACTERS).collect(),
                 "state" => parsed.kind = Kind::named(&value),
                 "all" => parsed.all = true,
                 _ => {}
             }
         }
+        let words = parsed.text.split_whitespace();
+        parsed.words = words.map(str::to_lowercase).collect();
         parsed
     }
 
-    /// The address of the page with this query.
-    pub(super) fn address(&self) -> String {
+    /// The address of the page with this text.
+    pub(super) fn address(&self, kind: Option<Kind>, all: bool) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.text.is_empty() {
             query.append_pair("q", &self.text);
         }
-        if let Some(kind) = self.kind {
+        if let Some(kind) = kind {
             query.append_pair("state", kind.label());
         }
-        if self.all {
+        if all {
             query.append_pair("all", "1");
         }
         format!("/?{}", query.finish())
@@ -61,29 +72,22 @@ impl Query {
         if self.kind.is_some_and(|wanted| wanted != kind) {
             return false;
         }
-        let mut words = self.text.split_whitespace();
-        words.all(|word| has(survey, kind, &word.to_lowercase()))
+        if self.words.is_empty() {
+            return true;
+        }
+        let texts = texts(survey, kind);
+        self.words.iter().all(|word| texts.contains(word))
     }
 }
 
-fn has(survey: &Survey, kind: Kind, word: &str) -> bool {
-    let holds = |text: &str| text.to_lowercase().contains(word);
-    if holds(survey.id.as_str()) || holds(kind.word()) {
-        return true;
+/// All that is looked at in lower case, with what is in no word in between.
+fn texts(survey: &Survey, kind: Kind) -> String {
+    let mut texts = vec![survey.id.as_str(), kind.word()];
+    texts.extend(survey.name.as_ref().map(DestinationId::as_str));
+    if let State::Protected(state) = &survey.state {
+        texts.push(state.application.as_str());
+        texts.extend(state.callers.iter().map(CallerId::as_str));
+        texts.extend(state.last_failure.map(|(reason, _)| reason.code()));
     }
-    if survey
-        .name
-        .as_ref()
-        .is_some_and(|name| holds(name.as_str()))
-    {
-        return true;
-    }
-    let State::Protected(state) = &survey.state else {
-        return false;
-    };
-    holds(state.application.as_str())
-        || state.callers.iter().any(|caller| holds(caller.as_str()))
-        || state
-            .last_failure
-            .is_some_and(|(reason, _)| holds(reason.code()))
+    texts.join("\n").to_lowercase()
 }

@@ -26,7 +26,7 @@ pub(super) struct Snapshot {
 pub(super) enum Sharing {
     /// Nothing is shared.
     Off,
-    /// The shared cache answers.
+    /// The shared cache answers. This replica is the first.
     Answers(Vec<Replica>),
     /// It does not, for this reason.
     Trouble(&'static str, Vec<Replica>),
@@ -40,10 +40,12 @@ impl Snapshot {
     ) -> Self {
         let (surveys, warnings) = operator.survey();
         let shared = operator.shared();
+        let replicas = shared.replicas();
         let sharing = match shared.trouble() {
-            _ if !shared.is_on() => Sharing::Off,
-            None => Sharing::Answers(shared.replicas()),
-            Some(trouble) => Sharing::Trouble(trouble.code(), shared.replicas()),
+            // Where something is shared, there is this one at least.
+            _ if replicas.is_empty() => Sharing::Off,
+            None => Sharing::Answers(replicas),
+            Some(trouble) => Sharing::Trouble(trouble.code(), replicas),
         };
         Self {
             now: clock::wall(),

@@ -1,3 +1,5 @@
+mod turn;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -10,6 +12,7 @@ use super::{
     names_loopback,
     query::Query,
     rank::Kind,
+    refused,
     scale::{Place, Scale},
     snapshot::{Sharing, Snapshot},
 };
@@ -443,7 +446,19 @@ fn a_reader_can_ask_for_some_of_them() {
     }
     let query = Query::parse("q=a+%26b&state=refresh-failing&all=1");
     assert_eq!(query.kind, Some(Kind::RefreshFailing));
-    assert_eq!(Query::parse(&query.address()[2..]), query);
+    let address = query.address(query.kind, query.all);
+    assert_eq!(Query::parse(&address[2..]), query);
+}
+
+#[test]
+fn no_more_is_looked_for_than_a_name_is_long() {
+    let long = format!("q=d0+{}+d1", "Ä".repeat(250));
+    let text = Query::parse(&long).text;
+    assert_eq!(text, format!("d0 {}", "Ä".repeat(197)));
+    // What is cut off hides nothing.
+    let surveys = || vec![survey("d0", protected(Condition::Cold, None))];
+    let spaces = format!("q=D0{}d1", "+".repeat(250));
+    assert_eq!(rows(&drawn(&snapshot(surveys()), &spaces)), ["d0"]);
 }
 
 #[test]
@@ -461,7 +476,7 @@ fn certificates_replicas_and_the_shared_cache_are_shown() {
         seen: now() - SECOND * 3,
         is_this,
     };
-    let replicas = || vec![replica("a", false), replica("b", true)];
+    let replicas = || vec![replica("b", true), replica("a", false)];
     let mut whole = Snapshot {
         sharing: Sharing::Answers(replicas()),
         expiries: vec![
@@ -572,4 +587,21 @@ fn only_names_of_loopback_are_loopback() {
     assert!(!asked("/", &["localhost", "localhost"]));
     assert!(!asked("http://attacker.example/", &["localhost"]));
     assert!(asked("http://localhost/", &["localhost"]));
+}
+
+#[test]
+fn a_loopback_address_is_one_however_it_is_written() {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, "attacker.example".parse().unwrap());
+    for (address, expected) in [
+        ("127.0.0.1:80", Some(421)),
+        ("[::1]:80", Some(421)),
+        ("[::ffff:127.0.0.1]:80", Some(421)),
+        ("[::ffff:10.0.0.1]:80", None),
+        ("0.0.0.0:80", None),
+    ] {
+        let refused = refused(address.parse().unwrap(), &Uri::from_static("/"), &headers);
+        let status = refused.map(|(status, _)| status.as_u16());
+        assert_eq!(status, expected, "{address}");
+    }
 }
