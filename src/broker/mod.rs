@@ -167,7 +167,6 @@ impl Broker {
             return Box::pin(self.token(asker, granted, min_validity)).await;
         }
         granted.opening.served.note(&asker.caller);
-        asker.span.text("token_broker.token_id", token.id);
         Ok(token)
     }
 

@@ -297,7 +297,7 @@ impl Flights {
             None => End::Well("ok"),
         };
         if let Some(id) = landing.minted {
-            span.text("token_broker.token_id", id);
+            span.token(id);
         }
         span.end(end);
         let (End::Well(outcome) | End::Badly(outcome)) = end;

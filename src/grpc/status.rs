@@ -38,7 +38,14 @@ impl fmt::Display for Shown {
 
 /// Notes with what status a call was answered.
 pub(super) fn note_status<T>(result: &Result<T, Status>, span: &Span) {
-    let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
+    note_code(
+        result.as_ref().map_or_else(Status::code, |_| Code::Ok),
+        span,
+    );
+}
+
+/// Notes the code of that status.
+pub(super) fn note_code(code: Code, span: &Span) {
     span.text("rpc.response.status_code", Shown(code));
 }
 

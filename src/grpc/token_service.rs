@@ -112,7 +112,10 @@ impl TokenBroker for TokenService {
             }
             Err(error) => Err(error),
         };
-        let reply = result.map(|token| reply(&token));
+        let reply = result.map(|token| {
+            call.span.token(token.id);
+            reply(&token)
+        });
         self.answer(&request, &call, Some(&granted), reply)
     }
 

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use tracing::{debug, field::display};
 
 use super::{End, Span, Traces};
-use crate::{clock::Instant, metrics::Metrics, request_id::RequestId};
+use crate::{clock::Instant, metrics::Metrics, request_id::RequestId, token::TokenId};
 
 /// How a call that was answered as asked ended.
 const OK: &str = "ok";
@@ -108,16 +108,17 @@ impl Calls {
         call.span.ends(End::Well(OK));
     }
 
-    /// One of the parts of a call was answered.
+    /// One of the parts of a call was answered, with this token if with any.
     pub fn answered_in_part(
         &self,
         call: &Call,
         caller: &str,
         destination: &str,
         outcome: &'static str,
+        token: Option<TokenId>,
     ) {
         self.count(call, caller, destination, outcome);
-        call.span.event("answered", destination, outcome);
+        call.span.event("answered", destination, outcome, token);
     }
 
     /// All parts of a call were answered.

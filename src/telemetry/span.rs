@@ -12,12 +12,18 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::Span as SdkSpan;
 
 use super::traces::Recorder;
-use crate::trace_context::{SpanId, TraceContext, TraceId};
+use crate::{
+    token::TokenId,
+    trace_context::{SpanId, TraceContext, TraceId},
+};
 
 /// The attribute of an outcome: `ok` or another good end, or a reason code.
 const OUTCOME: &str = "token_broker.outcome";
 /// The attribute of a destination's configured id.
 const DESTINATION: &str = "token_broker.destination";
+
+/// The attribute of a token's id.
+const TOKEN_ID: &str = "token_broker.token_id";
 
 /// A span, as far as there is one. Where nothing is recorded it only knows the trace that
 /// its caller named, for log events. A clone is the same span.
@@ -118,6 +124,12 @@ impl Span {
         self.note(key, || text.to_string().into());
     }
 
+    /// Notes which token it is about. To be said once: the library keeps whatever is noted
+    /// again beside what was noted before, and OTLP wants each attribute once.
+    pub fn token(&self, id: TokenId) {
+        self.text(TOKEN_ID, id);
+    }
+
     /// Notes a name that may be empty where nobody may be told.
     pub(super) fn name_if_any(&self, key: &'static str, name: &str) {
         if !name.is_empty() {
@@ -125,13 +137,20 @@ impl Span {
         }
     }
 
-    /// Notes that something happened with a destination.
-    pub(super) fn event(&self, name: &'static str, destination: &str, outcome: &'static str) {
+    /// Notes that something happened with a destination, and with a token of it.
+    pub(super) fn event(
+        &self,
+        name: &'static str,
+        destination: &str,
+        outcome: &'static str,
+        token: Option<TokenId>,
+    ) {
         if let Some(mut open) = self.open() {
-            let attributes = vec![
+            let mut attributes = vec![
                 KeyValue::new(DESTINATION, destination.to_owned()),
                 KeyValue::new(OUTCOME, outcome),
             ];
+            attributes.extend(token.map(|id| KeyValue::new(TOKEN_ID, id.to_string())));
             open.span.add_event(name, attributes);
         }
     }

@@ -72,6 +72,9 @@ impl Door {
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.as_ref().map_or("", DestinationId::as_str);
         let outcome = result.as_ref().map_or_else(Refusal::code, |_| "ok");
+        if let Ok(token) = &result {
+            call.span.token(token.id);
+        }
         let response = answer(result.as_deref().map_err(|refusal| *refusal));
         let status = response.status().as_u16();
         call.span.number("http.response.status_code", status);

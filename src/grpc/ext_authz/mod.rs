@@ -101,6 +101,9 @@ impl Authorization for ExtAuthz {
             .map_or("", |granted| granted.destination.as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         let caller = asker.as_ref().map_or("", |asker| asker.caller.as_str());
+        if let Ok(token) = &result {
+            call.span.token(token.id);
+        }
         let verdict = verdict(result.as_deref().map_err(|error| *error));
         let answer = Ok(Response::new(verdict));
         note_status(&answer, &call.span);

@@ -10,6 +10,7 @@ use tracing::{field::display, warn};
 
 use super::{
     Sds,
+    refused::Refused,
     resource::check_type,
     subscriptions::{Subscriptions, Update, check_count},
 };
@@ -17,8 +18,8 @@ use crate::{
     admission::{Connected, Stream},
     broker::CallError,
     clock::Instant,
-    grpc::status::status,
-    telemetry::Call,
+    grpc::status::note_code,
+    telemetry::{Call, End},
 };
 
 /// The other end of a stream.
@@ -77,17 +78,36 @@ impl Client {
         };
         tokio::select! {
             biased;
-            () = too_late => Happened::Ended(Some(status(CallError::DeadlineExceeded))),
+            () = too_late => Happened::Ended(Some(self.ends(CallError::DeadlineExceeded))),
             request = requests.next() => match request {
                 Some(Ok(request)) => match self.admit() {
                     Ok(()) => Happened::Asked(request),
-                    Err(error) => Happened::Ended(Some(status(error))),
+                    Err(error) => {
+                        let refused = self.counted(error.into());
+                        Happened::Ended(Some(self.ends(refused)))
+                    }
                 },
                 Some(Err(status)) => Happened::Ended(Some(status)),
                 None => Happened::Ended(None),
             },
             (name, update) = self.subscriptions.next() => Happened::Updated(name, update),
         }
+    }
+
+    /// The stream ends with this, and its span says so.
+    pub(super) fn ends(&self, why: impl Into<Refused>) -> Status {
+        let Refused { status, outcome } = why.into();
+        note_code(status.code(), &self.call.span);
+        self.call.span.end(End::Badly(outcome));
+        status
+    }
+
+    /// Counts and logs a request that is refused as a whole.
+    fn counted(&self, refused: Refused) -> Refused {
+        let caller = self.connected.id().as_str();
+        let calls = &self.sds.calls;
+        calls.answered_in_part(&self.call, caller, "", refused.outcome, None);
+        refused
     }
 
     /// Each further request in a stream counts as a call: it may cost as much.
@@ -108,14 +128,15 @@ impl Client {
     }
 
     /// Takes the names of a request for all that are wanted.
-    pub(super) fn wants_exactly(&mut self, request: &DiscoveryRequest) -> Result<(), Status> {
-        check_type(&request.type_url)?;
+    pub(super) fn wants_exactly(&mut self, request: &DiscoveryRequest) -> Result<(), Refused> {
         let names: BTreeSet<_> = request.resource_names.iter().cloned().collect();
-        check_count(names.len())?;
+        check_type(&request.type_url)
+            .and_then(|()| check_count(names.len()))
+            .map_err(|refused| self.counted(refused))?;
         self.subscriptions.retain(|name| names.contains(name));
         for name in names {
             if !self.subscriptions.contains(&name) {
-                self.subscribe(name).map_err(status)?;
+                self.subscribe(name)?;
             }
         }
         Ok(())
@@ -125,8 +146,8 @@ impl Client {
     pub(super) fn wants_also(
         &mut self,
         request: &DeltaDiscoveryRequest,
-    ) -> Result<Vec<String>, Status> {
-        check_type(&request.type_url)?;
+    ) -> Result<Vec<String>, Refused> {
+        check_type(&request.type_url).map_err(|refused| self.counted(refused))?;
         let gone = request.resource_names_unsubscribe.iter();
         let gone: BTreeSet<_> = gone.map(String::as_str).collect();
         self.subscriptions.retain(|name| !gone.contains(name));
@@ -134,7 +155,8 @@ impl Client {
         let further = names
             .iter()
             .filter(|name| !self.subscriptions.contains(name));
-        check_count(self.subscriptions.len() + further.count())?;
+        check_count(self.subscriptions.len() + further.count())
+            .map_err(|refused| self.counted(refused))?;
         // Who subscribes again is told again.
         let refused = names
             .into_iter()

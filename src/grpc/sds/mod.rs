@@ -6,6 +6,7 @@
 //! refusal ends it; a stream of changes (`DeltaSecrets`) says that the name was removed.
 
 mod client;
+mod refused;
 mod resource;
 mod subscriptions;
 
@@ -26,12 +27,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::{
     client::{Client, Happened},
-    resource::{check_type, delta, version, whole},
+    refused::Refused,
+    resource::{Named, check_type, delta, version, whole},
     subscriptions::check_count,
 };
 use super::{
     deadline, method,
-    status::{note_status, status},
+    status::{note_code, note_status, status},
     token_service::{peer, until},
 };
 use crate::{
@@ -43,7 +45,7 @@ use crate::{
     request_id::RequestId,
     slot::Refusal,
     telemetry::{Call, Calls, End, Operation},
-    token::Token,
+    token::{Token, TokenId},
 };
 
 /// How the metrics name this door.
@@ -80,25 +82,26 @@ impl Sds {
     /// A name's token and its successors, for a caller that may have them.
     fn watch(&self, call: &Call, caller: &CallerId, name: &str) -> Result<Watch, CallError> {
         let granted = self.authorise(caller, name);
-        self.count(call, caller, granted.as_ref().ok(), granted.as_ref().err());
+        let outcome = granted.as_ref().map(|_| None).map_err(|error| *error);
+        self.count(call, caller, granted.as_ref().ok(), outcome);
         let asker = Asker::of(caller.clone(), call);
         Ok(self.broker.watch(asker, &granted?))
     }
 
-    /// Counts and logs what became of one name.
+    /// Counts and logs what became of one name, and with which token.
     fn count(
         &self,
         call: &Call,
         caller: &CallerId,
         granted: Option<&Granted>,
-        error: Option<&CallError>,
+        result: Result<Option<TokenId>, CallError>,
     ) {
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.map_or("", |granted| granted.destination.as_str());
-        let outcome = error.map_or("ok", CallError::code);
-        let caller = caller.as_str();
+        let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
+        let (caller, token) = (caller.as_str(), result.ok().flatten());
         self.calls
-            .answered_in_part(call, caller, destination, outcome);
+            .answered_in_part(call, caller, destination, outcome, token);
     }
 
     /// A request, or a stream, begins.
@@ -130,7 +133,7 @@ impl SecretDiscoveryService for Sds {
                         client.acknowledged(request.error_detail.is_some());
                         match client.wants_exactly(&request) {
                             Ok(()) => continue,
-                            Err(status) => return Some((Err(status), None)),
+                            Err(refused) => return Some((Err(client.ends(refused)), None)),
                         }
                     }
                     Happened::Updated(name, update) => (name, update),
@@ -146,7 +149,7 @@ impl SecretDiscoveryService for Sds {
                         CallError::Refused(Refusal::Failed { .. })
                         | CallError::AuditUnavailable { .. },
                     ) => {}
-                    Err(error) => return Some((Err(status(error)), None)),
+                    Err(error) => return Some((Err(client.ends(error)), None)),
                 }
             }
         });
@@ -168,7 +171,7 @@ impl SecretDiscoveryService for Sds {
                         match client.wants_also(&request) {
                             Ok(refused) if refused.is_empty() => continue,
                             Ok(refused) => delta(&[], refused, nonces.next()),
-                            Err(status) => return Some((Err(status), None)),
+                            Err(refused) => return Some((Err(client.ends(refused)), None)),
                         }
                     }
                     Happened::Updated(name, Ok(token)) => {
@@ -193,33 +196,63 @@ impl SecretDiscoveryService for Sds {
         let deadline = Instant::now() + deadline::of(request.metadata(), peer.longest_call());
         let call = self.begin(method::FETCH_SECRETS, &request, peer);
         let asker = Asker::of(peer.id().clone(), &call);
-        let body = request.get_ref();
-        check_type(&body.type_url)?;
-        let names: BTreeSet<_> = body.resource_names.iter().collect();
-        check_count(names.len())?;
-        let mut secrets = Vec::new();
-        for name in names {
-            let granted = self.authorise(peer.id(), name);
-            let token = match &granted {
-                Ok(granted) => self.token(&asker, granted, deadline).await,
-                Err(error) => Err(*error),
-            };
-            let (granted, error) = (granted.as_ref().ok(), token.as_ref().err());
-            self.count(&call, peer.id(), granted, error);
-            if let Some(error) = error {
-                self.calls.ended(&call, error.code());
-            }
-            secrets.push((name.clone(), token.map_err(status)?));
-        }
-        let nonce = version(&secrets);
-        let answer = Ok(Response::new(whole(&secrets, nonce)));
+        let secrets = match self.names(&call, &asker, request.get_ref()) {
+            Ok(names) => self.secrets(&call, &asker, names, deadline).await,
+            Err(refused) => Err(refused),
+        };
+        let outcome = secrets
+            .as_ref()
+            .map_or_else(|refused| refused.outcome, |_| "ok");
+        let answer = secrets.map_err(|refused| refused.status);
         note_status(&answer, &call.span);
-        self.calls.ended(&call, "ok");
-        answer
+        self.calls.ended(&call, outcome);
+        let secrets = answer?;
+        let nonce = version(&secrets);
+        Ok(Response::new(whole(&secrets, nonce)))
     }
 }
 
 impl Sds {
+    /// The names that a proxy polls, each once.
+    fn names<'a>(
+        &self,
+        call: &Call,
+        asker: &Asker,
+        request: &'a DiscoveryRequest,
+    ) -> Result<BTreeSet<&'a String>, Refused> {
+        let names: BTreeSet<_> = request.resource_names.iter().collect();
+        let checked = check_type(&request.type_url).and_then(|()| check_count(names.len()));
+        checked.inspect_err(|refused| {
+            let caller = asker.caller.as_str();
+            self.calls
+                .answered_in_part(call, caller, "", refused.outcome, None);
+        })?;
+        Ok(names)
+    }
+
+    /// Their tokens, or why there is none for one of them.
+    async fn secrets(
+        &self,
+        call: &Call,
+        asker: &Asker,
+        names: BTreeSet<&String>,
+        deadline: Instant,
+    ) -> Result<Vec<Named>, Refused> {
+        let mut secrets = Vec::new();
+        for name in names {
+            let granted = self.authorise(&asker.caller, name);
+            let token = match &granted {
+                Ok(granted) => self.token(asker, granted, deadline).await,
+                Err(error) => Err(*error),
+            };
+            let result = token.as_ref().map(|token| Some(token.id));
+            let result = result.map_err(|error| *error);
+            self.count(call, &asker.caller, granted.as_ref().ok(), result);
+            secrets.push((name.clone(), token?));
+        }
+        Ok(secrets)
+    }
+
     /// Begins a stream.
     fn open<T>(
         &self,
@@ -233,9 +266,11 @@ impl Sds {
         let call = self.begin(method, &request, &connected);
         let place = connected.stream().map_err(|overload| {
             let error = CallError::from(overload);
-            let caller = connected.id().as_str();
-            self.calls.answered(&call, caller, "", error.code());
-            status(error)
+            self.count(&call, connected.id(), None, Err(error));
+            let refused = status(error);
+            note_code(refused.code(), &call.span);
+            self.calls.ended(&call, error.code());
+            refused
         })?;
         call.span.ends(End::Well("ok"));
         let client = Client::new(self.clone(), call, connected, place, deadline);

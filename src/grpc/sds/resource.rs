@@ -14,21 +14,19 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 use prost::Message as _;
-use tonic::Status;
 
+use super::refused::Refused;
 use crate::token::Token;
 
 /// The type of every resource here.
 const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
 /// Refuses a request for resources of another type.
-pub(super) fn check_type(url: &str) -> Result<(), Status> {
+pub(super) fn check_type(url: &str) -> Result<(), Refused> {
     if url.is_empty() || url == TYPE_URL {
         return Ok(());
     }
-    Err(Status::invalid_argument(
-        "there are secrets here, and nothing else",
-    ))
+    Err(Refused::invalid("there are secrets here, and nothing else"))
 }
 
 /// Tokens under the names by which they were asked for.

@@ -7,8 +7,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use tokio_stream::StreamMap;
-use tonic::Status;
 
+use super::refused::Refused;
 use crate::{
     broker::{CallError, Watch},
     token::Token,
@@ -69,11 +69,11 @@ impl Subscriptions {
 }
 
 /// Refuses more names than one stream may have.
-pub(super) fn check_count(names: usize) -> Result<(), Status> {
+pub(super) fn check_count(names: usize) -> Result<(), Refused> {
     if names <= MAX_NAMES {
         return Ok(());
     }
-    Err(Status::invalid_argument(
+    Err(Refused::invalid(
         "at most 100 names may be subscribed to at once",
     ))
 }

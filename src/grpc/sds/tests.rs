@@ -1,7 +1,9 @@
-//! What an operator's stop does to subscriptions.
+//! What an operator's stop does to subscriptions, and what is told of how they end.
 
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
+use opentelemetry::trace::SpanKind;
+use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{
@@ -44,6 +46,11 @@ impl TokenSource for Endpoint {
 
 /// A service with the one destination `d`.
 fn sds() -> Sds {
+    sds_with(Traces::off()).0
+}
+
+/// The same, traced so, and where it counts.
+fn sds_with(traces: Traces) -> (Sds, Arc<Metrics>) {
     let callers = CallerPattern::parse(CALLER).unwrap();
     let registration = Registration::sample("d", Rotation::of(Arc::new(Endpoint)));
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
@@ -55,11 +62,12 @@ fn sds() -> Sds {
         SharedCache::off(),
         Traces::off(),
     );
-    Sds {
+    let sds = Sds {
         broker: Arc::new(Broker::new(catalogue, cache, Arc::new(Audit::off()))),
-        calls: Calls::new(metrics, Traces::off()),
+        calls: Calls::new(Arc::clone(&metrics), traces),
         stop: CancellationToken::new(),
-    }
+    };
+    (sds, metrics)
 }
 
 /// The requests of a client, which go on for as long as the sender is kept.
@@ -75,7 +83,13 @@ fn requests<T: prost::Message + Default + Send + 'static>() -> (
         None,
         None,
     );
-    let mut request = Request::new(Streaming::new_request(codec.decoder(), body, None, None));
+    let streaming = Streaming::new_request(codec.decoder(), body, None, None);
+    (sender, from_caller(streaming))
+}
+
+/// A request over a connection of the caller.
+fn from_caller<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
     let shares = Shares {
         connections_per_caller: 1,
         calls_per_second: std::num::NonZeroU32::MAX,
@@ -87,7 +101,29 @@ fn requests<T: prost::Message + Default + Send + 'static>() -> (
     request
         .extensions_mut()
         .insert(Arc::new(connected.unwrap()));
-    (sender, request)
+    request
+}
+
+fn wanted(names: &[&str]) -> DiscoveryRequest {
+    DiscoveryRequest {
+        resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..DiscoveryRequest::default()
+    }
+}
+
+/// The next call that has ended.
+fn ended(kept: &mut mpsc::Receiver<SpanData>) -> SpanData {
+    let mut spans = std::iter::from_fn(|| kept.try_recv().ok());
+    spans
+        .find(|span| span.span_kind == SpanKind::Server)
+        .unwrap()
+}
+
+fn noted(span: &SpanData, key: &str) -> Option<String> {
+    let mut found = span.attributes.iter().filter(|one| one.key.as_str() == key);
+    let value = found.next().map(|one| one.value.as_str().into_owned());
+    assert!(found.next().is_none(), "{key} is noted twice");
+    value
 }
 
 fn quarantine(sds: &Sds) {
@@ -154,4 +190,81 @@ async fn each_successor_is_sent_once_for_as_long_as_the_stream_lasts() {
     assert_ne!(second.version_info, first.version_info);
     let third = tokio::time::timeout(Duration::from_secs(60), answers.next()).await;
     assert!(third.is_err(), "nothing was minted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_is_counted_once_and_its_span_says_how_it_ended() {
+    let (traces, mut kept) = Traces::kept();
+    let (sds, metrics) = sds_with(traces);
+    let many: Vec<_> = (0..101).map(|number| format!("d{number}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let cluster = DiscoveryRequest {
+        type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned(),
+        ..wanted(&["d"])
+    };
+    for (request, code, outcome) in [
+        (wanted(&["d"]), "OK", "ok"),
+        (cluster, "INVALID_ARGUMENT", "INVALID_ARGUMENT"),
+        (wanted(&many), "INVALID_ARGUMENT", "INVALID_ARGUMENT"),
+        (wanted(&["d", "e"]), "PERMISSION_DENIED", "NOT_GRANTED"),
+    ] {
+        let answer = sds.fetch_secrets(from_caller(request)).await;
+        assert_eq!(answer.is_ok(), outcome == "ok");
+        let span = ended(&mut kept);
+        let status = noted(&span, "rpc.response.status_code");
+        assert_eq!(status.as_deref(), Some(code));
+        assert_eq!(noted(&span, "token_broker.caller").as_deref(), Some(CALLER));
+        assert_eq!(
+            noted(&span, "token_broker.outcome").as_deref(),
+            Some(outcome)
+        );
+        // Each name has its own token.
+        assert_eq!(noted(&span, "token_broker.token_id"), None);
+        let said = span.events.iter().flat_map(|event| &event.attributes);
+        let ids = said.filter(|one| one.key.as_str() == "token_broker.token_id");
+        assert_eq!(
+            ids.count(),
+            usize::from(span.events.len() == 2 || outcome == "ok")
+        );
+    }
+    let exposition = metrics.exposition().unwrap();
+    for line in [
+        "token_broker_call_duration_seconds_count{door=\"sds\"} 4\n",
+        "door=\"sds\",destination=\"d\",outcome=\"ok\"} 2\n",
+        "door=\"sds\",destination=\"\",outcome=\"INVALID_ARGUMENT\"} 2\n",
+        "door=\"sds\",destination=\"\",outcome=\"NOT_GRANTED\"} 1\n",
+    ] {
+        assert!(exposition.contains(line), "{line} {exposition}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_span_of_a_stream_says_what_ended_it() {
+    let (traces, mut kept) = Traces::kept();
+    let (sds, _) = sds_with(traces);
+    for (request, code, outcome) in [
+        (
+            DiscoveryRequest {
+                type_url: "another".to_owned(),
+                ..wanted(&["d"])
+            },
+            "INVALID_ARGUMENT",
+            "INVALID_ARGUMENT",
+        ),
+        (wanted(&["e"]), "PERMISSION_DENIED", "NOT_GRANTED"),
+    ] {
+        let (sender, stream) = requests::<DiscoveryRequest>();
+        let mut answers = sds.stream_secrets(stream).await.unwrap().into_inner();
+        sender.send(Ok(request)).unwrap();
+        answers.next().await.unwrap().unwrap_err();
+        let span = ended(&mut kept);
+        let status = noted(&span, "rpc.response.status_code");
+        assert_eq!(status.as_deref(), Some(code));
+        assert_eq!(noted(&span, "token_broker.caller").as_deref(), Some(CALLER));
+        assert_eq!(
+            noted(&span, "token_broker.outcome").as_deref(),
+            Some(outcome)
+        );
+        assert_eq!(noted(&span, "error.type").as_deref(), Some(outcome));
+    }
 }
