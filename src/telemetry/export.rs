@@ -31,7 +31,8 @@ const BATCH: usize = 512;
 const LINGER: Duration = Duration::from_secs(1);
 /// The longest wait for an answer of the collector.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// How long a batch waits before it is tried again; then it is given up.
+/// How long a batch waits before it is tried again, unless the collector asks for more; then
+/// it is given up.
 const RETRIES: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -39,6 +40,11 @@ const RETRIES: [Duration; 5] = [
     Duration::from_secs(8),
     Duration::from_secs(16),
 ];
+/// A collector may ask for so much patience and no more: what ended meanwhile waits, too.
+const MOST_PATIENCE: Duration = Duration::from_secs(30);
+/// A pause is longer or shorter by up to this part of it, so that a fleet does not come back in
+/// step.
+const SPREAD: f64 = 0.2;
 /// After the stop, the last spans have so long.
 const LAST_SPANS: Duration = Duration::from_millis(500);
 
@@ -55,8 +61,8 @@ pub struct Export {
 
 /// What becomes of a batch that did not arrive.
 enum Failed {
-    /// It may arrive another time.
-    ForNow(Code),
+    /// It may arrive another time, which the collector may have asked to be so much later.
+    ForNow(Code, Option<Duration>),
     /// It never will.
     ForGood(Code),
 }
@@ -151,13 +157,14 @@ impl Export {
                 if let Ok(another) = self.collector.client() {
                     *client = another;
                 }
-                Err(Failed::ForNow(Code::DeadlineExceeded))
+                Err(Failed::ForNow(Code::DeadlineExceeded, None))
             });
             let code = match attempt {
                 Ok(rejected) => return self.arrived(count, rejected),
-                Err(Failed::ForNow(code)) => match retries.next() {
-                    Some(pause) if !stop.is_cancelled() => {
+                Err(Failed::ForNow(code, asked)) => match retries.next() {
+                    Some(own) if !stop.is_cancelled() => {
                         self.note_failure(code);
+                        let pause = pause(own, asked, rand::random());
                         // At the stop it is tried at once, for the last time.
                         let _ = timeout(pause, stop.cancelled()).await;
                         continue;
@@ -202,21 +209,61 @@ async fn attempt(
     Ok(usize::try_from(rejected).unwrap_or(0))
 }
 
+/// How long a batch waits, by a number below one.
+fn pause(own: Duration, asked: Option<Duration>, random: f64) -> Duration {
+    let pause = own.max(asked.unwrap_or_default()).min(MOST_PATIENCE);
+    pause.mul_f64(1.0 + SPREAD * (2.0 * random - 1.0))
+}
+
 /// What may help is in OTLP ("Failures", OTLP/gRPC).
 impl From<&Status> for Failed {
     fn from(status: &Status) -> Self {
         let code = status.code();
+        let asked = status.get_details_retry_info();
+        let is_asked = asked.is_some();
+        let asked = asked.and_then(|info| info.retry_delay);
         match code {
             Code::Cancelled
             | Code::DeadlineExceeded
             | Code::Aborted
             | Code::OutOfRange
             | Code::Unavailable
-            | Code::DataLoss => Self::ForNow(code),
-            Code::ResourceExhausted if status.get_details_retry_info().is_some() => {
-                Self::ForNow(code)
-            }
+            | Code::DataLoss => Self::ForNow(code, asked),
+            Code::ResourceExhausted if is_asked => Self::ForNow(code, asked),
             _ => Self::ForGood(code),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_collector_that_asks_for_patience_gets_it_within_bounds() {
+        let seconds = Duration::from_secs;
+        for (code, asked, patience) in [
+            (Code::Unavailable, None, Some(seconds(4))),
+            (Code::Unavailable, Some(2), Some(seconds(4))),
+            (Code::Unavailable, Some(9), Some(seconds(9))),
+            (Code::ResourceExhausted, Some(9), Some(seconds(9))),
+            (Code::ResourceExhausted, Some(3600), Some(seconds(30))),
+            (Code::ResourceExhausted, None, None),
+        ] {
+            let details = asked.map_or_else(ErrorDetails::new, |asked| {
+                ErrorDetails::with_retry_info(Some(seconds(asked)))
+            });
+            let status = Status::with_error_details(code, "", details);
+            let Failed::ForNow(_, asked) = Failed::from(&status) else {
+                assert_eq!(patience, None);
+                continue;
+            };
+            let patience = patience.unwrap();
+            assert_eq!(pause(seconds(4), asked, 0.5), patience);
+            assert_eq!(pause(seconds(4), asked, 0.0), patience.mul_f64(0.8));
+            assert_eq!(pause(seconds(4), asked, 1.0), patience.mul_f64(1.2));
         }
     }
 }
