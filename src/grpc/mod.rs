@@ -48,6 +48,7 @@ use crate::{
     mesh::LiveMesh,
     request_id::RequestId,
     telemetry::{Call, Calls, Operation},
+    trace_context::TraceContext,
 };
 
 /// How the metrics name this door.
@@ -177,11 +178,12 @@ async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Nex
         }
     }
     let longest = peer.longest_call() + BACKSTOP;
+    // What it came with is gone when it is too late.
+    let context = TraceContext::of(request.headers());
     let answer = timeout(longest, next.run(request)).await;
     drop(under_way);
     answer.unwrap_or_else(|_| {
-        // What it came with has gone.
-        let call = guard.begin(asks, method, &HeaderMap::new());
+        let call = guard.begin_late(asks, method, context, longest);
         guard.refuse(asks, &call, &peer, CallError::DeadlineExceeded)
     })
 }
@@ -203,6 +205,20 @@ impl Guard {
     fn begin(&self, asks: Service, method: &'static str, headers: &HeaderMap) -> Call {
         let (operation, id) = (Operation::Grpc(method), RequestId::of(headers));
         self.calls.begin(asks.door(), operation, headers, id)
+    }
+
+    /// A call that has lasted for so long, and of which nothing else is known.
+    fn begin_late(
+        &self,
+        asks: Service,
+        method: &'static str,
+        context: Option<TraceContext>,
+        lasted: Duration,
+    ) -> Call {
+        let (operation, id) = (Operation::Grpc(method), RequestId::fresh());
+        self.calls
+            .begin_in(asks.door(), operation, context, String::new, id)
+            .earlier(lasted)
     }
 
     fn refuse(&self, asks: Service, call: &Call, peer: &Connected, error: CallError) -> Response {

@@ -1,12 +1,15 @@
 //! A call from when a door takes it in until it is answered: counted, logged and traced.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use tracing::{debug, field::display};
 
 use super::{End, Span, Traces};
-use crate::{clock::Instant, metrics::Metrics, request_id::RequestId, token::TokenId};
+use crate::{
+    clock::Instant, metrics::Metrics, request_id::RequestId, token::TokenId,
+    trace_context::TraceContext,
+};
 
 /// How a call that was answered as asked ended.
 const OK: &str = "ok";
@@ -63,6 +66,15 @@ impl Operation {
     }
 }
 
+impl Call {
+    /// The same, begun so much earlier.
+    #[must_use]
+    pub fn earlier(self, by: Duration) -> Self {
+        let began = self.began.checked_sub(by).unwrap_or(self.began);
+        Self { began, ..self }
+    }
+}
+
 impl Calls {
     /// Counts calls there, and traces them so.
     pub fn new(metrics: Arc<Metrics>, traces: Traces) -> Self {
@@ -78,6 +90,24 @@ impl Calls {
         request_id: RequestId,
     ) -> Call {
         let span = self.traces.call(operation, headers);
+        Self::begun(door, span, request_id)
+    }
+
+    /// A call begins whose trace is known, if it is part of one. `state` is what tracing
+    /// systems keep in that (`tracestate`), and is read only where spans are recorded.
+    pub fn begin_in(
+        &self,
+        door: &'static str,
+        operation: Operation,
+        context: Option<TraceContext>,
+        state: impl FnOnce() -> String,
+        request_id: RequestId,
+    ) -> Call {
+        let span = self.traces.call_in(operation, context, state);
+        Self::begun(door, span, request_id)
+    }
+
+    fn begun(door: &'static str, span: Span, request_id: RequestId) -> Call {
         span.text("token_broker.door", door);
         span.text("token_broker.request_id", request_id.as_str());
         Call {

@@ -103,11 +103,21 @@ impl Traces {
 
     /// The span of a call that came with these headers.
     pub(super) fn call(&self, operation: Operation, headers: &HeaderMap) -> Span {
-        let context = TraceContext::of(headers);
+        self.call_in(operation, TraceContext::of(headers), || lines(headers))
+    }
+
+    /// The span of a call in this trace, if in any. `state` is what tracing systems keep in
+    /// it, and is read only where spans are recorded.
+    pub(super) fn call_in(
+        &self,
+        operation: Operation,
+        context: Option<TraceContext>,
+        state: impl FnOnce() -> String,
+    ) -> Span {
         let Some(recorder) = &self.0 else {
             return Span::of_caller(context);
         };
-        let caller = context.map(|context| span_context(context, state(headers), true));
+        let caller = context.map(|context| span_context(context, trace_state(&state()), true));
         let builder = SpanBuilder::from_name(operation.name()).with_kind(SpanKind::Server);
         let span = recorder.begin(builder, caller);
         operation.describe(&span);
@@ -205,11 +215,15 @@ fn resource() -> Resource {
     builder.build()
 }
 
-/// What tracing systems keep in this trace, if it can be read (W3C Trace Context §3.3).
-fn state(headers: &HeaderMap) -> TraceState {
+/// What tracing systems keep in this trace, as the headers have it; empty if that is no text.
+fn lines(headers: &HeaderMap) -> String {
     let written = headers.get_all(TRACESTATE).into_iter();
     let lines: Option<Vec<_>> = written.map(|line| line.to_str().ok()).collect();
-    let state = lines.unwrap_or_default().join(",");
+    lines.unwrap_or_default().join(",")
+}
+
+/// The same, if it can be read (W3C Trace Context §3.3).
+fn trace_state(state: &str) -> TraceState {
     if state.is_empty() || state.len() > MAX_STATE {
         return TraceState::default();
     }

@@ -3,12 +3,12 @@
 
 mod verdict;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, CheckResponse, authorization_server::Authorization,
 };
-use http::HeaderMap;
+use http::HeaderName;
 use tonic::{Request, Response, Status};
 
 pub(super) use self::verdict::verdict;
@@ -25,7 +25,7 @@ use crate::{
     request_id::RequestId,
     telemetry::{Call, Calls, Operation},
     token::Token,
-    trace_context::{TRACEPARENT, TRACESTATE},
+    trace_context::{TRACEPARENT, TRACESTATE, TraceContext},
 };
 
 /// How the metrics name this door.
@@ -86,9 +86,19 @@ impl Authorization for ExtAuthz {
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
         let attributes = request.get_ref().attributes.as_ref();
-        let headers = headers(request.metadata().as_ref(), attributes);
         let (operation, id) = (Operation::Grpc(method::CHECK), request_id(attributes));
-        let call = self.calls.begin(DOOR, operation, &headers, id);
+        // Which trace it belongs to is the proxy's own word, or that of its client.
+        let own = request.metadata().as_ref();
+        let call = match attributes.and_then(headers_of_client) {
+            Some(headers) if !own.contains_key(TRACEPARENT) => {
+                let said = |name: HeaderName| headers.get(name.as_str());
+                let context = said(TRACEPARENT);
+                let context = context.and_then(|text| TraceContext::parse(text.as_bytes()));
+                let state = || said(TRACESTATE).cloned().unwrap_or_default();
+                self.calls.begin_in(DOOR, operation, context, state, id)
+            }
+            _ => self.calls.begin(DOOR, operation, own, id),
+        };
         let (asker, granted) = self.authorise(&request, &call);
         let result = match (&asker, &granted) {
             (Some(asker), Ok(granted)) => self.token(&request, asker, granted).await,
@@ -112,29 +122,16 @@ impl Authorization for ExtAuthz {
     }
 }
 
-/// What says to which trace the call belongs: the proxy's own word, or that of its client.
-fn headers<'a>(own: &'a HeaderMap, attributes: Option<&AttributeContext>) -> Cow<'a, HeaderMap> {
-    if own.contains_key(TRACEPARENT) {
-        return Cow::Borrowed(own);
-    }
-    let http = attributes.and_then(|attributes| attributes.request.as_ref()?.http.as_ref());
-    let Some(http) = http.filter(|http| http.headers.contains_key(TRACEPARENT.as_str())) else {
-        return Cow::Borrowed(own);
-    };
-    let mut headers = HeaderMap::new();
-    for name in [TRACEPARENT, TRACESTATE] {
-        let value = http.headers.get(name.as_str());
-        if let Some(value) = value.and_then(|value| value.parse().ok()) {
-            headers.insert(name, value);
-        }
-    }
-    Cow::Owned(headers)
+/// The headers of the request that the proxy asks about.
+fn headers_of_client(attributes: &AttributeContext) -> Option<&HashMap<String, String>> {
+    let http = attributes.request.as_ref()?.http.as_ref()?;
+    Some(&http.headers)
 }
 
 /// The name that the proxy, or its client, gave the request.
 fn request_id(attributes: Option<&AttributeContext>) -> RequestId {
-    let http = attributes.and_then(|attributes| attributes.request.as_ref()?.http.as_ref());
-    let given = http.and_then(|http| http.headers.get("x-request-id"));
+    let headers = attributes.and_then(headers_of_client);
+    let given = headers.and_then(|headers| headers.get("x-request-id"));
     RequestId::given(given.map(String::as_str))
 }
 

@@ -184,7 +184,7 @@ async fn each_successor_is_sent_once_for_as_long_as_the_stream_lasts() {
     let granted = sds
         .authorise(&CallerId::parse(CALLER).unwrap(), "d")
         .unwrap();
-    let id = crate::token::TokenId::parse(&first.version_info).unwrap();
+    let id = TokenId::parse(&first.version_info).unwrap();
     sds.broker.report(&granted, id, || true, &Span::none());
     let second = answers.next().await.unwrap().unwrap();
     assert_ne!(second.version_info, first.version_info);

@@ -163,6 +163,33 @@ fn a_flight_that_no_call_waits_for_is_a_trace_of_its_own() {
 }
 
 #[test]
+fn a_call_that_was_given_up_is_as_long_as_it_lasted_and_in_its_callers_trace() {
+    let (traces, mut kept) = Traces::kept();
+    let metrics = Arc::new(Metrics::new());
+    let calls = Calls::new(Arc::clone(&metrics), traces);
+    let context = TraceContext::parse(CALLER.as_bytes());
+    let id = RequestId::fresh();
+    let call = calls.begin_in("door", OPERATION, context, String::new, id);
+    let call = call.earlier(Duration::from_secs(31));
+    calls.answered(&call, "", "", "DEADLINE_EXCEEDED");
+    let span = kept.try_recv().unwrap();
+    assert_eq!(span.span_context.trace_id().to_string(), TRACE);
+    let exposition = metrics.exposition().unwrap();
+    let sum = "token_broker_call_duration_seconds_sum{door=\"door\"} ";
+    let sum = exposition.lines().find_map(|line| line.strip_prefix(sum));
+    let sum: f64 = sum.unwrap().parse().unwrap();
+    assert!((31.0..40.0).contains(&sum), "{sum}");
+}
+
+#[test]
+fn what_is_kept_in_a_trace_is_read_only_where_it_is_recorded() {
+    let context = TraceContext::parse(CALLER.as_bytes());
+    let unread = || panic!("nothing is recorded");
+    let span = Traces::off().call_in(OPERATION, context, unread);
+    assert_eq!(span.context(), context);
+}
+
+#[test]
 fn what_nobody_ends_ends_as_was_said_before() {
     let (traces, mut kept) = Traces::kept();
     drop(traces.call(OPERATION, &HeaderMap::new()));
