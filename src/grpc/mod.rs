@@ -223,14 +223,17 @@ impl Guard {
 
     fn refuse(&self, asks: Service, call: &Call, peer: &Connected, error: CallError) -> Response {
         let caller = peer.id().as_str();
+        asks.note(error, &call.span);
         self.calls.answered(call, caller, "", error.code());
         asks.refusal(error)
     }
 
     fn turn_away(&self, call: &Call, peer: &Connected, error: &ActError) -> Response {
         let caller = peer.id().as_str();
+        let status = status::act_status(error);
+        status::note_code(status.code(), &call.span);
         self.calls.answered(call, caller, "", error.code());
-        response(status::act_status(error))
+        response(status)
     }
 }
 

@@ -13,8 +13,11 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{DOOR, ext_authz, response, sds, status::status};
-use crate::broker::CallError;
+use super::{
+    DOOR, ext_authz, response, sds,
+    status::{note_code, note_in_band, status},
+};
+use crate::{broker::CallError, telemetry::Span};
 
 /// Which service a call is for, as far as the guard has to know.
 #[derive(Clone, Copy)]
@@ -39,6 +42,14 @@ impl Service {
             Self::ExtAuthz => ext_authz::DOOR,
             Self::Sds => sds::DOOR,
             Self::Other => DOOR,
+        }
+    }
+
+    /// Notes with what status that was answered.
+    pub(super) fn note(self, error: CallError, span: &Span) {
+        match self {
+            Self::ExtAuthz => note_in_band(Some(error), span),
+            Self::Sds | Self::Other => note_code(status(error).code(), span),
         }
     }
 

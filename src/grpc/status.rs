@@ -21,6 +21,9 @@ const DOMAIN: &str = "tokenbroker";
 /// and some clients take no more than eight kilobytes of those.
 const MAX_VIOLATIONS: usize = 4 * 1024;
 
+/// The attribute of the code.
+const STATUS_CODE: &str = "rpc.response.status_code";
+
 /// A code as OpenTelemetry has it, such as `DEADLINE_EXCEEDED`.
 struct Shown(Code);
 
@@ -46,7 +49,34 @@ pub(super) fn note_status<T>(result: &Result<T, Status>, span: &Span) {
 
 /// Notes the code of that status.
 pub(super) fn note_code(code: Code, span: &Span) {
-    span.text("rpc.response.status_code", Shown(code));
+    span.text(STATUS_CODE, Shown(code));
+    note_blame(code, span);
+}
+
+/// Notes that a call succeeded whose answer says this error, or none.
+pub(super) fn note_in_band(error: Option<CallError>, span: &Span) {
+    span.text(STATUS_CODE, Shown(Code::Ok));
+    if let Some(error) = error {
+        let (code, _) = code_and_message(error);
+        note_blame(code, span);
+    }
+}
+
+/// With all other codes a server did what it could (OpenTelemetry's semantic conventions 1.45,
+/// "gRPC").
+fn note_blame(code: Code, span: &Span) {
+    let is_the_brokers = matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    );
+    if !is_the_brokers {
+        span.blames_caller();
+    }
 }
 
 /// The status that a caller sees.

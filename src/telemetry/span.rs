@@ -55,6 +55,8 @@ struct Open {
     span: SdkSpan,
     /// How it ends if nobody says so.
     unless_told: End,
+    /// Whether a bad end is its caller's to mend.
+    blames_caller: bool,
 }
 
 impl Span {
@@ -79,6 +81,7 @@ impl Span {
         let open = Mutex::new(Open {
             span,
             unless_told: End::Well("CANCELLED"),
+            blames_caller: false,
         });
         Self {
             context,
@@ -171,6 +174,13 @@ impl Span {
         }
     }
 
+    /// A bad end is its caller's to mend, or an operator's, and no error of the broker's.
+    pub fn blames_caller(&self) {
+        if let Some(mut open) = self.open() {
+            open.blames_caller = true;
+        }
+    }
+
     /// Ends so unless [`Span::end`] comes first.
     pub fn ends(&self, end: End) {
         if let Some(mut open) = self.open() {
@@ -215,7 +225,9 @@ impl Open {
         span.set_attribute(KeyValue::new(OUTCOME, outcome));
         if let End::Badly(code) = end {
             span.set_attribute(KeyValue::new("error.type", code));
-            span.set_status(Status::error(code));
+            if !self.blames_caller {
+                span.set_status(Status::error(code));
+            }
         }
         span.end();
     }

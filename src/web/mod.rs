@@ -76,8 +76,12 @@ impl Door {
             call.span.token(token.id);
         }
         let response = answer(result.as_deref().map_err(|refusal| *refusal));
-        let status = response.status().as_u16();
-        call.span.number("http.response.status_code", status);
+        let status = response.status();
+        call.span
+            .number("http.response.status_code", status.as_u16());
+        if !status.is_server_error() {
+            call.span.blames_caller();
+        }
         let caller = asker.caller.as_str();
         self.calls.answered(&call, caller, destination, outcome);
         response

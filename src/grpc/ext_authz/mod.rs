@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 pub(super) use self::verdict::verdict;
 use super::{
     deadline, method,
-    status::note_status,
+    status::note_in_band,
     token_service::{peer, until},
 };
 use crate::{
@@ -114,11 +114,10 @@ impl Authorization for ExtAuthz {
         if let Ok(token) = &result {
             call.span.token(token.id);
         }
+        note_in_band(result.as_ref().err().copied(), &call.span);
         let verdict = verdict(result.as_deref().map_err(|error| *error));
-        let answer = Ok(Response::new(verdict));
-        note_status(&answer, &call.span);
         self.calls.answered(&call, caller, destination, outcome);
-        answer
+        Ok(Response::new(verdict))
     }
 }
 

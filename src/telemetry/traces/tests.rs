@@ -184,9 +184,22 @@ fn a_call_that_was_given_up_is_as_long_as_it_lasted_and_in_its_callers_trace() {
 #[test]
 fn what_is_kept_in_a_trace_is_read_only_where_it_is_recorded() {
     let context = TraceContext::parse(CALLER.as_bytes());
-    let unread = || panic!("nothing is recorded");
+    let unread = || -> String { panic!("nothing is recorded") };
     let span = Traces::off().call_in(OPERATION, context, unread);
     assert_eq!(span.context(), context);
+}
+
+#[test]
+fn what_is_the_callers_to_mend_is_no_error_of_the_brokers() {
+    let (traces, mut kept) = Traces::kept();
+    let call = traces.call(OPERATION, &HeaderMap::new());
+    call.blames_caller();
+    call.end(End::Badly("NOT_GRANTED"));
+    let span = kept.try_recv().unwrap();
+    assert_eq!(span.status, Status::Unset);
+    for key in ["token_broker.outcome", "error.type"] {
+        assert_eq!(noted(&span, key).as_deref(), Some("NOT_GRANTED"));
+    }
 }
 
 #[test]
