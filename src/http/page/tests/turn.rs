@@ -112,9 +112,14 @@ async fn a_page_is_drawn_when_it_is_its_turn_and_not_for_who_has_left() {
 async fn what_is_under_way_keeps_its_turn_when_nobody_waits_for_it_any_more() {
     let door = door();
     let (end, ended) = mpsc::channel::<()>();
-    let mut under_way = Box::pin(door.aside(move || ended.recv()));
+    let (tell, begun) = mpsc::channel();
+    let mut under_way = Box::pin(door.aside(move || {
+        tell.send(()).unwrap();
+        ended.recv()
+    }));
     assert!(poll!(under_way.as_mut()).is_pending());
     drop(under_way);
+    begun.recv().unwrap();
     let mut next = Box::pin(door.aside(|| ()));
     for _ in 0..100 {
         assert!(poll!(next.as_mut()).is_pending());
