@@ -144,13 +144,15 @@ mod tests {
 
     #[test]
     fn what_the_process_takes_is_what_the_system_says() {
+        const BLOCK: usize = 64 * 1024 * 1024;
         let before = usage();
         let held: Vec<_> = (0..10).map(|_| fs::File::open("/proc").unwrap()).collect();
-        let block = vec![1_u8; 32 * 1024 * 1024];
+        let block = vec![1_u8; BLOCK];
         let after = usage();
         assert!(after.processor.unwrap() > before.processor.unwrap());
         let resident = after.resident_bytes.unwrap();
-        assert!(resident > before.resident_bytes.unwrap() + 16 * 1024 * 1024);
+        // What other tests of this process hold comes and goes.
+        assert!(resident > u64::try_from(BLOCK).unwrap());
         assert!(after.virtual_bytes.unwrap() >= resident);
         // Other tests of this process open and close some of their own.
         assert!((10..after.max_descriptors).contains(&after.open_descriptors.unwrap()));
