@@ -14,6 +14,7 @@
 #[path = "interop/api.rs"]
 mod api;
 #[path = "interop/dev.rs"]
+#[expect(dead_code, reason = "shared with the tests of metrics")]
 mod dev;
 #[path = "end_to_end/trial.rs"]
 #[expect(

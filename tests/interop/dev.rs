@@ -14,7 +14,7 @@ pub(crate) struct Dev {
     child: Child,
     /// What its file of variables says.
     pub(crate) environment: Vec<(String, String)>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Dev {
@@ -41,14 +41,25 @@ impl Dev {
         Self {
             environment: environment.collect(),
             child,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// What a variable says.
+    pub(crate) fn variable(&self, name: &str) -> &str {
+        let is_it = |(known, _): &&(String, String)| known == name;
+        let (_, value) = self.environment.iter().find(is_it).unwrap();
+        value
+    }
+
+    /// What is in a file of its folder.
+    pub(crate) fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).unwrap()
     }
 
     /// How many tokens were minted for the protected sample.
     pub(crate) fn mints(&self) -> u64 {
-        let variable = |(name, _): &&(String, String)| name == "TOKEN_BROKER_HTTP";
-        let (_, http) = self.environment.iter().find(variable).unwrap();
+        let http = self.variable("TOKEN_BROKER_HTTP");
         let mut stream = TcpStream::connect(http.strip_prefix("http://").unwrap()).unwrap();
         stream
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: dev\r\nConnection: close\r\n\r\n")

@@ -1,31 +1,23 @@
 //! `token-broker dev` in a process of its own, and calls of each kind to it.
 
-use std::{
-    collections::HashMap,
-    fs,
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-};
+use std::{collections::HashMap, net::SocketAddr};
 
 use envoy_types::pb::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, authorization_client::AuthorizationClient,
 };
-use tempfile::TempDir;
 use token_broker::api::v1::token_broker_client::TokenBrokerClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::{
-    broker::PROGRAM,
+    newcomer,
     trial::{ask, endpoint},
 };
 
-/// A running broker. Dropped, it is killed.
+/// A running broker.
 pub(crate) struct Dev {
-    child: Child,
+    newcomers: newcomer::Dev,
     pub(crate) address: SocketAddr,
     pub(crate) http: SocketAddr,
-    folder: TempDir,
 }
 
 /// The samples of `dev`: one that works, one that has another secret, one that needs no token.
@@ -33,36 +25,20 @@ const SAMPLES: [&str; 3] = ["protected", "wrong-secret", "unprotected"];
 
 impl Dev {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(PROGRAM)
-            .arg("dev")
-            .arg("--dir")
-            .arg(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.any(|line| line.unwrap() == "Ctrl-C ends it.");
-        assert!(ready, "dev did not start");
-        let exports = fs::read_to_string(folder.path().join("env")).unwrap();
+        let newcomers = newcomer::Dev::start();
         let address = |name: &str, scheme: &str| {
-            let mut values = exports.lines().filter_map(|line| {
-                let (known, value) = line.strip_prefix("export ")?.split_once('=')?;
-                (known == name).then_some(value.trim_matches('\''))
-            });
-            let value = values.next().unwrap();
+            let value = newcomers.variable(name);
             value.strip_prefix(scheme).unwrap().parse().unwrap()
         };
         Self {
-            child,
             address: address("TOKEN_BROKER_ENDPOINT", "https://"),
             http: address("TOKEN_BROKER_HTTP", "http://"),
-            folder,
+            newcomers,
         }
     }
 
     fn file(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.path().join(name)).unwrap()
+        self.newcomers.file(name)
     }
 
     async fn connect(&self) -> Channel {
@@ -121,12 +97,5 @@ impl Dev {
             .send()
             .await;
         assert!(refused.is_err());
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -29,6 +29,9 @@ mod disguise;
 #[expect(dead_code, reason = "shared with the tests of replicas")]
 mod fleet;
 mod formats;
+#[path = "../interop/dev.rs"]
+#[expect(dead_code, reason = "shared with the programs of others")]
+mod newcomer;
 mod operator;
 mod prometheus;
 mod rotation;
