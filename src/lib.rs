@@ -25,6 +25,7 @@
 //! | | [`backoff`] | how long to wait after a failure |
 //! | | [`slot`] | the token state machine; it knows no HTTP, gRPC, moka, lock or task |
 //! | parts | [`admission`] | who is let in, and how much one caller may take |
+//! | | [`aside`] | work that takes a while, done where no caller waits for it |
 //! | | [`process`] | descriptors, memory that stays its own, and the size of a terminal |
 //! | | [`credential`] | what the broker proves itself with |
 //! | | [`upstream`] | token endpoints |
@@ -71,6 +72,7 @@
 pub mod admission;
 pub mod api;
 pub mod app;
+pub mod aside;
 pub mod audit;
 pub mod backoff;
 pub mod broker;

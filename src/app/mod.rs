@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
@@ -29,6 +29,7 @@ use self::{
 };
 use crate::{
     admission::Admission,
+    aside::Aside,
     audit::{Audit, AuditError},
     broker::{Broker, Operator},
     cache::{Cache, Edition},
@@ -210,7 +211,7 @@ impl App {
                 terms: terms_shown,
                 stopping: stopping.clone(),
                 has_page,
-                turn: Arc::new(Semaphore::new(1)),
+                aside: Aside::default(),
             };
             let http = PlainHttp::new(port, address, door);
             house.spawn(http.serve(stopped.clone()));

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout_at};
+use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -19,6 +19,7 @@ use crate::{
         admin::v1::{self as api, admin_server::Admin},
         proto, span,
     },
+    aside::Aside,
     broker::{
         ActError, Administrator, Asked, CallError, Idle, Kept, Operator, Protected, State, Survey,
         Told, Warning,
@@ -44,8 +45,8 @@ const ACTS: [(&str, &str); 4] = [
 pub(super) struct AdminService {
     operator: Arc<Operator>,
     calls: Calls,
-    /// Of one permit: operators wait for each other's lists.
-    turn: Arc<Semaphore>,
+    /// Operators wait for each other's lists.
+    aside: Aside,
 }
 
 /// What a method is called as in records, if it changes something.
@@ -92,20 +93,15 @@ impl AdminService {
         Self {
             operator,
             calls,
-            turn: Arc::new(Semaphore::new(1)),
+            aside: Aside::default(),
         }
     }
 
     /// Every destination, looked at where no caller waits for it: a thousand of them take
     /// milliseconds, and whoever watches asks ten times a second.
     async fn list(&self) -> Result<api::ListDestinationsResponse, ActError> {
-        let turn = Arc::clone(&self.turn).acquire_owned().await;
         let operator = Arc::clone(&self.operator);
-        let list = spawn_blocking(move || {
-            // Until it is done, even when nobody is left to have it.
-            let _turn = turn;
-            listed(&operator)
-        });
+        let list = self.aside.run(move || listed(&operator));
         // A panic ends the call, as it would have right here.
         list.await.or_else(|error| match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
@@ -457,7 +453,7 @@ mod tests {
         let (_, operator) = Operator::sample();
         let calls = Calls::new(Arc::new(Metrics::new()), Traces::off());
         let service = AdminService::new(Arc::clone(&operator), calls);
-        let before = service.turn.try_acquire().unwrap();
+        let before = service.aside.turn().try_acquire().unwrap();
         let mut hasty = asked(&operator);
         hasty.set_timeout(Duration::from_secs(5));
         let began = Instant::now();
@@ -472,6 +468,6 @@ mod tests {
         };
         let (listed, ()) = tokio::join!(patient, leaves);
         assert_eq!(listed.unwrap().get_ref().destinations, []);
-        assert_eq!(service.turn.available_permits(), 1);
+        assert_eq!(service.aside.turn().available_permits(), 1);
     }
 }

@@ -23,8 +23,8 @@ use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, watch},
-    task::{AbortHandle, JoinSet, spawn_blocking},
+    sync::watch,
+    task::{AbortHandle, JoinSet},
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use tracing::debug;
 
 use self::readiness::Readiness;
 use crate::{
+    aside::Aside,
     broker::{Broker, Operator},
     clock::Instant,
     listener::Terms,
@@ -67,25 +68,8 @@ pub struct Door {
     pub stopping: CancellationToken,
     /// Whether the status page is at `/`.
     pub has_page: bool,
-    /// Of one permit: one answer after the other is worked out, and for nobody who has left.
-    pub turn: Arc<Semaphore>,
-}
-
-impl Door {
-    /// Does what takes a while where no caller waits for it, one thing at a time. Whoever is
-    /// sent away before its turn has nothing done. Nothing comes of what panics.
-    async fn aside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
-        let work = spawn_blocking(move || {
-            // Until the work is done, even when nobody is left to have it.
-            let _turn = turn;
-            work()
-        });
-        work.await.ok()
-    }
+    /// Where answers are worked out that take a while.
+    pub aside: Aside,
 }
 
 impl PlainHttp {
@@ -154,8 +138,8 @@ async fn exposition(State(door): State<Door>, headers: HeaderMap) -> impl IntoRe
     // What is in between must not take the one format for the other.
     let head = [(CONTENT_TYPE, format.media_type()), (VARY, "accept")];
     let metrics = Arc::clone(&door.metrics);
-    match door.aside(move || metrics.exposition_in(format)).await {
-        Some(Ok(text)) => (head, text).into_response(),
-        Some(Err(_)) | None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    match door.aside.run(move || metrics.exposition_in(format)).await {
+        Ok(Ok(text)) => (head, text).into_response(),
+        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::{
+    aside::Aside,
     config::{ConnectionLimits, TlsFiles, TlsVersion},
     listener::Tls,
 };
@@ -27,7 +28,7 @@ fn door() -> Door {
         terms,
         stopping: CancellationToken::new(),
         has_page: true,
-        turn: Arc::new(Semaphore::new(1)),
+        aside: Aside::default(),
     }
 }
 
@@ -69,7 +70,7 @@ async fn scraped(door: &Door) -> StatusCode {
 #[tokio::test]
 async fn a_scrape_waits_for_its_turn() {
     let door = door();
-    let before = door.turn.try_acquire().unwrap();
+    let before = door.aside.turn().try_acquire().unwrap();
     assert_eq!(scraped(&door).now_or_never(), None);
     drop(before);
     assert_eq!(scraped(&door).await, StatusCode::OK);
@@ -84,21 +85,23 @@ async fn work_is_done_aside_one_after_the_other_and_for_nobody_who_left_before()
         assert_ne!(thread::current().id(), here, "where callers are answered");
         wait.recv().unwrap();
     };
-    assert_eq!(door.aside(aside).now_or_never(), None, "it is under way");
+    let under_way = door.aside.run(aside).now_or_never();
+    assert!(under_way.is_none(), "it is under way");
 
     let is_done = Arc::new(AtomicBool::new(false));
     let noted = Arc::clone(&is_done);
-    let next = door.aside(move || noted.store(true, Ordering::Relaxed));
-    assert_eq!(next.now_or_never(), None, "it waits, and leaves");
+    let next = door.aside.run(move || noted.store(true, Ordering::Relaxed));
+    assert!(next.now_or_never().is_none(), "it waits, and leaves");
 
     done.send(()).unwrap();
-    assert_eq!(door.aside(|| "last").await, Some("last"));
+    assert_eq!(door.aside.run(|| "last").await.ok(), Some("last"));
     assert!(!is_done.load(Ordering::Relaxed), "work for nobody was done");
 }
 
 #[tokio::test]
 async fn what_panics_comes_to_nothing_and_leaves_its_turn() {
     let door = door();
-    assert_eq!(door.aside(|| -> u8 { panic!("a mistake") }).await, None);
+    let panicking = door.aside.run(|| -> u8 { panic!("a mistake") }).await;
+    assert!(panicking.unwrap_err().is_panic());
     assert_eq!(scraped(&door).await, StatusCode::OK);
 }

@@ -78,9 +78,9 @@ async fn page(State(door): State<Door>, uri: Uri) -> Response {
     // A thousand destinations take milliseconds, which no caller is to wait for.
     let shown = door.clone();
     let draw = move || document::document(&snapshot(&shown), &query).into_string();
-    match door.aside(draw).await {
-        Some(drawn) => Html(drawn).into_response(),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    match door.aside.run(draw).await {
+        Ok(drawn) => Html(drawn).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
