@@ -245,7 +245,7 @@ async fn a_terminal_is_redrawn_and_given_back() {
     let shell = Shell::of(&desk, OPS);
     // A small one: 50 columns and 8 rows.
     let typed = format!(
-        "stty cols 50 rows 8; {} destination list --watch=100ms; echo ended with $?",
+        "trap : INT; stty cols 50 rows 8; {} destination list --watch=100ms; echo ended with $?",
         env!("CARGO_BIN_EXE_token-broker")
     );
     let mut command = Command::new("script");
