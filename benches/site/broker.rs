@@ -37,7 +37,7 @@ impl Broker {
             .stderr(Stdio::piped());
         let started = Instant::now();
         let mut process = Process::start(&mut command, cores);
-        let log = process.child().stderr.take().unwrap();
+        let log = process.take_stderr();
         let (answering, answers) = mpsc::channel();
         thread::spawn(move || listen(log, &answering));
         let Ok((event, at)) = answers.recv_timeout(GIVE_UP) else {

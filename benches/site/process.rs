@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    process::{Child, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
     time::Duration,
 };
 
@@ -25,8 +25,13 @@ impl Process {
     }
 
     /// What it says, where a pipe was asked for.
-    pub(super) fn child(&mut self) -> &mut Child {
-        &mut self.0
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.0.stdout.take().unwrap()
+    }
+
+    /// What it logs, where a pipe was asked for.
+    pub(crate) fn take_stderr(&mut self) -> ChildStderr {
+        self.0.stderr.take().unwrap()
     }
 
     /// The processor time that it has taken.
