@@ -25,18 +25,25 @@ use crate::{
 const PEERS: usize = 4;
 
 pub(crate) fn measure(stage: &Stage, options: &Options) -> io::Result<Table> {
-    let config = tls::client(&stage.site, 0, tls::Care::None);
-    let servers = [
-        ("bare tonic", stage.bare.address, &stage.bare.process),
-        ("broker", stage.broker.address, &stage.broker.process),
-    ];
+    let bare = ("bare tonic", stage.bare.address, &stage.bare.process);
+    let brokers = stage.brokers.iter();
+    let brokers = brokers.map(|it| (it.name, it.broker.address, &it.broker.process));
+    let servers: Vec<_> = [bare].into_iter().chain(brokers).collect();
+    // All sites trust their own authority alone.
+    let config = |site| tls::client(site, 0, tls::Care::None);
+    let first = [&stage.brokers[0]].into_iter();
+    let configs: Vec<_> = first
+        .chain(&stage.brokers)
+        .map(|it| config(&it.site))
+        .collect();
     let mut table = Table::new(
         "Connections, each with a full handshake, until the server has greeted",
-        servers.map(|(name, ..)| name),
+        servers.iter().map(|(name, ..)| *name),
     );
     for round in options.rounds() {
-        for (column, (_, address, process)) in servers.into_iter().enumerate() {
-            let (count, took, processor) = connect(address, process, &config, options.round() / 2)?;
+        for (column, (_, address, process)) in servers.iter().enumerate() {
+            let (count, took, processor) =
+                connect(*address, process, &configs[column], options.round() / 2)?;
             if round > 0 {
                 table.note(
                     "connections/s",

@@ -5,6 +5,7 @@
 //! cargo bench --bench wire               # about three minutes
 //! cargo bench --bench wire -- --quick    # about forty seconds
 //! cargo bench --bench wire -- --only throughput --seconds 20   # long enough for a profiler
+//! cargo bench --bench wire -- --beside /tmp/before             # and another broker
 //! ```
 //!
 //! The broker has everything on: a policy of 200 destinations for 200 callers, an audit
@@ -87,8 +88,8 @@ fn measure(report: &mut Report, cores: &Cores) -> io::Result<()> {
     let options = report.options.clone();
     report.begin(cores);
     let runtime = tokio::runtime::Runtime::new()?;
+    let stage = Stage::set(&runtime, cores, &options);
     if options.wants(Part::Throughput) || options.wants(Part::Latency) {
-        let stage = Stage::set(&runtime, cores);
         let mut contenders = stage.contenders(&options, cores)?;
         let full = throughput::measure(&mut contenders, &options)?;
         report.add(full.table);
@@ -97,9 +98,9 @@ fn measure(report: &mut Report, cores: &Cores) -> io::Result<()> {
         }
     }
     if options.wants(Part::Handshakes) {
-        let stage = Stage::set(&runtime, cores);
         report.add(handshakes::measure(&stage, &options)?);
     }
+    drop(stage);
     if options.wants(Part::Grants) {
         report.add(grants::measure(&runtime, cores, &options)?);
     }

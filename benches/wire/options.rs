@@ -1,6 +1,6 @@
 //! What is asked of the benchmark.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Calls under way on each connection at full load
     #[arg(long, default_value_t = 16)]
     pub(crate) streams: usize,
+    /// Another broker to be measured beside this one, such as one of before a change
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) beside: Option<PathBuf>,
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]
     #[serde(skip)]
