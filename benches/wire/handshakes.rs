@@ -15,7 +15,7 @@ use crate::{
     http2::{Http2, Questions},
     options::Options,
     site::Process,
-    stage::Stage,
+    stage::{Stage, Warm},
     table::Table,
     tls,
 };
@@ -26,24 +26,21 @@ const PEERS: usize = 4;
 
 pub(crate) fn measure(stage: &Stage, options: &Options) -> io::Result<Table> {
     let bare = ("bare tonic", stage.bare.address, &stage.bare.process);
-    let brokers = stage.brokers.iter();
-    let brokers = brokers.map(|it| (it.name, it.broker.address, &it.broker.process));
-    let servers: Vec<_> = [bare].into_iter().chain(brokers).collect();
-    // All sites trust their own authority alone.
     let config = |site| tls::client(site, 0, tls::Care::None);
-    let first = [&stage.brokers[0]].into_iter();
-    let configs: Vec<_> = first
-        .chain(&stage.brokers)
-        .map(|it| config(&it.site))
-        .collect();
+    let mut servers = vec![(bare, config(&stage.brokers[0].site))];
+    for Warm {
+        name, site, broker, ..
+    } in &stage.brokers
+    {
+        servers.push(((*name, broker.address, &broker.process), config(site)));
+    }
     let mut table = Table::new(
         "Connections, each with a full handshake, until the server has greeted",
-        servers.iter().map(|(name, ..)| *name),
+        servers.iter().map(|((name, ..), _)| *name),
     );
     for round in options.rounds() {
-        for (column, (_, address, process)) in servers.iter().enumerate() {
-            let (count, took, processor) =
-                connect(*address, process, &configs[column], options.round() / 2)?;
+        for (column, ((_, address, process), config)) in servers.iter().enumerate() {
+            let (count, took, processor) = connect(*address, process, config, options.round() / 2)?;
             if round > 0 {
                 table.note(
                     "connections/s",

@@ -4,15 +4,16 @@
 //! ```text
 //! cargo bench --bench wire               # about three minutes
 //! cargo bench --bench wire -- --quick    # about forty seconds
-//! cargo bench --bench wire -- --only throughput --seconds 20   # long enough for a profiler
-//! cargo bench --bench wire -- --beside /tmp/before             # and another broker
+//! cargo bench --bench wire -- --only throughput --rounds 30   # long enough for a profiler
+//! cargo bench --bench wire -- --beside /tmp/before            # and another broker
 //! ```
 //!
 //! The broker has everything on: a policy of 200 destinations for 200 callers, an audit
 //! trail in a file, metrics. The bare service answers what it was given at its start, of the
 //! same length, in tonic's own transport with its default settings. Each is a process of its own. Where
-//! there are two cores, all servers have the one, and the load has the other; a load that is
-//! busy most of the time would measure itself, so the table says how busy it was. Every answer
+//! there are two cores, all servers have the one, and the load has the other. The table says how
+//! busy both were: a load that is busy all the time measures itself, and where a server is
+//! not, others take its core away, and only its time for a call means something. Every answer
 //! is compared with what is expected, and the first wrong one ends the benchmark.
 //!
 //! Each figure is the median of its rounds, with the least and the greatest of them; ratios

@@ -110,12 +110,12 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.columns.first().map_or("", String::as_str);
         writeln!(f, "\n{}", self.title)?;
-        writeln!(f, "{:62}to {first}", "")?;
+        writeln!(f, "{:70}to {first}", "")?;
         for line in &self.lines {
             let mut what = line.what;
             for (column, cell) in self.columns.iter().zip(&line.cells) {
                 let value = cell.value.to_string();
-                write!(f, "  {what:18}{column:18}{value:24}")?;
+                write!(f, "  {what:19}{column:23}{value:26}")?;
                 if let Some(ratio) = cell.ratio {
                     write!(f, "{ratio}")?;
                 }
