@@ -56,7 +56,7 @@ impl Site {
         };
         site.write_certificates();
         site.seal();
-        site.write("broker.toml", &site.configuration());
+        site.write("broker.toml", site.configuration());
         site
     }
 

@@ -35,9 +35,9 @@ impl<'a> Contender<'a> {
         Ok(Full {
             calls: done.calls,
             took: done.took,
-            processor: after.processor - before.processor,
+            processor: after.processor.saturating_sub(before.processor),
             switches: after.switches - before.switches,
-            load: after.load - before.load,
+            load: after.load.saturating_sub(before.load),
         })
     }
 

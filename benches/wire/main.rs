@@ -10,11 +10,13 @@
 //!
 //! The broker has everything on: a policy of 200 destinations for 200 callers, an audit
 //! trail in a file, metrics. The bare service answers what it was given at its start, of the
-//! same length, in tonic's own transport with its default settings. Each is a process of its own. Where
-//! there are two cores, all servers have the one, and the load has the other. The table says how
-//! busy both were: a load that is busy all the time measures itself, and where a server is
-//! not, others take its core away, and only its time for a call means something. Every answer
-//! is compared with what is expected, and the first wrong one ends the benchmark.
+//! same length, in tonic's own transport with its default settings. Each is a process of its
+//! own. Where there are two cores, all servers have the one, and the load has the other.
+//! Every answer is compared with what is expected, and the first wrong one ends the benchmark.
+//!
+//! The table says how busy servers and load were. A load that is busy all the time measures
+//! itself. A server that is not has lost its core to others: on a machine with other work only
+//! the processor time of a call can be compared.
 //!
 //! Each figure is the median of its rounds, with the least and the greatest of them; ratios
 //! are of the same round. The first round is not counted. All of it is written to
