@@ -10,7 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use token_broker::metrics::{Format, Metrics, Registered, STATES};
+use token_broker::{
+    destination::DestinationId,
+    metrics::{Door, Format, Metrics, OK, Registered, STATES, Tally},
+};
 
 const PAGE: &str = include_str!("../docs/metrics.md");
 
@@ -88,8 +91,9 @@ fn exposed() -> BTreeMap<String, Known> {
         runway: Some(Duration::ZERO),
         expires_at: Some(SystemTime::now()),
     }]);
-    metrics.call("grpc", "orders", "ok");
-    metrics.call_took("grpc", Duration::ZERO);
+    let orders = Tally::new(DestinationId::parse("orders").unwrap());
+    metrics.call(Door::Grpc, Some(&orders), OK);
+    metrics.call_took(Door::Grpc, Duration::ZERO);
     metrics.trace_spans("exported", 1);
     metrics.landed("orders", "shop", "ok");
     metrics.answered("auth.example:443", "ok", Duration::ZERO);
@@ -98,9 +102,10 @@ fn exposed() -> BTreeMap<String, Known> {
     metrics.reloaded("ok");
     metrics.expire([("server", 1)]);
     metrics.warn("orders", "shop", "runway_short", true);
-    metrics.audited("file", "written", 1);
-    metrics.audit_sink("file", true);
-    metrics.audit_written("file", Duration::ZERO);
+    let sink = metrics.sink("file");
+    sink.written(1);
+    sink.up(true);
+    sink.took(Duration::ZERO);
     metrics.shared_cache("look", "ok");
     metrics.shared_cache_took("look", Duration::ZERO);
 

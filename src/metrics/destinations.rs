@@ -159,7 +159,11 @@ fn gauge(value: u64) -> Gauge {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Door, OK, Tally},
+        *,
+    };
+    use crate::destination::DestinationId;
 
     fn registered<'a>(destination: &'a str, host: &'a str, runway: u64) -> Registered<'a> {
         Registered {
@@ -184,7 +188,8 @@ mod tests {
     }
 
     fn count(metrics: &Metrics, destination: &str, host: &str) {
-        metrics.call("grpc", destination, "ok");
+        let tally = Tally::new(DestinationId::parse(destination).unwrap());
+        metrics.call(Door::Grpc, Some(&tally), OK);
         metrics.landed(destination, "app", "ok");
         metrics.answered(host, "ok", Duration::ZERO);
     }
@@ -192,7 +197,7 @@ mod tests {
     #[test]
     fn what_is_no_longer_configured_has_no_series() {
         let metrics = Metrics::new();
-        metrics.call("grpc", "", "NOT_GRANTED");
+        metrics.call(Door::Grpc, None, "NOT_GRANTED");
         let sums = |fresh, failing| {
             [
                 "token_broker_destinations{state=\"cold\"} 0".to_owned(),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::{Metrics, histogram::Histogram, table::Table};
 
 /// Upper bounds of the lag of refreshes, in seconds: from one answer of a token endpoint to
 /// an outage that lasts longer than most tokens live.
@@ -35,7 +35,7 @@ impl Default for Flights {
         Self {
             mints: Table::default(),
             in_progress: Gauge::default(),
-            lag: Histogram::new(LAGS),
+            lag: Histogram::new(&LAGS),
         }
     }
 }
@@ -86,6 +86,6 @@ impl Metrics {
 
     /// The successor of a token came so long after it was due.
     pub fn refreshed(&self, lag: Duration) {
-        self.flights.lag.observe(lag.as_secs_f64());
+        self.flights.lag.observe(lag);
     }
 }
