@@ -11,7 +11,7 @@ use std::{
 };
 
 use token_broker::{
-    destination::DestinationId,
+    destination::{ApplicationName, DestinationId},
     metrics::{Door, Format, Metrics, OK, Registered, STATES, Tally},
 };
 
@@ -83,19 +83,20 @@ const NOT_METRICS: [&str; 3] = [
 /// The exposition that everybody reads, with at least one series of each metric.
 fn exposed() -> BTreeMap<String, Known> {
     let metrics = Metrics::new();
+    let orders = DestinationId::parse("orders").unwrap();
+    let shop = ApplicationName::parse("shop").unwrap();
     metrics.show(&[Registered {
-        destination: "orders",
-        application: "shop",
+        destination: &orders,
+        application: &shop,
         host: "auth.example:443",
         state: STATES[0],
         runway: Some(Duration::ZERO),
         expires_at: Some(SystemTime::now()),
     }]);
-    let orders = Tally::new(DestinationId::parse("orders").unwrap());
-    metrics.call(Door::Grpc, Some(&orders), OK);
+    metrics.call(Door::Grpc, Some(&Tally::new(orders.clone())), OK);
     metrics.call_took(Door::Grpc, Duration::ZERO);
     metrics.trace_spans("exported", 1);
-    metrics.landed("orders", "shop", "ok");
+    metrics.landed(&orders, &shop, "ok");
     metrics.answered("auth.example:443", "ok", Duration::ZERO);
     metrics.connection("ok");
     metrics.closed("peer");

@@ -113,7 +113,7 @@ pub(super) enum Mark<'a> {
         /// The hash of the record before, if there is one.
         previous: Option<&'a str>,
         /// The file before was not closed in order.
-            unclean: bool,
+        unclean: bool,
     },
     /// It ends in order.
     Close { reason: &'a str },
@@ -282,8 +282,10 @@ impl Body {
 /// Whether a text stands in JSON as it is (RFC 8259 §7). All of it is looked at, which is
 /// faster than to stop.
 fn is_plain(text: &str) -> bool {
-    let must_be_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    !text.bytes().fold(false, |any, byte| any | must_be_escaped(byte))
+    let must_be_escaped = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
+    !text
+        .bytes()
+        .fold(false, |any, byte| any | must_be_escaped(byte))
 }
 
 #[cfg(test)]

@@ -57,7 +57,10 @@ mod tests {
         let before = [1, 1_000_000_000, 70_000_000_000_000]
             .map(|milliseconds| UNIX_EPOCH - Duration::from_millis(milliseconds));
         let nanoseconds = [UNIX_EPOCH + Duration::from_nanos(1_999_999)];
-        let moments = random.chain(chosen.map(after)).chain(before).chain(nanoseconds);
+        let moments = random
+            .chain(chosen.map(after))
+            .chain(before)
+            .chain(nanoseconds);
         for moment in moments {
             let mut text = String::new();
             push(moment, &mut text);

@@ -404,7 +404,8 @@ impl State {
     /// Lets a sink fail whose oldest record has waited for too long. Gives the number of
     /// records that it does not get, and all who are to be woken.
     fn look(&mut self, now: Instant, stall_timeout: Duration) -> Option<(usize, Vec<Told>)> {
-        self.oldest().filter(|since| now >= *since + stall_timeout)?;
+        self.oldest()
+            .filter(|since| now >= *since + stall_timeout)?;
         let waiting = self.at_work.as_mut().and_then(|job| job.waiting.take());
         let (lost, queued) = self.fail(None);
         let written = waiting.map(|waiting| waiting.told(false));
@@ -551,7 +552,10 @@ mod tests {
         let [b, c, d] = tickets;
         assert_eq!(outcome(&queue, &b), None);
         queue.done(Ok(()), 0, 3);
-        assert_eq!((outcome(&queue, &c), outcome(&queue, &d)), (Some(true), Some(true)));
+        assert_eq!(
+            (outcome(&queue, &c), outcome(&queue, &d)),
+            (Some(true), Some(true))
+        );
     }
 
     #[test]

@@ -90,7 +90,8 @@ impl Metrics {
 impl Sink {
     /// So many events were written.
     pub fn written(&self, count: usize) {
-        self.written.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        self.written
+            .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// So many events were missed.

@@ -14,6 +14,7 @@ use super::{
     table::Table,
     tally::{Tallies, Tally},
 };
+use crate::destination::DestinationId;
 
 /// How a call that was answered as asked ended.
 pub const OK: &str = "ok";
@@ -41,7 +42,8 @@ struct Answered {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct CallLabels {
     door: &'static str,
-    destination: String,
+    /// None where no token was granted.
+    destination: Option<DestinationId>,
     outcome: &'static str,
 }
 
@@ -65,11 +67,10 @@ impl Calls {
     }
 
     /// Keeps the series of these destinations.
-    pub(super) fn keep(&self, is_destination: impl Fn(&str) -> bool) {
+    pub(super) fn keep(&self, is_destination: impl Fn(&DestinationId) -> bool) {
         let Answered { well, otherwise } = &self.answered;
         well.keep(&is_destination);
-        otherwise
-            .keep(|labels| labels.destination.is_empty() || is_destination(&labels.destination));
+        otherwise.keep(|labels| labels.destination.as_ref().is_none_or(&is_destination));
     }
 }
 
@@ -83,10 +84,9 @@ impl Metrics {
         {
             return well.count(door, tally);
         }
-        let destination = to.map_or("", |tally| tally.destination().as_str());
         let labels = CallLabels {
             door: door.name(),
-            destination: destination.to_owned(),
+            destination: to.map(|tally| tally.destination().clone()),
             outcome,
         };
         otherwise.at(&labels).inc();
@@ -104,7 +104,7 @@ impl EncodeMetric for Answered {
         for (door, destination, count) in self.well.series() {
             let labels = CallLabels {
                 door: door.name(),
-                destination: destination.as_str().to_owned(),
+                destination: Some(destination),
                 outcome: OK,
             };
             series.entry(labels).or_default().inc_by(count);

@@ -60,7 +60,10 @@ impl Histogram {
 
     /// Whether nothing was observed yet.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.buckets.iter().all(|bucket| bucket.load(Relaxed) == 0)
+        self.0
+            .buckets
+            .iter()
+            .all(|bucket| bucket.load(Relaxed) == 0)
     }
 }
 
@@ -90,10 +93,7 @@ impl EncodeMetric for Histogram {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::AtomicBool,
-        thread,
-    };
+    use std::{sync::atomic::AtomicBool, thread};
 
     use prometheus_client::{encoding::text, metrics::histogram, registry::Registry};
 
@@ -101,7 +101,9 @@ mod tests {
 
     const BOUNDS: &[f64] = &[0.000_05, 0.25, 1.0, 10.0];
 
-    fn shown(metric: impl EncodeMetric + fmt::Debug + Send + Sync + TypedMetric + 'static) -> String {
+    fn shown(
+        metric: impl EncodeMetric + fmt::Debug + Send + Sync + TypedMetric + 'static,
+    ) -> String {
         let mut registry = Registry::default();
         registry.register("took", "Took", metric);
         let mut text = String::new();

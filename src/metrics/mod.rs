@@ -42,6 +42,15 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use self::{
+    audit::Sink,
+    calls::OK,
+    connections::OpenConnection,
+    destinations::{Registered, STATES},
+    door::Door,
+    format::Format,
+    tally::Tally,
+};
 use self::{
     audit::Trail,
     calls::Calls,
@@ -54,15 +63,6 @@ use self::{
     spans::Spans,
     upstream::Upstream,
     warnings::Warnings,
-};
-pub use self::{
-    audit::Sink,
-    calls::OK,
-    connections::OpenConnection,
-    destinations::{Registered, STATES},
-    door::Door,
-    format::Format,
-    tally::Tally,
 };
 
 /// All metrics of one broker.

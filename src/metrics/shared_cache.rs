@@ -86,10 +86,7 @@ impl Metrics {
     /// The shared cache answered, or was given up, after this time.
     pub fn shared_cache_took(&self, operation: &'static str, took: Duration) {
         let labels = DurationLabels { operation };
-        self.shared
-            .durations
-            .at(&labels)
-            .observe(took);
+        self.shared.durations.at(&labels).observe(took);
     }
 
     /// The shared cache answers, or does not.

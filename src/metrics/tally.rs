@@ -57,11 +57,10 @@ impl Tallies {
 
     /// Ends the series of all other destinations. Where somebody can still count one, it
     /// begins at nought: a last call, or a destination that comes back, is not lost.
-    pub(super) fn keep(&self, is_kept: impl Fn(&str) -> bool) {
-        let is_kept = |id: &DestinationId| is_kept(id.as_str());
+    pub(super) fn keep(&self, is_kept: impl Fn(&DestinationId) -> bool) {
         // Mostly there is nothing to end, and whoever counts need not wait then.
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if all.keys().all(is_kept) {
+        if all.keys().all(&is_kept) {
             return;
         }
         drop(all);
@@ -140,16 +139,19 @@ mod tests {
         assert_eq!(shown(&tallies), [("grpc", "a".to_owned(), 2)]);
         drop((last, next));
         tallies.keep(|_| false);
-        assert!(tallies.0.read().unwrap().is_empty(), "nothing is left behind");
+        assert!(
+            tallies.0.read().unwrap().is_empty(),
+            "nothing is left behind"
+        );
     }
 
     #[test]
     fn a_look_at_what_was_configured_before_loses_nothing_that_comes_after_it() {
         let (tallies, new) = (Tallies::default(), tally("new"));
         tallies.count(Door::Grpc, &new);
-        tallies.keep(|id| id == "old");
+        tallies.keep(|id| id.as_str() == "old");
         tallies.count(Door::Grpc, &new);
-        tallies.keep(|id| id == "new");
+        tallies.keep(|id| id.as_str() == "new");
         assert_eq!(shown(&tallies), [("grpc", "new".to_owned(), 1)]);
     }
 }

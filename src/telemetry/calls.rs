@@ -124,8 +124,7 @@ impl Calls {
     pub fn answered(&self, call: &Call, caller: &str, to: Option<&Tally>, outcome: &'static str) {
         self.count(call, caller, to, outcome);
         call.span.name_if_any("token_broker.caller", caller);
-        call.span
-            .name_if_any("token_broker.destination", name(to));
+        call.span.name_if_any("token_broker.destination", name(to));
         self.ended(call, outcome);
     }
 
@@ -134,8 +133,7 @@ impl Calls {
     pub fn opened(&self, call: &Call, caller: &str, to: Option<&Tally>) {
         self.count(call, caller, to, OK);
         call.span.name_if_any("token_broker.caller", caller);
-        call.span
-            .name_if_any("token_broker.destination", name(to));
+        call.span.name_if_any("token_broker.destination", name(to));
         call.span.ends(End::Well(OK));
     }
 

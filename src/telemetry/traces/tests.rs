@@ -47,7 +47,12 @@ fn a_call_goes_on_with_the_trace_of_its_caller() {
     assert_eq!(parent, context.to_string());
     assert_eq!(state.as_deref(), Some("a=1,b=2"));
     let orders = Tally::new(DestinationId::parse("orders").unwrap());
-    calls.answered(&call, "spiffe://corp.example/a", Some(&orders), "NOT_GRANTED");
+    calls.answered(
+        &call,
+        "spiffe://corp.example/a",
+        Some(&orders),
+        "NOT_GRANTED",
+    );
 
     let span = kept.try_recv().unwrap();
     assert_eq!(span.span_context.trace_id().to_string(), TRACE);
