@@ -86,6 +86,7 @@ pub mod destination;
 #[cfg(test)]
 mod fuzz;
 pub mod grpc;
+pub mod hex;
 pub mod http;
 pub mod identity;
 pub mod listener;

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     clock::{Instant, Moment},
     destination::TokenKey,
+    hex,
     secret::Secret,
 };
 
@@ -92,6 +93,11 @@ impl TokenId {
         Self(rand::random())
     }
 
+    /// The number that it is.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// Reads a name as it was handed out; any other text names no token.
     pub fn parse(text: &str) -> Option<Self> {
         let id = Self(u128::from_str_radix(text, 16).ok()?);
@@ -111,7 +117,8 @@ impl TokenId {
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        let digits: [u8; 32] = hex::digits(self.bytes());
+        f.write_str(str::from_utf8(&digits).unwrap_or_default())
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use token_broker::metrics::{Format, Metrics, Registered, STATES};
+use token_broker::{
+    destination::{ApplicationName, DestinationId},
+    metrics::{Door, Format, Metrics, OK, Registered, STATES, Tally},
+};
 
 const PAGE: &str = include_str!("../docs/metrics.md");
 
@@ -80,27 +83,30 @@ const NOT_METRICS: [&str; 3] = [
 /// The exposition that everybody reads, with at least one series of each metric.
 fn exposed() -> BTreeMap<String, Known> {
     let metrics = Metrics::new();
+    let orders = DestinationId::parse("orders").unwrap();
+    let shop = ApplicationName::parse("shop").unwrap();
     metrics.show(&[Registered {
-        destination: "orders",
-        application: "shop",
+        destination: &orders,
+        application: &shop,
         host: "auth.example:443",
         state: STATES[0],
         runway: Some(Duration::ZERO),
         expires_at: Some(SystemTime::now()),
     }]);
-    metrics.call("grpc", "orders", "ok");
-    metrics.call_took("grpc", Duration::ZERO);
+    metrics.call(Door::Grpc, Some(&Tally::new(orders.clone())), OK);
+    metrics.call_took(Door::Grpc, Duration::ZERO);
     metrics.trace_spans("exported", 1);
-    metrics.landed("orders", "shop", "ok");
+    metrics.landed(&orders, &shop, "ok");
     metrics.answered("auth.example:443", "ok", Duration::ZERO);
     metrics.connection("ok");
     metrics.closed("peer");
     metrics.reloaded("ok");
     metrics.expire([("server", 1)]);
     metrics.warn("orders", "shop", "runway_short", true);
-    metrics.audited("file", "written", 1);
-    metrics.audit_sink("file", true);
-    metrics.audit_written("file", Duration::ZERO);
+    let sink = metrics.sink("file");
+    sink.written(1);
+    sink.up(true);
+    sink.took(Duration::ZERO);
     metrics.shared_cache("look", "ok");
     metrics.shared_cache_took("look", Duration::ZERO);
 

@@ -10,6 +10,7 @@ use crate::{
     credential::{Credential, CredentialSet},
     destination::{ApplicationName, TokenKey},
     mesh::{Mesh, Routes},
+    metrics::Tally,
     policy::Grants,
     shared_cache::{Place, Ring},
     upstream::{
@@ -47,6 +48,7 @@ pub(super) fn catalogue(
             name: destination.name.clone(),
             grants: wiring.grants(destination, &registrations),
             registrations,
+            tally: Arc::new(Tally::new(destination.id.clone())),
         });
     }
     wiring.keep_credentials(config);

@@ -3,7 +3,9 @@
 
 use std::{fmt, io::Write as _};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256, digest};
+
+use crate::hex;
 
 /// What stands between a record and its hash.
 const BEFORE_HASH: &[u8] = b",\"hash\":\"";
@@ -16,6 +18,8 @@ const HEX: usize = 64;
 /// What a line is longer by than the body of its record, at most: a number of 20 digits,
 /// the hash, and what stands around them.
 pub(super) const OVERHEAD: usize = 110;
+/// Hardly any record is longer, with the hash before it, in bytes.
+const USUAL: usize = 1024;
 /// No record is longer, in bytes. The longest come from requests of 4 KiB.
 pub(super) const MAX_LINE: usize = 64 * 1024;
 
@@ -48,13 +52,12 @@ impl Chain {
         let seq = self.0.map_or(1, |last| last.seq + 1);
         let begun = out.len();
         out.extend_from_slice(BEFORE_SEQ);
-        out.extend_from_slice(seq.to_string().as_bytes());
-        out.push(b',');
+        // A vector takes every write.
+        let _ = write!(out, "{seq},");
         out.extend_from_slice(body.as_bytes());
         let hash = Hash::of(self.previous(), &out[begun..]);
         out.extend_from_slice(BEFORE_HASH);
-        // A vector takes every write.
-        let _ = write!(out, "{hash}");
+        out.extend_from_slice(&hash.digits());
         out.extend_from_slice(AFTER_HASH);
         out.push(b'\n');
         self.0 = Some(Link { seq, hash });
@@ -91,14 +94,28 @@ impl<'a> Record<'a> {
 impl Hash {
     /// The hash of a record: of the hash before, if there is one, and of what it covers.
     fn of(previous: Option<Self>, covered: &[u8]) -> Self {
-        let mut context = Context::new(&SHA256);
-        if let Some(Self(previous)) = previous {
-            context.update(&previous);
-        }
-        context.update(covered);
+        let previous = previous.as_ref().map_or(&[][..], |Self(hash)| hash);
+        let length = previous.len() + covered.len();
+        let mut whole = [0; USUAL];
+        // In one piece it takes a third of the time.
+        let digest = if let Some(whole) = whole.get_mut(..length) {
+            let (first, rest) = whole.split_at_mut(previous.len());
+            first.copy_from_slice(previous);
+            rest.copy_from_slice(covered);
+            digest(&SHA256, whole)
+        } else {
+            let mut context = Context::new(&SHA256);
+            context.update(previous);
+            context.update(covered);
+            context.finish()
+        };
         let mut hash = [0; 32];
-        hash.copy_from_slice(context.finish().as_ref());
+        hash.copy_from_slice(digest.as_ref());
         Self(hash)
+    }
+
+    fn digits(self) -> [u8; HEX] {
+        hex::digits(self.0)
     }
 
     /// Reads 64 digits, as they are written and in no other way.
@@ -121,13 +138,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(HEX);
-        for byte in self.0 {
-            text.push(DIGITS[usize::from(byte >> 4)].into());
-            text.push(DIGITS[usize::from(byte & 15)].into());
-        }
-        f.write_str(&text)
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 
@@ -139,8 +150,6 @@ impl fmt::Debug for Hash {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::digest::digest;
-
     use super::*;
 
     #[test]

@@ -2,14 +2,11 @@
 
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-use serde::{Serialize, Serializer};
-
-use crate::token::TokenId;
+use super::moment;
+use crate::{hex, token::TokenId};
 
 /// Something that is recorded.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A token was handed out.
     Token(HandOut<'a>),
@@ -22,7 +19,7 @@ pub enum Event<'a> {
 }
 
 /// A token that a caller was given.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct HandOut<'a> {
     /// Who got it.
     pub caller: &'a str,
@@ -31,14 +28,12 @@ pub struct HandOut<'a> {
     /// Whose credentials minted it.
     pub application: &'a str,
     /// Which token it was.
-    #[serde(serialize_with = "text")]
     pub token_id: TokenId,
     /// The credential that minted it, as the configuration refers to it.
     pub credential: &'a str,
     /// Which of that credential's secrets it was.
     pub generation: &'a str,
     /// When it expires.
-    #[serde(serialize_with = "moment")]
     pub expires_at: SystemTime,
     /// Where it came from.
     pub cache: Found,
@@ -49,8 +44,7 @@ pub struct HandOut<'a> {
 }
 
 /// Where a token that was handed out came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// It was at hand.
     Hit,
@@ -61,10 +55,9 @@ pub enum Found {
 }
 
 /// A token that an upstream minted.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Mint<'a> {
     /// Which token it is.
-    #[serde(serialize_with = "text")]
     pub token_id: TokenId,
     /// The configured id of the destination.
     pub destination: &'a str,
@@ -75,25 +68,21 @@ pub struct Mint<'a> {
     /// Which of that credential's secrets it was.
     pub generation: &'a str,
     /// When it expires.
-    #[serde(serialize_with = "moment")]
     pub expires_at: SystemTime,
 }
 
 /// What an administrator did, or tried to.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Act<'a> {
     /// Who it was.
     pub administrator: &'a str,
     /// What it was, such as `quarantine`.
     pub act: &'a str,
     /// The configured id of the destination, if it was about one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<&'a str>,
     /// The application, if it was about one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<&'a str>,
     /// Why, in the administrator's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<&'a str>,
     /// What came of it.
     pub outcome: &'a str,
@@ -102,33 +91,28 @@ pub struct Act<'a> {
 }
 
 /// What an administrator did at another replica, where that is on record as an act.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
     /// What it was, such as `quarantine`.
     pub act: &'a str,
     /// Who it was, if that was told.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub administrator: Option<&'a str>,
     /// The configured id of the destination.
     pub destination: &'a str,
     /// The application, if it was about one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<&'a str>,
     /// Why, in the administrator's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<&'a str>,
 }
 
 /// What a sink records about itself.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Mark<'a> {
     /// A file, or a stream, begins or goes on.
     Open {
         /// The hash of the record before, if there is one.
         previous: Option<&'a str>,
         /// The file before was not closed in order.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
         unclean: bool,
     },
     /// It ends in order.
@@ -137,47 +121,178 @@ pub(super) enum Mark<'a> {
     Gap { missed: u64 },
 }
 
+impl Found {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Watch => "watch",
+        }
+    }
+}
+
 impl Event<'_> {
     /// The part of its line that does not depend on the sink.
     pub(super) fn body(&self) -> String {
-        body(self)
+        match self {
+            Self::Token(one) => {
+                let mut body = Body::of("token");
+                body.text("caller", one.caller);
+                body.text("destination", one.destination);
+                body.text("application", one.application);
+                body.token_id(one.token_id);
+                body.text("credential", one.credential);
+                body.text("generation", one.generation);
+                body.moment("expires_at", one.expires_at);
+                body.text("cache", one.cache.name());
+                body.text("door", one.door);
+                body.text("request_id", one.request_id);
+                body.0
+            }
+            Self::Mint(one) => {
+                let mut body = Body::of("mint");
+                body.token_id(one.token_id);
+                body.text("destination", one.destination);
+                body.text("application", one.application);
+                body.text("credential", one.credential);
+                body.text("generation", one.generation);
+                body.moment("expires_at", one.expires_at);
+                body.0
+            }
+            Self::Act(one) => {
+                let mut body = Body::of("act");
+                body.text("administrator", one.administrator);
+                body.text("act", one.act);
+                body.text_if_any("destination", one.destination);
+                body.text_if_any("application", one.application);
+                body.text_if_any("comment", one.comment);
+                body.text("outcome", one.outcome);
+                body.text("request_id", one.request_id);
+                body.0
+            }
+            Self::Heard(one) => {
+                let mut body = Body::of("heard");
+                body.text("act", one.act);
+                body.text_if_any("administrator", one.administrator);
+                body.text("destination", one.destination);
+                body.text_if_any("application", one.application);
+                body.text_if_any("comment", one.comment);
+                body.0
+            }
+        }
     }
 }
 
 impl Mark<'_> {
     /// The part of its line that does not depend on its place.
     pub(super) fn body(&self) -> String {
-        body(self)
+        match self {
+            Self::Open { previous, unclean } => {
+                let mut body = Body::of("open");
+                match previous {
+                    Some(previous) => body.text("previous", previous),
+                    None => body.plain("previous", "null"),
+                }
+                if *unclean {
+                    body.plain("unclean", "true");
+                }
+                body.0
+            }
+            Self::Close { reason } => {
+                let mut body = Body::of("close");
+                body.text("reason", reason);
+                body.0
+            }
+            Self::Gap { missed } => {
+                let mut body = Body::of("gap");
+                body.plain("missed", &missed.to_string());
+                body.0
+            }
+        }
     }
 }
 
-/// The members of a flat object without their braces, the time first.
-fn body(record: &impl Serialize) -> String {
-    let time = shown(SystemTime::now());
-    // There is nothing in a record that cannot be written as JSON.
-    let object = serde_json::to_string(record).unwrap_or_default();
-    let members = object.trim_start_matches('{').strip_suffix('}');
-    format!(r#""time":"{time}",{}"#, members.unwrap_or_default())
+/// The members of a flat object of JSON without their braces, the time first. It is written
+/// by hand, since one is written for each call.
+struct Body(String);
+
+impl Body {
+    /// Hardly any record is longer, in bytes.
+    const USUAL: usize = 512;
+
+    fn of(kind: &'static str) -> Self {
+        let mut body = Self(String::with_capacity(Self::USUAL));
+        body.0.push_str("\"time\":\"");
+        moment::push(SystemTime::now(), &mut body.0);
+        body.0.push_str("\",\"kind\":\"");
+        body.0.push_str(kind);
+        body.0.push('"');
+        body
+    }
+
+    fn name(&mut self, name: &'static str) {
+        self.0.push_str(",\"");
+        self.0.push_str(name);
+        self.0.push_str("\":");
+    }
+
+    /// Something that is written as it is.
+    fn plain(&mut self, name: &'static str, value: &str) {
+        self.name(name);
+        self.0.push_str(value);
+    }
+
+    /// Something that is written in quotes, and needs nothing else.
+    fn quoted(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
+        self.name(name);
+        self.0.push('"');
+        write(&mut self.0);
+        self.0.push('"');
+    }
+
+    /// A text with whatever in it.
+    fn text(&mut self, name: &'static str, text: &str) {
+        if is_plain(text) {
+            self.quoted(name, |out| out.push_str(text));
+        } else {
+            // There is no text that cannot be written as JSON.
+            let escaped = serde_json::to_string(text).unwrap_or_default();
+            self.plain(name, &escaped);
+        }
+    }
+
+    fn text_if_any(&mut self, name: &'static str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(name, text);
+        }
+    }
+
+    fn token_id(&mut self, id: TokenId) {
+        let digits: [u8; 32] = hex::digits(id.bytes());
+        self.quoted("token_id", |out| {
+            out.push_str(str::from_utf8(&digits).unwrap_or_default());
+        });
+    }
+
+    fn moment(&mut self, name: &'static str, at: SystemTime) {
+        self.quoted(name, |out| moment::push(at, out));
+    }
 }
 
-/// A moment as RFC 3339 has it, with milliseconds.
-fn shown(moment: SystemTime) -> String {
-    let moment = Timestamp::try_from(moment).unwrap_or(Timestamp::MAX);
-    format!("{moment:.3}")
-}
-
-fn moment<S: Serializer>(moment: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&shown(*moment))
-}
-
-fn text<S: Serializer>(id: &TokenId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
+/// Whether a text stands in JSON as it is (RFC 8259 §7). All of it is looked at, which is
+/// faster than to stop.
+fn is_plain(text: &str) -> bool {
+    let must_be_escaped = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
+    !text
+        .bytes()
+        .fold(false, |any, byte| any | must_be_escaped(byte))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;

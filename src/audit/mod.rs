@@ -11,16 +11,22 @@ mod chain;
 mod event;
 mod file;
 mod kind;
+mod moment;
 mod queue;
 mod sink;
 mod stream;
 pub mod verify;
 mod writer;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io, mem,
+    path::PathBuf,
+    task::{Poll, Waker},
+    time::Duration,
+};
 
-use futures_util::future::{join_all, select_ok};
-use tokio::time::timeout;
+use futures_util::future::join_all;
 use tracing::debug;
 
 use self::{
@@ -38,6 +44,8 @@ pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a sink that returned an error is left alone. Before that, trying again cannot
 /// help a caller either.
 pub const RETRY: Duration = Duration::from_secs(1);
+/// A file, and standard output.
+const MAX_SINKS: usize = 2;
 
 /// What is recorded where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +91,6 @@ pub enum AuditError {
 pub struct Audit {
     sinks: Vec<Sink>,
     on_failure: OnFailure,
-    stall_timeout: Duration,
 }
 
 impl Audit {
@@ -92,19 +99,19 @@ impl Audit {
         Self {
             sinks: Vec::new(),
             on_failure: OnFailure::Allow,
-            stall_timeout: DEFAULT_STALL_TIMEOUT,
         }
     }
 
-    /// Starts the sinks. One that cannot be opened is tried again and again.
+    /// Starts the sinks, each with a thread and a task. One that cannot be opened is tried
+    /// again and again.
     ///
     /// # Errors
     /// [`AuditError`] where trying again would be of no use.
-    pub fn start(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Self, AuditError> {
+    pub fn start(settings: &Settings, metrics: &Metrics) -> Result<Self, AuditError> {
         let mut sinks = Vec::new();
         let mut start = |name, target, file| {
             let writer = Writer::new(target, settings.max_file_size, file);
-            let queue = Queue::new(name, settings.stall_timeout, Arc::clone(metrics));
+            let queue = Queue::new(name, settings.stall_timeout, metrics);
             let sink = Sink::start(name, writer, queue);
             sink.map(|sink| sinks.push(sink))
                 .map_err(AuditError::Thread)
@@ -124,7 +131,6 @@ impl Audit {
         Ok(Self {
             sinks,
             on_failure: settings.on_failure,
-            stall_timeout: settings.stall_timeout,
         })
     }
 
@@ -154,7 +160,7 @@ impl Audit {
         let body = event.body();
         for sink in &self.sinks {
             // Nobody waits for it.
-            drop(sink.offer(&body));
+            drop(sink.offer(&body, Waker::noop()));
         }
     }
 
@@ -178,17 +184,28 @@ impl Audit {
 
     async fn written(&self, event: &Event<'_>) -> Result<(), AuditUnavailable> {
         let body = event.body();
-        let tickets = self.sinks.iter().filter_map(|sink| sink.offer(&body));
-        let waits: Vec<_> = tickets.map(|ticket| Box::pin(ticket.written())).collect();
-        if waits.is_empty() {
-            return Err(AuditUnavailable);
-        }
-        let Ok(first) = timeout(self.stall_timeout, select_ok(waits)).await else {
-            // Looked at, so that whoever comes next does not wait for the same.
-            self.sinks.iter().for_each(|sink| _ = sink.accepts());
-            return Err(AuditUnavailable);
-        };
-        first.map(|_| ())
+        let mut tickets = [const { None }; MAX_SINKS];
+        let mut is_offered = false;
+        poll_fn(|context| {
+            let waker = context.waker();
+            let is_first = !mem::replace(&mut is_offered, true);
+            for (sink, place) in self.sinks.iter().zip(&mut tickets) {
+                if is_first {
+                    *place = sink.offer(&body, waker);
+                } else if let Some(ticket) = place {
+                    match sink.poll(ticket, waker) {
+                        Poll::Ready(true) => return Poll::Ready(Ok(())),
+                        Poll::Ready(false) => *place = None,
+                        Poll::Pending => {}
+                    }
+                }
+            }
+            if tickets.iter().all(Option::is_none) {
+                return Poll::Ready(Err(AuditUnavailable));
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -1,20 +1,28 @@
 //! The records that wait for one sink, and what the sink is up to.
 //!
-//! Callers add to the open batch. While the sink's thread writes one batch the next one
-//! fills, so one write carries as many records as came meanwhile, and nobody makes a
-//! system call for a record of their own.
+//! Callers add to the open batch. Whoever attends to the queue lets it fill with what else
+//! is ready in the same round of the runtime, and then wakes the sink's thread; meanwhile
+//! the next one begins. So one write carries as many records as came meanwhile, and nobody
+//! makes a system call for a record of their own.
 
 use std::{
+    future::poll_fn,
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::oneshot,
+    task::yield_now,
+    time::{self, sleep},
+};
 use tracing::{error, info};
 
 use super::RETRY;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 /// So much waits for a sink at most, in bytes.
 const MAX_BATCH: usize = 4 * 1024 * 1024;
@@ -22,7 +30,7 @@ const MAX_BATCH: usize = 4 * 1024 * 1024;
 /// What is between the callers and the thread of one sink.
 pub(super) struct Queue {
     name: &'static str,
-    metrics: Arc<Metrics>,
+    metrics: metrics::Sink,
     stall_timeout: Duration,
     state: Mutex<State>,
     work: Condvar,
@@ -31,6 +39,10 @@ pub(super) struct Queue {
 struct State {
     condition: Condition,
     open: Batch,
+    /// The open batch is not to be written yet: whoever attends is about to release it.
+    held: bool,
+    /// Whoever attends waits for the first record of a batch.
+    attendant: Option<Waker>,
     at_work: Option<AtWork>,
     /// Records that the sink does not have, and that no gap record tells of yet.
     missed: u64,
@@ -50,15 +62,16 @@ enum Condition {
 struct AtWork {
     /// When the oldest record of it was queued.
     since: Instant,
-    /// Tells those who wait for it.
-    written: Option<watch::Sender<bool>>,
+    /// Those who wait for it.
+    waiting: Option<Waiting>,
 }
 
 /// Records that will be written together.
+#[derive(Default)]
 struct Batch {
     records: Records,
     since: Option<Instant>,
-    written: watch::Sender<bool>,
+    waiting: Waiting,
 }
 
 /// The bodies of records, one after the other.
@@ -67,6 +80,18 @@ pub(super) struct Records {
     bodies: String,
     ends: Vec<usize>,
 }
+
+/// Those who wait for one batch.
+#[derive(Default)]
+struct Waiting {
+    fate: Fate,
+    /// One for each record, in the order of these.
+    wakers: Vec<Waker>,
+}
+
+/// Whether the sink has a batch, as soon as that is known. It changes under the lock of the
+/// queue only, before anybody is woken.
+type Fate = Arc<OnceLock<bool>>;
 
 /// What the thread is to do.
 pub(super) enum Job {
@@ -79,24 +104,26 @@ pub(super) enum Job {
 }
 
 /// A place in a batch.
-pub(super) struct Ticket(watch::Receiver<bool>);
+pub(super) struct Ticket {
+    fate: Fate,
+    place: usize,
+}
 
 impl Queue {
     /// A queue whose thread is opening the sink.
-    pub(super) fn new(name: &'static str, stall_timeout: Duration, metrics: Arc<Metrics>) -> Self {
-        metrics.audit_sink(name, false);
-        // Prometheus sees no increase without a nought before it.
-        metrics.audited(name, "missed", 0);
+    pub(super) fn new(name: &'static str, stall_timeout: Duration, metrics: &Metrics) -> Self {
         Self {
             name,
-            metrics,
+            metrics: metrics.sink(name),
             stall_timeout,
             state: Mutex::new(State {
                 condition: Condition::Works,
-                open: Batch::new(),
+                open: Batch::default(),
+                held: false,
+                attendant: None,
                 at_work: Some(AtWork {
                     since: Instant::now(),
-                    written: None,
+                    waiting: None,
                 }),
                 missed: 0,
                 asleep: false,
@@ -107,34 +134,51 @@ impl Queue {
         }
     }
 
-    /// Queues a record, unless the sink fails.
-    pub(super) fn offer(&self, body: &str) -> Option<Ticket> {
-        let now = Instant::now();
+    /// Queues a record, unless the sink fails. Whoever waits is woken once it is known
+    /// whether the sink has it.
+    pub(super) fn offer(&self, body: &str, waker: &Waker) -> Option<Ticket> {
         let mut state = self.state();
-        let stalled = self.look(&mut state, now);
-        let ticket = state.push(body, now);
-        let wake = ticket.is_some() && state.asleep;
-        // Only the first of a batch wakes the thread.
-        state.asleep &= !wake;
-        drop(state);
-        if wake {
-            self.work.notify_one();
+        let ticket = state.push(body, waker);
+        // Only the first of a batch wakes anybody.
+        if ticket.as_ref().is_some_and(|ticket| ticket.place == 0) {
+            match state.attendant.take() {
+                Some(attendant) => {
+                    state.held = true;
+                    drop(state);
+                    attendant.wake();
+                }
+                None if state.held => drop(state),
+                None => self.rouse(state),
+            }
+        } else {
+            drop(state);
         }
         if ticket.is_none() {
-            self.metrics.audited(self.name, "missed", 1);
+            self.metrics.missed(1);
         }
-        self.report_stall(stalled.as_ref());
         ticket
+    }
+
+    /// Whether the sink has a record; whoever waits is woken once that is known.
+    pub(super) fn poll(&self, ticket: &Ticket, waker: &Waker) -> Poll<bool> {
+        if let Some(written) = ticket.fate.get() {
+            return Poll::Ready(*written);
+        }
+        let mut state = self.state();
+        // It may be known since then.
+        if let Some(written) = ticket.fate.get() {
+            return Poll::Ready(*written);
+        }
+        if let Some(last) = state.waker(ticket) {
+            last.clone_from(waker);
+        }
+        Poll::Pending
     }
 
     /// Whether records are queued, as far as anybody can know.
     pub(super) fn accepts(&self) -> bool {
-        let mut state = self.state();
-        let stalled = self.look(&mut state, Instant::now());
-        let accepts = state.accepts();
-        drop(state);
-        self.report_stall(stalled.as_ref());
-        accepts
+        self.look();
+        self.state().accepts()
     }
 
     /// Has the thread begin a new file.
@@ -147,6 +191,26 @@ impl Queue {
     pub(super) fn close(&self) {
         self.state().close = true;
         self.work.notify_one();
+    }
+
+    /// Has batches written that have begun, and lets the sink fail when it stalls, until the
+    /// thread has `ended`. Whatever is queued then is lost.
+    pub(super) async fn attend(&self, ended: oneshot::Receiver<()>) {
+        let _attendance = Attendance(self);
+        let (mut ended, mut stalls) = (pin!(ended), pin!(sleep(self.stall_timeout)));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.begun() => {
+                    // Whatever is ready comes along.
+                    yield_now().await;
+                    self.release();
+                }
+                // It is set anew when it has run out, and not for each batch.
+                () = &mut stalls => stalls.as_mut().reset(time::Instant::now() + self.look()),
+                _ = &mut ended => return,
+            }
+        }
     }
 
     /// The thread's next job, as soon as there is one.
@@ -176,33 +240,35 @@ impl Queue {
         let at_work = state.at_work.take();
         let failed = matches!(state.condition, Condition::Failed(_));
         let since = at_work.as_ref().map(|job| job.since);
+        let waiting = at_work.and_then(|job| job.waiting);
+        let told = waiting.map(|waiting| waiting.told(result.is_ok()));
         match result {
             Ok(()) => {
                 state.condition = Condition::Works;
-                self.metrics.audit_sink(self.name, true);
+                self.metrics.up(true);
                 drop(state);
-                self.metrics.audited(self.name, "written", records);
+                self.metrics.written(records);
                 if let Some(since) = since.filter(|_| records > 0) {
-                    self.metrics.audit_written(self.name, since.elapsed());
+                    self.metrics.took(since.elapsed());
                 }
                 if failed {
                     info!(sink = self.name, missed, "the audit sink works again");
                 }
-                if let Some(written) = at_work.and_then(|job| job.written) {
-                    written.send_replace(true);
-                }
             }
             Err(error) => {
                 state.missed += missed + count(records);
-                let lost = state.fail(Some(Instant::now() + RETRY));
-                self.metrics.audit_sink(self.name, false);
+                let (lost, lost_too) = state.fail(Some(Instant::now() + RETRY));
+                self.metrics.up(false);
                 drop(state);
-                let records = records + lost.records.len();
-                self.metrics.audited(self.name, "missed", records);
+                self.metrics.missed(records + lost);
                 if !failed {
                     error!(sink = self.name, %error, "the audit sink fails");
                 }
+                lost_too.wake();
             }
+        }
+        if let Some(told) = told {
+            told.wake();
         }
     }
 
@@ -218,25 +284,56 @@ impl Queue {
         state.condition = Condition::Failed(Some(Instant::now()));
     }
 
-    /// Lets a sink fail that has stalled. The metric changes under the same lock, so that
-    /// it never says what was before.
-    fn look(&self, state: &mut State, now: Instant) -> Option<Stalled> {
-        let stalled = state.look(now, self.stall_timeout)?;
-        self.metrics.audit_sink(self.name, false);
-        Some(stalled)
+    /// Waits for the first record of a batch.
+    async fn begun(&self) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.held {
+                return Poll::Ready(());
+            }
+            state.attendant = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
-    fn report_stall(&self, stalled: Option<&Stalled>) {
-        let Some(Stalled(lost, _)) = stalled else {
-            return;
+    /// Has the open batch written.
+    fn release(&self) {
+        let mut state = self.state();
+        state.held = false;
+        if !state.open.records.is_empty() {
+            self.rouse(state);
+        }
+    }
+
+    /// Wakes the thread if it sleeps.
+    fn rouse(&self, mut state: MutexGuard<'_, State>) {
+        let asleep = std::mem::take(&mut state.asleep);
+        drop(state);
+        if asleep {
+            self.work.notify_one();
+        }
+    }
+
+    /// Lets the sink fail if it has stalled, and says when to look again.
+    fn look(&self) -> Duration {
+        let now = Instant::now();
+        let mut state = self.state();
+        let Some((lost, waiting)) = state.look(now, self.stall_timeout) else {
+            let since = state.oldest().unwrap_or(now);
+            return (since + self.stall_timeout).saturating_duration_since(now);
         };
-        let lost = lost.records.len();
-        self.metrics.audited(self.name, "missed", lost);
+        // Under the same lock, so that it never says what was before.
+        self.metrics.up(false);
+        drop(state);
+        self.metrics.missed(lost);
         error!(
             sink = self.name,
             stall_timeout = ?self.stall_timeout,
             "the audit sink has not taken a record for so long: it counts as failed until it does"
         );
+        waiting.into_iter().for_each(Told::wake);
+        self.stall_timeout
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -245,68 +342,102 @@ impl Queue {
     }
 }
 
-/// What a stalled sink does not get, and those who wait for what it has not written. They
-/// are told by dropping it, which is not for a time when the lock is held.
-struct Stalled(
-    Batch,
-    #[expect(dead_code, reason = "dropped")] Option<watch::Sender<bool>>,
-);
+/// Somebody attends to a queue, until this is dropped.
+struct Attendance<'a>(&'a Queue);
+
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        let Self(queue) = self;
+        let mut state = queue.state();
+        (state.attendant, state.held) = (None, false);
+        let written = state.at_work.as_mut().and_then(|job| job.waiting.take());
+        let written = written.map(|waiting| waiting.told(false));
+        let (lost, queued) = state.fail(None);
+        drop(state);
+        queue.metrics.missed(lost);
+        written.into_iter().chain([queued]).for_each(Told::wake);
+    }
+}
 
 impl State {
     fn accepts(&self) -> bool {
         matches!(self.condition, Condition::Works) && !self.close
     }
 
-    fn push(&mut self, body: &str, now: Instant) -> Option<Ticket> {
+    fn push(&mut self, body: &str, waker: &Waker) -> Option<Ticket> {
         let full = self.open.records.bodies.len() + body.len() > MAX_BATCH;
         if !self.accepts() || full {
             self.missed += 1;
             return None;
         }
-        self.open.since.get_or_insert(now);
-        self.open.records.push(body);
-        Some(Ticket(self.open.written.subscribe()))
+        let Batch {
+            records,
+            since,
+            waiting,
+        } = &mut self.open;
+        since.get_or_insert_with(Instant::now);
+        records.push(body);
+        waiting.wakers.push(waker.clone());
+        Some(Ticket {
+            fate: Arc::clone(&waiting.fate),
+            place: waiting.wakers.len() - 1,
+        })
     }
 
-    /// Lets a sink fail whose oldest record has waited for too long.
-    fn look(&mut self, now: Instant, stall_timeout: Duration) -> Option<Stalled> {
-        let since = match &self.at_work {
-            Some(job) => Some(job.since),
-            None => self.open.since,
-        };
-        let stalls = since.is_some_and(|since| now >= since + stall_timeout);
-        if !stalls || matches!(self.condition, Condition::Failed(_)) {
-            return None;
+    /// Who is woken for a ticket whose batch is open or at work.
+    fn waker(&mut self, ticket: &Ticket) -> Option<&mut Waker> {
+        let at_work = self.at_work.as_mut().and_then(|job| job.waiting.as_mut());
+        let mut waiting = at_work.into_iter().chain([&mut self.open.waiting]);
+        let waiting = waiting.find(|waiting| Arc::ptr_eq(&waiting.fate, &ticket.fate))?;
+        waiting.wakers.get_mut(ticket.place)
+    }
+
+    /// Since when the sink has not taken a record, if it ought to.
+    fn oldest(&self) -> Option<Instant> {
+        match (&self.condition, &self.at_work) {
+            (Condition::Failed(_), _) => None,
+            (Condition::Works, Some(job)) => Some(job.since),
+            (Condition::Works, None) => self.open.since,
         }
-        let waiters = self.at_work.as_mut().and_then(|job| job.written.take());
-        Some(Stalled(self.fail(None), waiters))
+    }
+
+    /// Lets a sink fail whose oldest record has waited for too long. Gives the number of
+    /// records that it does not get, and all who are to be woken.
+    fn look(&mut self, now: Instant, stall_timeout: Duration) -> Option<(usize, Vec<Told>)> {
+        self.oldest()
+            .filter(|since| now >= *since + stall_timeout)?;
+        let waiting = self.at_work.as_mut().and_then(|job| job.waiting.take());
+        let (lost, queued) = self.fail(None);
+        let written = waiting.map(|waiting| waiting.told(false));
+        Some((lost, written.into_iter().chain([queued]).collect()))
     }
 
     /// Gives up what was queued.
-    fn fail(&mut self, retry_at: Option<Instant>) -> Batch {
+    fn fail(&mut self, retry_at: Option<Instant>) -> (usize, Told) {
         self.condition = Condition::Failed(retry_at);
-        let lost = std::mem::replace(&mut self.open, Batch::new());
+        let lost = std::mem::take(&mut self.open);
         self.missed += count(lost.records.len());
-        lost
+        (lost.records.len(), lost.waiting.told(false))
     }
 
     fn job(&mut self, now: Instant) -> Option<Job> {
+        let is_open = !self.open.records.is_empty() && (!self.held || self.close);
         let due = match self.condition {
-            Condition::Works => self.missed > 0 || !self.open.records.is_empty(),
+            Condition::Works => self.missed > 0 || is_open,
             Condition::Failed(retry_at) => retry_at.is_none_or(|retry_at| retry_at <= now),
         };
         let mut at_work = AtWork {
             since: now,
-            written: None,
+            waiting: None,
         };
         let job = if self.rotate {
             self.rotate = false;
             Job::Rotate
         } else if due && !(self.close && matches!(self.condition, Condition::Failed(_))) {
-            let batch = std::mem::replace(&mut self.open, Batch::new());
+            let batch = std::mem::take(&mut self.open);
             at_work = AtWork {
                 since: batch.since.unwrap_or(now),
-                written: Some(batch.written),
+                waiting: Some(batch.waiting),
             };
             Job::Write {
                 missed: std::mem::take(&mut self.missed),
@@ -324,13 +455,23 @@ impl State {
     }
 }
 
-impl Batch {
-    fn new() -> Self {
-        Self {
-            records: Records::default(),
-            since: None,
-            written: watch::Sender::new(false),
-        }
+impl Waiting {
+    /// Settles what became of the batch. The lock is held now, and is not to be when those
+    /// are woken who wait.
+    fn told(self, written: bool) -> Told {
+        // Nobody else settles it.
+        let _ = self.fate.set(written);
+        Told(self.wakers)
+    }
+}
+
+/// Those who are to be woken, since it is known what became of their records.
+#[must_use]
+struct Told(Vec<Waker>);
+
+impl Told {
+    fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -359,14 +500,6 @@ impl Records {
     }
 }
 
-impl Ticket {
-    /// Waits until the record is written.
-    pub(super) async fn written(mut self) -> Result<(), super::AuditUnavailable> {
-        let written = self.0.wait_for(|written| *written).await;
-        written.map(|_| ()).map_err(|_| super::AuditUnavailable)
-    }
-}
-
 fn count(records: usize) -> u64 {
     u64::try_from(records).unwrap_or(u64::MAX)
 }
@@ -377,7 +510,12 @@ mod tests {
     use crate::audit::DEFAULT_STALL_TIMEOUT as PATIENCE;
 
     fn queue() -> Queue {
-        Queue::new("file", PATIENCE, Arc::new(Metrics::new()))
+        Queue::new("file", PATIENCE, &Metrics::new())
+    }
+
+    /// A ticket for somebody who looks again and need not be woken.
+    fn offer(queue: &Queue, body: &str) -> Option<Ticket> {
+        queue.offer(body, Waker::noop())
     }
 
     fn records(job: &Job) -> (u64, Vec<&str>) {
@@ -387,9 +525,11 @@ mod tests {
         }
     }
 
-    fn outcome(ticket: Ticket) -> Option<bool> {
-        use futures_util::FutureExt as _;
-        ticket.written().now_or_never().map(|result| result.is_ok())
+    fn outcome(queue: &Queue, ticket: &Ticket) -> Option<bool> {
+        match queue.poll(ticket, Waker::noop()) {
+            Poll::Ready(written) => Some(written),
+            Poll::Pending => None,
+        }
     }
 
     fn full() -> io::Result<()> {
@@ -399,37 +539,40 @@ mod tests {
     #[test]
     fn what_comes_while_the_sink_writes_is_written_together() {
         let queue = queue();
-        let first = queue.offer("a").unwrap();
+        let first = offer(&queue, "a").unwrap();
         queue.done(Ok(()), 0, 0);
         let one = queue.next();
         assert_eq!(records(&one), (0, vec!["a"]));
-        let tickets = ["b", "c", "d"].map(|body| queue.offer(body).unwrap());
+        let tickets = ["b", "c", "d"].map(|body| offer(&queue, body).unwrap());
         queue.done(Ok(()), 0, 1);
-        assert_eq!(outcome(first), Some(true));
+        assert_eq!(outcome(&queue, &first), Some(true));
         // Only those are woken whose batch it was.
         let two = queue.next();
         assert_eq!(records(&two), (0, vec!["b", "c", "d"]));
         let [b, c, d] = tickets;
-        assert_eq!(outcome(b), None);
+        assert_eq!(outcome(&queue, &b), None);
         queue.done(Ok(()), 0, 3);
-        assert_eq!((outcome(c), outcome(d)), (Some(true), Some(true)));
+        assert_eq!(
+            (outcome(&queue, &c), outcome(&queue, &d)),
+            (Some(true), Some(true))
+        );
     }
 
     #[test]
     fn an_error_fails_the_sink_at_once_and_all_that_is_missed_is_counted() {
         let queue = queue();
         queue.done(Ok(()), 0, 0);
-        let written = queue.offer("a").unwrap();
+        let written = offer(&queue, "a").unwrap();
         let Job::Write { .. } = queue.next() else {
             panic!("not a batch")
         };
-        let waiting = queue.offer("b").unwrap();
+        let waiting = offer(&queue, "b").unwrap();
         queue.done(full(), 0, 1);
         assert_eq!(
-            (outcome(written), outcome(waiting)),
+            (outcome(&queue, &written), outcome(&queue, &waiting)),
             (Some(false), Some(false))
         );
-        assert!(queue.offer("c").is_none());
+        assert!(offer(&queue, "c").is_none());
         assert!(!queue.accepts());
         let mut state = queue.state();
         let now = Instant::now();
@@ -437,10 +580,10 @@ mod tests {
         let retry = state.job(now + RETRY).unwrap();
         drop(state);
         assert_eq!(records(&retry), (3, vec![]));
-        assert!(queue.offer("d").is_none());
+        assert!(offer(&queue, "d").is_none());
         queue.done(Ok(()), 3, 0);
         // What came meanwhile is told of before anything else is written.
-        queue.offer("e").unwrap();
+        offer(&queue, "e").unwrap();
         assert_eq!(records(&queue.next()), (1, vec!["e"]));
     }
 
@@ -448,15 +591,15 @@ mod tests {
     fn a_sink_that_does_not_come_back_has_nothing_queued() {
         let queue = queue();
         queue.done(Ok(()), 0, 0);
-        let stuck = queue.offer("a").unwrap();
+        let stuck = offer(&queue, "a").unwrap();
         assert_eq!(records(&queue.next()), (0, vec!["a"]));
-        let behind = queue.offer("b").unwrap();
+        let behind = offer(&queue, "b").unwrap();
         let late = Instant::now() + PATIENCE;
         let stalled = queue.state().look(late, PATIENCE);
         assert!(stalled.is_some());
         drop(stalled);
         assert_eq!(
-            (outcome(stuck), outcome(behind)),
+            (outcome(&queue, &stuck), outcome(&queue, &behind)),
             (Some(false), Some(false))
         );
         assert!(
@@ -464,7 +607,7 @@ mod tests {
             "it is told once"
         );
         for _ in 0..10 {
-            assert!(queue.offer("c").is_none());
+            assert!(offer(&queue, "c").is_none());
         }
         assert_eq!(queue.state().open.records.bytes(), 0);
         // What it wrote in the end is not missed.
@@ -476,7 +619,7 @@ mod tests {
     fn a_rotation_alone_does_not_make_a_sink_work_again() {
         let queue = queue();
         queue.done(full(), 0, 0);
-        assert!(queue.offer("a").is_none());
+        assert!(offer(&queue, "a").is_none());
         queue.rotate();
         assert!(matches!(queue.next(), Job::Rotate));
         queue.rotated(Ok(()));
@@ -490,7 +633,7 @@ mod tests {
     fn what_waits_is_bounded() {
         let queue = queue();
         let body = "x".repeat(1024 * 1024);
-        let accepted = (0..10).filter(|_| queue.offer(&body).is_some()).count();
+        let accepted = (0..10).filter(|_| offer(&queue, &body).is_some()).count();
         assert_eq!(accepted, 4);
         queue.done(Ok(()), 0, 0);
         let job = queue.next();
@@ -502,9 +645,9 @@ mod tests {
     fn a_sink_that_is_closed_writes_what_it_has_and_takes_no_more() {
         let queue = queue();
         queue.done(Ok(()), 0, 0);
-        queue.offer("a").unwrap();
+        offer(&queue, "a").unwrap();
         queue.close();
-        assert!(queue.offer("b").is_none());
+        assert!(offer(&queue, "b").is_none());
         assert_eq!(records(&queue.next()), (1, vec!["a"]));
         queue.done(Ok(()), 1, 1);
         assert!(matches!(queue.next(), Job::Close { missed: 0 }));

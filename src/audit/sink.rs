@@ -3,11 +3,12 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
+    task::{Poll, Waker},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, task, time::timeout};
 use tracing::warn;
 
 use super::{
@@ -15,8 +16,8 @@ use super::{
     writer::Writer,
 };
 
-/// One sink. Its thread ends when it is closed or dropped, but nobody waits for one that
-/// is stuck in a system call.
+/// One sink. Its thread ends when it is closed or dropped, and its task with the thread; but
+/// nobody waits for one that is stuck in a system call.
 pub(super) struct Sink {
     name: &'static str,
     queue: Arc<Queue>,
@@ -25,12 +26,13 @@ pub(super) struct Sink {
 
 struct Thread {
     handle: JoinHandle<()>,
-    /// Says that the thread is at its end.
-    ended: oneshot::Receiver<()>,
+    /// Attends to the queue until the thread is at its end.
+    attendant: task::JoinHandle<()>,
 }
 
 impl Sink {
-    /// Starts the thread, which begins with opening what it writes to.
+    /// Starts the thread, which begins with opening what it writes to, and the task that
+    /// attends to its queue.
     pub(super) fn start(name: &'static str, writer: Writer, queue: Queue) -> io::Result<Self> {
         let queue = Arc::new(queue);
         let (end, ended) = oneshot::channel();
@@ -41,16 +43,23 @@ impl Sink {
                 write(&jobs, writer);
                 drop(end);
             })?;
+        let attended = Arc::clone(&queue);
+        let attendant = tokio::spawn(async move { attended.attend(ended).await });
         Ok(Self {
             name,
             queue,
-            thread: Mutex::new(Some(Thread { handle, ended })),
+            thread: Mutex::new(Some(Thread { handle, attendant })),
         })
     }
 
     /// Queues a record, unless the sink fails.
-    pub(super) fn offer(&self, body: &str) -> Option<Ticket> {
-        self.queue.offer(body)
+    pub(super) fn offer(&self, body: &str, waker: &Waker) -> Option<Ticket> {
+        self.queue.offer(body, waker)
+    }
+
+    /// Whether it has a record; whoever waits is woken once that is known.
+    pub(super) fn poll(&self, ticket: &Ticket, waker: &Waker) -> Poll<bool> {
+        self.queue.poll(ticket, waker)
     }
 
     /// Whether it takes records, as far as anybody can know.
@@ -71,10 +80,15 @@ impl Sink {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(Thread { handle, ended }) = thread else {
+        let Some(Thread {
+            handle,
+            mut attendant,
+        }) = thread
+        else {
             return;
         };
-        if timeout(within, ended).await.is_err() {
+        if timeout(within, &mut attendant).await.is_err() {
+            attendant.abort();
             warn!(
                 sink = self.name,
                 "the audit sink is stuck: it may not have been closed in order, or not be on the disk yet"

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::Command,
+    sync::Arc,
     thread,
     time::Instant,
 };
@@ -75,7 +76,7 @@ impl Site {
 }
 
 fn start(settings: &Settings) -> Audit {
-    Audit::start(settings, &Arc::new(Metrics::new())).unwrap()
+    Audit::start(settings, &Metrics::new()).unwrap()
 }
 
 fn kinds(file: &Path) -> Vec<String> {
@@ -291,7 +292,7 @@ async fn two_brokers_do_not_write_one_file() {
     let site = Site::new();
     let first = site.start();
     record(&first).await.unwrap();
-    let second = Audit::start(&site.settings(), &Arc::new(Metrics::new()));
+    let second = Audit::start(&site.settings(), &Metrics::new());
     let Err(error) = second else {
         panic!("both write it")
     };
@@ -399,10 +400,10 @@ async fn stalled_audit_sink_is_failed_in_250_ms() {
 #[tokio::test]
 async fn a_stalled_sink_beside_one_that_works_costs_nobody_anything() {
     let site = Site::new();
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Metrics::new();
     let sink = |name, target, stall_timeout| {
         let writer = Writer::new(target, u64::MAX, None);
-        let queue = Queue::new(name, stall_timeout, Arc::clone(&metrics));
+        let queue = Queue::new(name, stall_timeout, &metrics);
         Sink::start(name, writer, queue).unwrap()
     };
     let audit = Audit {
@@ -411,7 +412,6 @@ async fn a_stalled_sink_beside_one_that_works_costs_nobody_anything() {
             sink("file", Target::Path(site.path()), GIVE_UP),
         ],
         on_failure: OnFailure::Refuse,
-        stall_timeout: GIVE_UP,
     };
     let asked = Instant::now();
     let mut count = 0;

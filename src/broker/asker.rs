@@ -2,6 +2,7 @@
 
 use crate::{
     identity::CallerId,
+    metrics::Door,
     request_id::RequestId,
     telemetry::{Call, Span},
 };
@@ -11,8 +12,8 @@ use crate::{
 pub struct Asker {
     /// The caller that its certificate names.
     pub caller: CallerId,
-    /// How the metrics name the door.
-    pub door: &'static str,
+    /// The door that let the caller in.
+    pub door: Door,
     /// Names the request.
     pub request_id: RequestId,
     /// What is traced of it.

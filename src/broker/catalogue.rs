@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     cache::{Edition, Registration},
     destination::{DestinationId, TokenKey},
+    metrics::Tally,
     policy::Grants,
     usage::{Callers, Ledger, Mark},
 };
@@ -27,6 +28,8 @@ pub struct Listing {
     pub grants: Grants<Arc<Opening>>,
     /// One for each application; none where it is unprotected.
     pub registrations: Vec<Arc<Registration>>,
+    /// Where calls to it are counted.
+    pub tally: Arc<Tally>,
 }
 
 /// What a grant opens, and where its use is noted.
@@ -54,8 +57,10 @@ impl Listing {
             used: Arc::new(Mark::of(crate::usage::Stamp(0), None)),
             served: Arc::default(),
         };
+        let id = registration.key.destination.clone();
         Self {
-            id: registration.key.destination.clone(),
+            tally: Arc::new(Tally::new(id.clone())),
+            id,
             name: None,
             grants: Grants::new([(callers, Arc::new(opening))]),
             registrations: vec![registration],

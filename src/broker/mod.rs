@@ -38,6 +38,7 @@ use crate::{
     clock::Instant,
     destination::{DestinationId, TokenKey},
     identity::CallerId,
+    metrics::Tally,
     slot::{FailureReason, Refusal, Report},
     telemetry::Span,
     token::{Token, TokenId},
@@ -63,6 +64,8 @@ pub struct Broker {
 pub struct Granted {
     /// The configured id of the destination, whatever name the caller used.
     pub destination: DestinationId,
+    /// Where calls to it are counted.
+    pub tally: Arc<Tally>,
     registration: Arc<Registration>,
     opening: Arc<Opening>,
 }
@@ -130,6 +133,7 @@ impl Broker {
         let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
             destination: listing.id.clone(),
+            tally: Arc::clone(&listing.tally),
             registration: Arc::clone(registration),
             opening: Arc::clone(opening),
         })
@@ -252,7 +256,7 @@ impl Broker {
             generation: &token.secret.generation,
             expires_at: token.expires_at().wall,
             cache,
-            door: asker.door,
+            door: asker.door.name(),
             request_id: asker.request_id.as_str(),
         });
         self.audit.record(&event).await

@@ -9,7 +9,7 @@ use crate::{
     audit::{OnFailure, Settings},
     cache::Schedule,
     clock::Moment,
-    metrics::Metrics,
+    metrics::{Door, Metrics, Tally},
     policy::CallerPattern,
     request_id::RequestId,
     secret::Secret,
@@ -64,6 +64,7 @@ fn catalogue(edition: Edition, registrations: &[Arc<Registration>]) -> Catalogue
             name: None,
             grants: crate::policy::Grants::new([]),
             registrations: vec![Arc::clone(registration)],
+            tally: Arc::new(Tally::new(registration.key.destination.clone())),
         };
         catalogue.add(listing);
     }
@@ -158,7 +159,7 @@ fn asker(request: &str) -> Asker {
     Asker {
         span: Span::none(),
         caller: CallerId::from_spiffe("spiffe://td/cart").unwrap(),
-        door: "grpc",
+        door: Door::Grpc,
         request_id: RequestId::parse(request).unwrap(),
     }
 }

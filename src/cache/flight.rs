@@ -302,7 +302,7 @@ impl Flights {
         span.end(end);
         let (End::Well(outcome) | End::Badly(outcome)) = end;
         self.metrics
-            .landed(key.destination.as_str(), key.application.as_str(), outcome);
+            .landed(&key.destination, &key.application, outcome);
         if let Some(lag) = landing.lag {
             self.metrics.refreshed(lag);
         }

@@ -133,7 +133,7 @@ impl AdminService {
             .map(Response::new)
             .map_err(|error| act_status(&error));
         note_status(&result, &call.span);
-        self.calls.answered(&call, &caller, "", outcome);
+        self.calls.answered(&call, &caller, None, outcome);
         result
     }
 }

@@ -46,13 +46,14 @@ use crate::{
     },
     broker::{ActError, Broker, CallError, Operator},
     mesh::LiveMesh,
+    metrics,
     request_id::RequestId,
     telemetry::{Call, Calls, Operation},
     trace_context::TraceContext,
 };
 
 /// How the metrics name this door.
-const DOOR: &str = "grpc";
+const DOOR: metrics::Door = metrics::Door::Grpc;
 /// A call has ended by its own deadline so long before it is ended from without.
 const BACKSTOP: Duration = Duration::from_secs(1);
 /// No request of this API needs more, in bytes.
@@ -224,7 +225,7 @@ impl Guard {
     fn refuse(&self, asks: Service, call: &Call, peer: &Connected, error: CallError) -> Response {
         let caller = peer.id().as_str();
         asks.note(error, &call.span);
-        self.calls.answered(call, caller, "", error.code());
+        self.calls.answered(call, caller, None, error.code());
         asks.refusal(error)
     }
 
@@ -232,7 +233,7 @@ impl Guard {
         let caller = peer.id().as_str();
         let status = status::act_status(error);
         status::note_code(status.code(), &call.span);
-        self.calls.answered(call, caller, "", error.code());
+        self.calls.answered(call, caller, None, error.code());
         response(status)
     }
 }

@@ -17,7 +17,7 @@ use super::{
     DOOR, ext_authz, response, sds,
     status::{note_code, note_in_band, status},
 };
-use crate::{broker::CallError, telemetry::Span};
+use crate::{broker::CallError, metrics::Door, telemetry::Span};
 
 /// Which service a call is for, as far as the guard has to know.
 #[derive(Clone, Copy)]
@@ -36,8 +36,8 @@ impl Service {
         }
     }
 
-    /// How the metrics name its door.
-    pub(super) fn door(self) -> &'static str {
+    /// Its door.
+    pub(super) fn door(self) -> Door {
         match self {
             Self::ExtAuthz => ext_authz::DOOR,
             Self::Sds => sds::DOOR,

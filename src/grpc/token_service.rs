@@ -79,12 +79,12 @@ impl TokenService {
         result: Result<R, CallError>,
     ) -> Result<Response<R>, Status> {
         // Only a granted destination is named: anything else is the caller's invention.
-        let destination = granted.map_or("", |granted| granted.destination.as_str());
+        let to = granted.map(|granted| &*granted.tally);
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         let caller = caller(request);
         let result = result.map(Response::new).map_err(status);
         note_status(&result, &call.span);
-        self.calls.answered(call, caller, destination, outcome);
+        self.calls.answered(call, caller, to, outcome);
         result
     }
 }
@@ -154,8 +154,8 @@ impl TokenBroker for TokenService {
         let stream = events
             .take_until(self.stop.clone().cancelled_owned())
             .boxed();
-        let (caller, destination) = (caller(&request), granted.destination.as_str());
-        self.calls.opened(&call, caller, destination);
+        let (caller, to) = (caller(&request), Some(&*granted.tally));
+        self.calls.opened(&call, caller, to);
         Ok(Response::new(stream))
     }
 

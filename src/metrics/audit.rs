@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::{Metrics, histogram::Histogram, table::Table};
 
 /// Upper bounds of how long records wait to be written, in seconds. A token waits as long.
 const WAITS: [f64; 10] = [
@@ -38,7 +38,7 @@ impl Default for Trail {
         Self {
             records: Table::default(),
             up: Table::default(),
-            waits: Table::new(|| Histogram::new(WAITS)),
+            waits: Table::new(|| Histogram::new(&WAITS)),
         }
     }
 }
@@ -64,22 +64,48 @@ impl Trail {
     }
 }
 
+/// What is counted of one audit sink.
+pub struct Sink {
+    written: Counter,
+    missed: Counter,
+    up: Gauge,
+    waits: Histogram,
+}
+
 impl Metrics {
-    /// So many events were `written` by an audit sink, or `missed` by it.
-    pub fn audited(&self, sink: &'static str, outcome: &'static str, count: usize) {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        let labels = RecordLabels { sink, outcome };
-        self.trail.records.at(&labels).inc_by(count);
+    /// What is counted of an audit sink, from nought.
+    pub fn sink(&self, sink: &'static str) -> Sink {
+        let Trail { records, up, waits } = &self.trail;
+        let records = |outcome| records.at(&RecordLabels { sink, outcome });
+        let labels = SinkLabels { sink };
+        Sink {
+            written: records("written"),
+            missed: records("missed"),
+            up: up.at(&labels),
+            waits: waits.at(&labels),
+        }
+    }
+}
+
+impl Sink {
+    /// So many events were written.
+    pub fn written(&self, count: usize) {
+        self.written
+            .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    /// An audit sink takes records, or does not.
-    pub fn audit_sink(&self, sink: &'static str, up: bool) {
-        self.trail.up.at(&SinkLabels { sink }).set(up.into());
+    /// So many events were missed.
+    pub fn missed(&self, count: usize) {
+        self.missed.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    /// An audit sink has written a batch, whose first record was queued so long before.
-    pub fn audit_written(&self, sink: &'static str, waited: Duration) {
-        let waits = self.trail.waits.at(&SinkLabels { sink });
-        waits.observe(waited.as_secs_f64());
+    /// It takes records, or does not.
+    pub fn up(&self, up: bool) {
+        self.up.set(up.into());
+    }
+
+    /// It has written a batch, whose first record was queued so long before.
+    pub fn took(&self, waited: Duration) {
+        self.waits.observe(waited);
     }
 }

@@ -1,14 +1,23 @@
 //! What callers were answered.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, histogram::Histogram},
+    encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, counter::Counter},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::{
+    Door, Metrics,
+    histogram::Histogram,
+    table::Table,
+    tally::{Tallies, Tally},
+};
+use crate::destination::DestinationId;
+
+/// How a call that was answered as asked ended.
+pub const OK: &str = "ok";
 
 /// Upper bounds of the buckets for whole calls, in seconds: a token at hand takes some
 /// microseconds, one that is minted as long as its endpoint.
@@ -16,32 +25,31 @@ const CALL_BUCKETS: [f64; 13] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 2.5, 10.0,
 ];
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Calls {
-    answered: Table<CallLabels, Counter>,
-    durations: Table<DoorLabels, Histogram>,
+    answered: Answered,
+    durations: Durations,
+}
+
+/// Every call by door, destination and outcome.
+#[derive(Clone, Debug, Default)]
+struct Answered {
+    /// What nearly all calls are: those to a destination, answered as asked.
+    well: Tallies,
+    otherwise: Table<CallLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct CallLabels {
     door: &'static str,
-    destination: String,
+    /// None where no token was granted.
+    destination: Option<DestinationId>,
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct DoorLabels {
-    door: &'static str,
-}
-
-impl Default for Calls {
-    fn default() -> Self {
-        Self {
-            answered: Table::default(),
-            durations: Table::new(|| Histogram::new(CALL_BUCKETS)),
-        }
-    }
-}
+/// How long calls took, by door. A door has a series once it has answered.
+#[derive(Clone, Debug)]
+struct Durations(Arc<[Histogram; Door::ALL.len()]>);
 
 impl Calls {
     pub(super) fn register(&self, registry: &mut Registry) {
@@ -59,33 +67,77 @@ impl Calls {
     }
 
     /// Keeps the series of these destinations.
-    pub(super) fn keep(&self, is_destination: impl Fn(&str) -> bool) {
-        self.answered
-            .keep(|labels| labels.destination.is_empty() || is_destination(&labels.destination));
-    }
-
-    /// The counter of one door, destination and outcome.
-    fn counter(&self, door: &'static str, destination: &str, outcome: &'static str) -> Counter {
-        self.answered.at(&CallLabels {
-            door,
-            destination: destination.to_owned(),
-            outcome,
-        })
+    pub(super) fn keep(&self, is_destination: impl Fn(&DestinationId) -> bool) {
+        let Answered { well, otherwise } = &self.answered;
+        well.keep(&is_destination);
+        otherwise.keep(|labels| labels.destination.as_ref().is_none_or(&is_destination));
     }
 }
 
 impl Metrics {
-    /// A call was answered. `destination` is the configured id, or empty when the caller
-    /// was not granted it; `outcome` is `ok` or a reason code.
-    pub fn call(&self, door: &'static str, destination: &str, outcome: &'static str) {
-        self.calls.counter(door, destination, outcome).inc();
+    /// A call was answered. It is told where calls to its destination are counted, unless
+    /// the caller was not granted it; `outcome` is [`OK`] or a reason code.
+    pub fn call(&self, door: Door, to: Option<&Tally>, outcome: &'static str) {
+        let Answered { well, otherwise } = &self.calls.answered;
+        if let Some(tally) = to
+            && outcome == OK
+        {
+            return well.count(door, tally);
+        }
+        let labels = CallLabels {
+            door: door.name(),
+            destination: to.map(|tally| tally.destination().clone()),
+            outcome,
+        };
+        otherwise.at(&labels).inc();
     }
 
     /// A call was answered after this time. Streams are no such calls.
-    pub fn call_took(&self, door: &'static str, took: Duration) {
-        self.calls
-            .durations
-            .at(&DoorLabels { door })
-            .observe(took.as_secs_f64());
+    pub fn call_took(&self, door: Door, took: Duration) {
+        door.of(&self.calls.durations.0).observe(took);
+    }
+}
+
+impl EncodeMetric for Answered {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let mut series = self.otherwise.series();
+        for (door, destination, count) in self.well.series() {
+            let labels = CallLabels {
+                door: door.name(),
+                destination: Some(destination),
+                outcome: OK,
+            };
+            series.entry(labels).or_default().inc_by(count);
+        }
+        for (labels, count) in &series {
+            count.encode(encoder.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+impl EncodeMetric for Durations {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (door, durations) in Door::ALL.into_iter().zip(&*self.0) {
+            if !durations.is_empty() {
+                let labels = [("door", door.name())];
+                durations.encode(encoder.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self(Arc::new(Door::ALL.map(|_| Histogram::new(&CALL_BUCKETS))))
     }
 }

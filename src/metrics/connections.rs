@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::{Metrics, histogram::Histogram, table::Table};
 
 /// Upper bounds of the time that handshakes take, in seconds. They are given up after three.
 const HANDSHAKES: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 3.0];
@@ -42,7 +42,7 @@ impl Default for Connections {
             closed: Table::default(),
             open: Gauge::default(),
             limit: Gauge::default(),
-            handshakes: Histogram::new(HANDSHAKES),
+            handshakes: Histogram::new(&HANDSHAKES),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Metrics {
 
     /// A handshake came to an end after this time.
     pub fn shook_hands(&self, took: Duration) {
-        self.connections.handshakes.observe(took.as_secs_f64());
+        self.connections.handshakes.observe(took);
     }
 
     /// Counts a connection as open until the guard is dropped.

@@ -2,24 +2,26 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::gauge::Gauge,
+    encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder},
+    metrics::{MetricType, TypedMetric},
     registry::{Registry, Unit},
 };
 
 use super::{Metrics, table::Table};
+use crate::destination::{ApplicationName, DestinationId};
 
 /// One application of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered<'a> {
     /// The configured id.
-    pub destination: &'a str,
+    pub destination: &'a DestinationId,
     /// The configured name.
-    pub application: &'a str,
+    pub application: &'a ApplicationName,
     /// The host and port that mints its tokens.
     pub host: &'a str,
     /// What a caller would meet: one of [`STATES`].
@@ -44,10 +46,10 @@ pub const STATES: [&str; 6] = [
 
 #[derive(Debug, Default)]
 pub(super) struct Destinations {
-    by_state: Table<StateLabels, Gauge>,
-    states: Table<TokenStateLabels, Gauge>,
-    runways: Table<TokenLabels, Gauge>,
-    expiries: Table<TokenLabels, Gauge>,
+    by_state: Table<StateLabels, Level>,
+    states: Table<TokenStateLabels, Level>,
+    runways: Table<TokenLabels, Level>,
+    expiries: Table<TokenLabels, Level>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
@@ -57,15 +59,15 @@ struct StateLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct TokenStateLabels {
-    destination: String,
-    application: String,
+    destination: DestinationId,
+    application: ApplicationName,
     state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct TokenLabels {
-    destination: String,
-    application: String,
+    destination: DestinationId,
+    application: ApplicationName,
 }
 
 impl Destinations {
@@ -105,15 +107,15 @@ impl Metrics {
         for one in all {
             *sums.entry(one.state).or_default() += 1;
             let labels = TokenLabels {
-                destination: one.destination.to_owned(),
-                application: one.application.to_owned(),
+                destination: one.destination.clone(),
+                application: one.application.clone(),
             };
             if let Some(runway) = one.runway {
-                runways.insert(labels.clone(), gauge(runway.as_secs()));
+                runways.insert(labels.clone(), Level::of(runway.as_secs()));
             }
             if let Some(expires_at) = one.expires_at {
                 let at = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-                expiries.insert(labels.clone(), gauge(at.as_secs()));
+                expiries.insert(labels.clone(), Level::of(at.as_secs()));
             }
             let TokenLabels {
                 destination,
@@ -124,10 +126,10 @@ impl Metrics {
                 application,
                 state: one.state,
             };
-            states.insert(labels, gauge(1));
+            states.insert(labels, Level(1));
         }
         let sums = sums.into_iter();
-        let sums = sums.map(|(state, sum)| (StateLabels { state }, gauge(sum)));
+        let sums = sums.map(|(state, sum)| (StateLabels { state }, Level::of(sum)));
         let shown = &self.destinations;
         shown.by_state.replace(sums.collect());
         shown.states.replace(states);
@@ -151,20 +153,66 @@ impl Metrics {
     }
 }
 
-fn gauge(value: u64) -> Gauge {
-    let gauge = Gauge::default();
-    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-    gauge
+/// A gauge that is replaced, and not set: with ten thousand destinations there are thirty
+/// thousand.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level(i64);
+
+impl Level {
+    fn of(value: u64) -> Self {
+        Self(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl TypedMetric for Level {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for Level {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_gauge(&self.0)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl EncodeLabelValue for DestinationId {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+impl EncodeLabelValue for ApplicationName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Door, OK, Tally},
+        *,
+    };
+    fn id(text: &str) -> DestinationId {
+        DestinationId::parse(text).unwrap()
+    }
 
-    fn registered<'a>(destination: &'a str, host: &'a str, runway: u64) -> Registered<'a> {
+    fn app() -> ApplicationName {
+        ApplicationName::parse("app").unwrap()
+    }
+
+    fn registered<'a>(
+        destination: &'a DestinationId,
+        application: &'a ApplicationName,
+        host: &'a str,
+        runway: u64,
+    ) -> Registered<'a> {
         Registered {
             destination,
-            application: "app",
+            application,
             host,
             state: if runway == 0 { "failing" } else { "fresh" },
             runway: Some(Duration::from_secs(runway)),
@@ -184,15 +232,17 @@ mod tests {
     }
 
     fn count(metrics: &Metrics, destination: &str, host: &str) {
-        metrics.call("grpc", destination, "ok");
-        metrics.landed(destination, "app", "ok");
+        let destination = id(destination);
+        let tally = Tally::new(destination.clone());
+        metrics.call(Door::Grpc, Some(&tally), OK);
+        metrics.landed(&destination, &app(), "ok");
         metrics.answered(host, "ok", Duration::ZERO);
     }
 
     #[test]
     fn what_is_no_longer_configured_has_no_series() {
         let metrics = Metrics::new();
-        metrics.call("grpc", "", "NOT_GRANTED");
+        metrics.call(Door::Grpc, None, "NOT_GRANTED");
         let sums = |fresh, failing| {
             [
                 "token_broker_destinations{state=\"cold\"} 0".to_owned(),
@@ -206,7 +256,11 @@ mod tests {
         let nobody =
             r#"token_broker_calls_total{door="grpc",destination="",outcome="NOT_GRANTED"} 1"#;
 
-        metrics.show(&[registered("a", "one:443", 5), registered("b", "two:443", 0)]);
+        let ([a, b], app) = (["a", "b"].map(id), app());
+        metrics.show(&[
+            registered(&a, &app, "one:443", 5),
+            registered(&b, &app, "two:443", 0),
+        ]);
         count(&metrics, "a", "one:443");
         count(&metrics, "b", "two:443");
         let all = series(&metrics);
@@ -225,10 +279,10 @@ mod tests {
             assert!(all.iter().any(|known| known == line), "{line} in {all:#?}");
         }
 
-        metrics.show(&[registered("a", "one:443", 0)]);
+        metrics.show(&[registered(&a, &app, "one:443", 0)]);
         // As the last flight and call of a destination that is gone do.
         count(&metrics, "b", "two:443");
-        metrics.show(&[registered("a", "one:443", 0)]);
+        metrics.show(&[registered(&a, &app, "one:443", 0)]);
         let rest = series(&metrics);
         assert!(
             !rest

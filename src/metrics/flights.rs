@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::{Metrics, histogram::Histogram, table::Table};
+use crate::destination::{ApplicationName, DestinationId};
 
 /// Upper bounds of the lag of refreshes, in seconds: from one answer of a token endpoint to
 /// an outage that lasts longer than most tokens live.
@@ -25,8 +26,8 @@ pub(super) struct Flights {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct MintLabels {
-    destination: String,
-    application: String,
+    destination: DestinationId,
+    application: ApplicationName,
     outcome: &'static str,
 }
 
@@ -35,7 +36,7 @@ impl Default for Flights {
         Self {
             mints: Table::default(),
             in_progress: Gauge::default(),
-            lag: Histogram::new(LAGS),
+            lag: Histogram::new(&LAGS),
         }
     }
 }
@@ -61,7 +62,7 @@ impl Flights {
     }
 
     /// Keeps the series of these destinations and applications.
-    pub(super) fn keep(&self, is_registered: impl Fn(&str, &str) -> bool) {
+    pub(super) fn keep(&self, is_registered: impl Fn(&DestinationId, &ApplicationName) -> bool) {
         self.mints
             .keep(|labels| is_registered(&labels.destination, &labels.application));
     }
@@ -74,11 +75,16 @@ impl Metrics {
     }
 
     /// A flight landed.
-    pub fn landed(&self, destination: &str, application: &str, outcome: &'static str) {
+    pub fn landed(
+        &self,
+        destination: &DestinationId,
+        application: &ApplicationName,
+        outcome: &'static str,
+    ) {
         self.flights.in_progress.dec();
         let labels = MintLabels {
-            destination: destination.to_owned(),
-            application: application.to_owned(),
+            destination: destination.clone(),
+            application: application.clone(),
             outcome,
         };
         self.flights.mints.at(&labels).inc();
@@ -86,6 +92,6 @@ impl Metrics {
 
     /// The successor of a token came so long after it was due.
     pub fn refreshed(&self, lag: Duration) {
-        self.flights.lag.observe(lag.as_secs_f64());
+        self.flights.lag.observe(lag);
     }
 }

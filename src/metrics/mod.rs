@@ -2,13 +2,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `calls`, `connections` | what callers met |
+//! | `calls`, `connections` | what callers met; `door` is where, and `tally` what nearly all calls are |
 //! | `destinations` | what there is for them, and the end of series of what is configured no longer |
 //! | `flights`, `upstream` | minting, and what token endpoints answered |
 //! | `configuration`, `warnings` | what was read from files, and what somebody should see to |
 //! | `audit`, `shared_cache`, `spans` | what stands beside |
 //! | `process` | what the process takes of the machine |
 //! | `table` | the series of one metric |
+//! | `histogram` | how long something took |
 //! | `format`, `classic` | the text formats, and which of them a scraper wants |
 //!
 //! Labels hold configured names, hosts of configured endpoints, and words that stand in the
@@ -21,12 +22,15 @@ mod classic;
 mod configuration;
 mod connections;
 mod destinations;
+mod door;
 mod flights;
 mod format;
+mod histogram;
 mod process;
 mod shared_cache;
 mod spans;
 mod table;
+mod tally;
 mod upstream;
 mod warnings;
 
@@ -38,6 +42,15 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use self::{
+    audit::Sink,
+    calls::OK,
+    connections::OpenConnection,
+    destinations::{Registered, STATES},
+    door::Door,
+    format::Format,
+    tally::Tally,
+};
 use self::{
     audit::Trail,
     calls::Calls,
@@ -50,11 +63,6 @@ use self::{
     spans::Spans,
     upstream::Upstream,
     warnings::Warnings,
-};
-pub use self::{
-    connections::OpenConnection,
-    destinations::{Registered, STATES},
-    format::Format,
 };
 
 /// All metrics of one broker.

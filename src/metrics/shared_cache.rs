@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::{Metrics, histogram::Histogram, table::Table};
 
 /// Upper bounds of the time that the store takes, in seconds.
 const LATENCIES: [f64; 10] = [
@@ -38,7 +38,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             operations: Table::default(),
-            durations: Table::new(|| Histogram::new(LATENCIES)),
+            durations: Table::new(|| Histogram::new(&LATENCIES)),
             up: Gauge::default(),
             replicas: Gauge::default(),
         }
@@ -86,10 +86,7 @@ impl Metrics {
     /// The shared cache answered, or was given up, after this time.
     pub fn shared_cache_took(&self, operation: &'static str, took: Duration) {
         let labels = DurationLabels { operation };
-        self.shared
-            .durations
-            .at(&labels)
-            .observe(took.as_secs_f64());
+        self.shared.durations.at(&labels).observe(took);
     }
 
     /// The shared cache answers, or does not.

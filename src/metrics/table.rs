@@ -59,6 +59,13 @@ impl<L: Ord + Clone, M: Clone> Table<L, M> {
         *self.series.write().unwrap_or_else(PoisonError::into_inner) = series;
     }
 
+    /// All series as they are now.
+    pub(super) fn series(&self) -> BTreeMap<L, M> {
+        // Whoever counts waits for no scrape: one new series would have all of them wait
+        // behind it while this is read.
+        self.read().clone()
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<L, M>> {
         self.series.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,10 +92,7 @@ where
     M: EncodeMetric + TypedMetric + Clone,
 {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        // Whoever counts waits for no scrape: one new series would have all of them wait
-        // behind it while this is read.
-        let series = self.read().clone();
-        for (labels, metric) in &series {
+        for (labels, metric) in &self.series() {
             metric.encode(encoder.encode_family(labels)?)?;
         }
         Ok(())

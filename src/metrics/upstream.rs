@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, histogram::Histogram},
+    metrics::counter::Counter,
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::{Metrics, histogram::Histogram, table::Table};
 
 /// Upper bounds of the latency, in seconds. A call to a token endpoint ends after five,
 /// unless configured otherwise.
@@ -35,7 +35,7 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             calls: Table::default(),
-            durations: Table::new(|| Histogram::new(LATENCIES)),
+            durations: Table::new(|| Histogram::new(&LATENCIES)),
         }
     }
 }
@@ -69,7 +69,7 @@ impl Metrics {
         let (calls, durations) = (&self.upstream.calls, &self.upstream.durations);
         let host = host.to_owned();
         let labels = HostLabels { host: host.clone() };
-        durations.at(&labels).observe(took.as_secs_f64());
+        durations.at(&labels).observe(took);
         calls.at(&CallLabels { host, outcome }).inc();
     }
 }

@@ -7,12 +7,12 @@ use tracing::{debug, field::display};
 
 use super::{End, Span, Traces};
 use crate::{
-    clock::Instant, metrics::Metrics, request_id::RequestId, token::TokenId,
+    clock::Instant,
+    metrics::{Door, Metrics, OK, Tally},
+    request_id::RequestId,
+    token::TokenId,
     trace_context::TraceContext,
 };
-
-/// How a call that was answered as asked ended.
-const OK: &str = "ok";
 
 /// Where calls are counted, logged and traced. A clone does so at the same place.
 #[derive(Clone)]
@@ -23,13 +23,14 @@ pub struct Calls {
 
 /// One call.
 pub struct Call {
-    /// How the metrics name the door.
-    pub door: &'static str,
+    /// The door that took it in.
+    pub door: Door,
     /// Names it in records and log events.
     pub request_id: RequestId,
     /// What is traced of it.
     pub span: Span,
-    began: Instant,
+    /// When it began.
+    pub began: Instant,
 }
 
 /// What is called.
@@ -84,7 +85,7 @@ impl Calls {
     /// A call begins that came with these headers.
     pub fn begin(
         &self,
-        door: &'static str,
+        door: Door,
         operation: Operation,
         headers: &HeaderMap,
         request_id: RequestId,
@@ -97,7 +98,7 @@ impl Calls {
     /// systems keep in that (`tracestate`), and is read only where spans are recorded.
     pub fn begin_in(
         &self,
-        door: &'static str,
+        door: Door,
         operation: Operation,
         context: Option<TraceContext>,
         state: impl FnOnce() -> String,
@@ -107,7 +108,7 @@ impl Calls {
         Self::begun(door, span, request_id)
     }
 
-    fn begun(door: &'static str, span: Span, request_id: RequestId) -> Call {
+    fn begun(door: Door, span: Span, request_id: RequestId) -> Call {
         span.text("token_broker.door", door);
         span.text("token_broker.request_id", request_id.as_str());
         Call {
@@ -118,23 +119,21 @@ impl Calls {
         }
     }
 
-    /// A call was answered. `destination` is the configured id, or empty where the caller
-    /// was not granted it; `outcome` is `ok` or a reason code.
-    pub fn answered(&self, call: &Call, caller: &str, destination: &str, outcome: &'static str) {
-        self.count(call, caller, destination, outcome);
+    /// A call was answered. It is told where calls to its destination are counted, unless
+    /// the caller was not granted it; `outcome` is `ok` or a reason code.
+    pub fn answered(&self, call: &Call, caller: &str, to: Option<&Tally>, outcome: &'static str) {
+        self.count(call, caller, to, outcome);
         call.span.name_if_any("token_broker.caller", caller);
-        call.span
-            .name_if_any("token_broker.destination", destination);
+        call.span.name_if_any("token_broker.destination", name(to));
         self.ended(call, outcome);
     }
 
     /// A call is answered by a stream from now on, which lasts until nobody has its span any
     /// more.
-    pub fn opened(&self, call: &Call, caller: &str, destination: &str) {
-        self.count(call, caller, destination, OK);
+    pub fn opened(&self, call: &Call, caller: &str, to: Option<&Tally>) {
+        self.count(call, caller, to, OK);
         call.span.name_if_any("token_broker.caller", caller);
-        call.span
-            .name_if_any("token_broker.destination", destination);
+        call.span.name_if_any("token_broker.destination", name(to));
         call.span.ends(End::Well(OK));
     }
 
@@ -143,12 +142,12 @@ impl Calls {
         &self,
         call: &Call,
         caller: &str,
-        destination: &str,
+        to: Option<&Tally>,
         outcome: &'static str,
         token: Option<TokenId>,
     ) {
-        self.count(call, caller, destination, outcome);
-        call.span.event("answered", destination, outcome, token);
+        self.count(call, caller, to, outcome);
+        call.span.event("answered", name(to), outcome, token);
     }
 
     /// All parts of a call were answered.
@@ -157,17 +156,22 @@ impl Calls {
         call.span.end(End::of(outcome));
     }
 
-    fn count(&self, call: &Call, caller: &str, destination: &str, outcome: &'static str) {
+    fn count(&self, call: &Call, caller: &str, to: Option<&Tally>, outcome: &'static str) {
         let Call {
             door,
             request_id,
             span,
             ..
         } = call;
-        self.metrics.call(door, destination, outcome);
+        self.metrics.call(*door, to, outcome);
         let trace_id = span.trace_id().map(display);
-        debug!(caller, destination, outcome, door, %request_id, trace_id, "answered");
+        debug!(caller, destination = name(to), outcome, door = door.name(), %request_id, trace_id, "answered");
     }
+}
+
+/// The configured id of the destination of a call, or nothing.
+fn name(to: Option<&Tally>) -> &str {
+    to.map_or("", |tally| tally.destination().as_str())
 }
 
 impl End {

@@ -18,9 +18,10 @@ use tokio::time::timeout_at;
 use self::refusal::{Fault, Refusal};
 use crate::{
     admission::Connected,
-    broker::{Asker, Broker, CallError},
+    broker::{Asker, Broker, CallError, Granted},
     clock::Instant,
     destination::DestinationId,
+    metrics,
     request_id::RequestId,
     telemetry::{Call, Calls, Operation},
     token::Token,
@@ -45,11 +46,11 @@ impl Door {
     }
 
     /// A call begins at a route, if the certificate of the connection names a caller.
-    fn visit(&self, name: &'static str, route: &'static str, request: &Request) -> Option<Visit> {
+    fn visit(&self, door: metrics::Door, route: &'static str, request: &Request) -> Option<Visit> {
         let peer = peer(request)?;
         let (operation, headers) = (Operation::Post(route), request.headers());
         let id = RequestId::of(headers);
-        let call = self.calls.begin(name, operation, headers, id);
+        let call = self.calls.begin(door, operation, headers, id);
         Some(Visit { peer, call })
     }
 
@@ -70,7 +71,7 @@ impl Door {
         let mut granted = None;
         let result = self.ask(&peer, &asker, wanted, &mut granted).await;
         // Only a granted destination is named: anything else is the caller's invention.
-        let destination = granted.as_ref().map_or("", DestinationId::as_str);
+        let to = granted.as_ref().map(|granted| &*granted.tally);
         let outcome = result.as_ref().map_or_else(Refusal::code, |_| "ok");
         if let Ok(token) = &result {
             call.span.token(token.id);
@@ -83,7 +84,7 @@ impl Door {
             call.span.blames_caller();
         }
         let caller = asker.caller.as_str();
-        self.calls.answered(&call, caller, destination, outcome);
+        self.calls.answered(&call, caller, to, outcome);
         response
     }
 
@@ -92,7 +93,7 @@ impl Door {
         peer: &Connected,
         asker: &Asker,
         wanted: impl Future<Output = Result<DestinationId, Refusal>>,
-        named: &mut Option<DestinationId>,
+        named: &mut Option<Granted>,
     ) -> Result<Arc<Token>, Refusal> {
         let _call = peer.call().map_err(CallError::from)?;
         let deadline = Instant::now() + peer.longest_call();
@@ -100,8 +101,8 @@ impl Door {
             .await
             .unwrap_or(Err(Fault::TooSlow.into()))?;
         let granted = self.broker.authorise(&asker.caller, &wanted)?;
-        *named = Some(granted.destination.clone());
-        let token = self.broker.token(asker, &granted, Duration::ZERO);
+        let granted = &*named.insert(granted);
+        let token = self.broker.token(asker, granted, Duration::ZERO);
         let token = timeout_at(deadline, token).await;
         Ok(token.unwrap_or(Err(CallError::DeadlineExceeded))?)
     }

@@ -14,11 +14,11 @@ use super::{
     refusal::{Fault, Refusal},
     reply,
 };
-use crate::{broker::CallError, destination::DestinationId};
+use crate::{broker::CallError, destination::DestinationId, metrics};
 
 pub(super) const PATH: &str = "/oauth2/token";
 /// How the metrics name this door.
-const DOOR: &str = "oauth2";
+const DOOR: metrics::Door = metrics::Door::OAuth2;
 const FORM: &str = "application/x-www-form-urlencoded";
 /// A resource must be an absolute URI (RFC 8707 §2): a destination's is its id or name
 /// after this.

@@ -8,11 +8,11 @@ use axum::{
 };
 
 use super::{Door, body, refusal::Refusal, reply};
-use crate::{broker::CallError, destination::DestinationId};
+use crate::{broker::CallError, destination::DestinationId, metrics};
 
 pub(super) const PATH: &str = "/destinations/{destination_id}/token";
 /// How the metrics name this door.
-const DOOR: &str = "occtoo";
+const DOOR: metrics::Door = metrics::Door::Occtoo;
 
 pub(super) async fn token(
     State(door): State<Arc<Door>>,

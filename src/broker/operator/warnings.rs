@@ -136,8 +136,8 @@ impl Operator {
         };
         let token = standing.and_then(|standing| standing.token.as_ref());
         Registered {
-            destination: destination.as_str(),
-            application: application.as_str(),
+            destination,
+            application,
             host: registration.host.name(),
             state: condition.label(),
             runway: standing.map(|standing| standing.runway),

@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     admission::{Admission, Connected, Shares},
+    metrics::Door,
     policy::CallerPattern,
     shared_cache::SharedCache,
     telemetry::{Span, Traces},
@@ -117,7 +118,7 @@ fn asker() -> Asker {
     Asker {
         span: Span::none(),
         caller: caller(),
-        door: "grpc",
+        door: Door::Grpc,
         request_id: RequestId::fresh(),
     }
 }

@@ -5,7 +5,10 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::telemetry::{Calls, End, Operation};
+use crate::{
+    metrics::Door,
+    telemetry::{Calls, End, Operation},
+};
 
 /// A cache whose flights are traced, and calls that ask it.
 struct Bench {
@@ -31,7 +34,7 @@ impl Bench {
         let operation = Operation::Grpc("service/method");
         let id = crate::request_id::RequestId::fresh();
         self.calls
-            .begin("door", operation, &http::HeaderMap::new(), id)
+            .begin(Door::Grpc, operation, &http::HeaderMap::new(), id)
             .span
     }
 

@@ -22,6 +22,7 @@ use crate::{
     clock::Instant,
     destination::DestinationId,
     mesh::{LiveMesh, Mesh},
+    metrics::Door,
     request_id::RequestId,
     telemetry::{Call, Calls, Operation},
     token::Token,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// How the metrics name this door.
-pub(super) const DOOR: &str = "ext_authz";
+pub(super) const DOOR: Door = Door::ExtAuthz;
 /// Where a route of the proxy names the destination itself.
 const DESTINATION_ID: &str = "destination_id";
 
@@ -106,9 +107,7 @@ impl Authorization for ExtAuthz {
             (_, Err(error)) => Err(*error),
         };
         // Only a granted destination is named: anything else is the caller's invention.
-        let destination = granted
-            .as_ref()
-            .map_or("", |granted| granted.destination.as_str());
+        let to = granted.as_ref().ok().map(|granted| &*granted.tally);
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         let caller = asker.as_ref().map_or("", |asker| asker.caller.as_str());
         if let Ok(token) = &result {
@@ -116,7 +115,7 @@ impl Authorization for ExtAuthz {
         }
         note_in_band(result.as_ref().err().copied(), &call.span);
         let verdict = verdict(result.as_deref().map_err(|error| *error));
-        self.calls.answered(&call, caller, destination, outcome);
+        self.calls.answered(&call, caller, to, outcome);
         Ok(Response::new(verdict))
     }
 }

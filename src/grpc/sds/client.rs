@@ -106,7 +106,7 @@ impl Client {
     fn counted(&self, refused: Refused) -> Refused {
         let caller = self.connected.id().as_str();
         let calls = &self.sds.calls;
-        calls.answered_in_part(&self.call, caller, "", refused.outcome, None);
+        calls.answered_in_part(&self.call, caller, None, refused.outcome, None);
         refused
     }
 

@@ -42,6 +42,7 @@ use crate::{
     clock::Instant,
     destination::DestinationId,
     identity::CallerId,
+    metrics::Door,
     request_id::RequestId,
     slot::Refusal,
     telemetry::{Call, Calls, End, Operation},
@@ -49,7 +50,7 @@ use crate::{
 };
 
 /// How the metrics name this door.
-pub(super) const DOOR: &str = "sds";
+pub(super) const DOOR: Door = Door::Sds;
 
 /// Answers proxies that keep secrets.
 #[derive(Clone)]
@@ -97,11 +98,11 @@ impl Sds {
         result: Result<Option<TokenId>, CallError>,
     ) {
         // Only a granted destination is named: anything else is the caller's invention.
-        let destination = granted.map_or("", |granted| granted.destination.as_str());
+        let to = granted.map(|granted| &*granted.tally);
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         let (caller, token) = (caller.as_str(), result.ok().flatten());
         self.calls
-            .answered_in_part(call, caller, destination, outcome, token);
+            .answered_in_part(call, caller, to, outcome, token);
     }
 
     /// A request, or a stream, begins.
@@ -225,7 +226,7 @@ impl Sds {
         checked.inspect_err(|refused| {
             let caller = asker.caller.as_str();
             self.calls
-                .answered_in_part(call, caller, "", refused.outcome, None);
+                .answered_in_part(call, caller, None, refused.outcome, None);
         })?;
         Ok(names)
     }

@@ -5,6 +5,8 @@ use opentelemetry::trace::{SpanId, Status};
 
 use super::*;
 use crate::{
+    destination::DestinationId,
+    metrics::{Door, Tally},
     request_id::RequestId,
     telemetry::{Calls, End},
 };
@@ -39,12 +41,18 @@ fn a_call_goes_on_with_the_trace_of_its_caller() {
     let mut headers = from_caller(CALLER);
     headers.append(TRACESTATE, HeaderValue::from_static("a=1"));
     headers.append(TRACESTATE, HeaderValue::from_static("b=2"));
-    let call = calls.begin("door", OPERATION, &headers, id);
+    let call = calls.begin(Door::Grpc, OPERATION, &headers, id);
     let context = call.span.context().unwrap();
     let (parent, state) = call.span.passed_on().unwrap();
     assert_eq!(parent, context.to_string());
     assert_eq!(state.as_deref(), Some("a=1,b=2"));
-    calls.answered(&call, "spiffe://corp.example/a", "orders", "NOT_GRANTED");
+    let orders = Tally::new(DestinationId::parse("orders").unwrap());
+    calls.answered(
+        &call,
+        "spiffe://corp.example/a",
+        Some(&orders),
+        "NOT_GRANTED",
+    );
 
     let span = kept.try_recv().unwrap();
     assert_eq!(span.span_context.trace_id().to_string(), TRACE);
@@ -60,7 +68,7 @@ fn a_call_goes_on_with_the_trace_of_its_caller() {
     for (key, value) in [
         ("rpc.system.name", "grpc"),
         ("rpc.method", "package.Service/Method"),
-        ("token_broker.door", "door"),
+        ("token_broker.door", "grpc"),
         ("token_broker.request_id", "request"),
         ("token_broker.caller", "spiffe://corp.example/a"),
         ("token_broker.destination", "orders"),
@@ -169,13 +177,13 @@ fn a_call_that_was_given_up_is_as_long_as_it_lasted_and_in_its_callers_trace() {
     let calls = Calls::new(Arc::clone(&metrics), traces);
     let context = TraceContext::parse(CALLER.as_bytes());
     let id = RequestId::fresh();
-    let call = calls.begin_in("door", OPERATION, context, String::new, id);
+    let call = calls.begin_in(Door::Grpc, OPERATION, context, String::new, id);
     let call = call.earlier(Duration::from_secs(31));
-    calls.answered(&call, "", "", "DEADLINE_EXCEEDED");
+    calls.answered(&call, "", None, "DEADLINE_EXCEEDED");
     let span = kept.try_recv().unwrap();
     assert_eq!(span.span_context.trace_id().to_string(), TRACE);
     let exposition = metrics.exposition().unwrap();
-    let sum = "token_broker_call_duration_seconds_sum{door=\"door\"} ";
+    let sum = "token_broker_call_duration_seconds_sum{door=\"grpc\"} ";
     let sum = exposition.lines().find_map(|line| line.strip_prefix(sum));
     let sum: f64 = sum.unwrap().parse().unwrap();
     assert!((31.0..40.0).contains(&sum), "{sum}");
