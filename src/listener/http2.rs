@@ -1,14 +1,19 @@
 //! HTTP/2 on one connection, and what a peer may take of it.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, time::Duration};
 
-use hyper::server::conn::http2;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::http2,
+    service::{Service, service_fn},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    answering::{Answering, MAX_HEADERS},
+    answering::{Answering, MAX_HEADERS, Reply},
     meter::{Flood, Metered, Verdict},
 };
 
@@ -33,7 +38,7 @@ type Stream = TokioIo<Metered<TlsStream<TcpStream>>>;
 
 /// A connection that speaks HTTP/2.
 pub(super) struct Http2 {
-    connection: Pin<Box<http2::Connection<Stream, Arc<Answering>, TokioExecutor>>>,
+    connection: Pin<Box<dyn Conversation>>,
     verdict: Verdict,
 }
 
@@ -51,7 +56,10 @@ impl Http2 {
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .serve_connection(TokioIo::new(stream), Arc::new(answering));
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(move |request| answering.answer(request)),
+            );
         Self {
             connection: Box::pin(connection),
             verdict,
@@ -65,7 +73,7 @@ impl Http2 {
 
     /// Says GOAWAY, and lets the calls under way end.
     pub(super) fn leave(&mut self) {
-        self.connection.as_mut().graceful_shutdown();
+        self.connection.as_mut().leave();
     }
 
     /// Whether the peer has begun to speak HTTP/2.
@@ -76,5 +84,21 @@ impl Http2 {
     /// What the peer flooded the connection with, if it did.
     pub(super) fn flood(&self) -> Option<Flood> {
         self.verdict.flood()
+    }
+}
+
+/// What hyper makes of a connection, whose type has no name: the answers have none.
+trait Conversation: Future<Output = hyper::Result<()>> + Send {
+    /// Says GOAWAY.
+    fn leave(self: Pin<&mut Self>);
+}
+
+impl<S> Conversation for http2::Connection<Stream, S, TokioExecutor>
+where
+    S: Service<Request<Incoming>, Response = Response<Reply>, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
     }
 }
