@@ -1,6 +1,6 @@
 //! HTTP/2 on one connection, and what a peer may take of it.
 
-use std::{convert::Infallible, pin::Pin, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::Pin, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -8,13 +8,14 @@ use hyper::{
     server::conn::http2,
     service::{Service, service_fn},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{
     answering::{Answering, MAX_HEADERS, Reply},
     meter::{Flood, Metered, Verdict},
+    streams::{Begun, Streams},
 };
 
 /// How many calls one connection may have under way. Clients assume 100 until they have
@@ -39,13 +40,15 @@ type Stream = TokioIo<Metered<TlsStream<TcpStream>>>;
 /// A connection that speaks HTTP/2.
 pub(super) struct Http2 {
     connection: Pin<Box<dyn Conversation>>,
+    streams: Streams,
     verdict: Verdict,
 }
 
 impl Http2 {
     pub(super) fn new(stream: TlsStream<TcpStream>, answering: Answering) -> Self {
         let (stream, verdict) = Metered::new(stream);
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let streams = Streams::default();
+        let connection = http2::Builder::new(streams.begun())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(u32::from(MAX_HEADERS))
@@ -62,13 +65,21 @@ impl Http2 {
             );
         Self {
             connection: Box::pin(connection),
+            streams,
             verdict,
         }
     }
 
     /// Serves until the end.
     pub(super) async fn ended(&mut self) -> hyper::Result<()> {
-        self.connection.as_mut().await
+        poll_fn(|context| {
+            // What was waited for first, so that it is written with the rest.
+            self.streams.go_on(context);
+            let ended = self.connection.as_mut().poll(context);
+            self.streams.go_on(context);
+            ended
+        })
+        .await
     }
 
     /// Says GOAWAY, and lets the calls under way end.
@@ -93,7 +104,7 @@ trait Conversation: Future<Output = hyper::Result<()>> + Send {
     fn leave(self: Pin<&mut Self>);
 }
 
-impl<S> Conversation for http2::Connection<Stream, S, TokioExecutor>
+impl<S> Conversation for http2::Connection<Stream, S, Begun>
 where
     S: Service<Request<Incoming>, Response = Response<Reply>, Error = Infallible> + Send,
     S::Future: Send + 'static,

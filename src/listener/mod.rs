@@ -12,6 +12,7 @@ mod http2;
 mod meter;
 mod nameless;
 mod pace;
+mod streams;
 mod talk;
 mod terms;
 mod tls;
