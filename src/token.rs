@@ -1,6 +1,13 @@
 //! A token, and how long it lives.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::{
     clock::{Instant, Moment},
@@ -25,7 +32,15 @@ pub struct Token {
     pub secret: Arc<SecretName>,
     /// Who minted it.
     pub origin: Origin,
+    /// What everybody is sent who gets it.
+    pub encoded: Encoded,
 }
+
+/// The part of a reply that is the same for everybody who gets a token, from when a door has
+/// encoded it first. It holds the bearer token: its memory is wiped when nobody sends it any
+/// more, and it is never shown.
+#[derive(Clone, Default)]
+pub struct Encoded(OnceLock<Bytes>);
 
 /// Who minted a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +77,7 @@ impl Token {
             key: Arc::clone(key),
             access_token: Arc::clone(&self.access_token),
             secret: Arc::clone(&self.secret),
+            encoded: self.encoded.clone(),
             ..*self
         }
     }
@@ -79,6 +95,21 @@ impl Token {
     /// Whether the token lives for more than `validity` from `now` on.
     pub fn suffices(&self, now: Instant, validity: Duration) -> bool {
         now < self.requested_at.instant + self.lifetime.saturating_sub(validity)
+    }
+}
+
+impl Encoded {
+    /// The bytes themselves, which are encoded where nobody has asked for them yet. Never
+    /// pass them to a log, an error or a metric.
+    pub fn expose(&self, encode: impl FnOnce() -> Zeroizing<Vec<u8>>) -> Bytes {
+        let encode = || Bytes::from_owner(encode());
+        self.0.get_or_init(encode).clone()
+    }
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
     }
 }
 
@@ -179,6 +210,16 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_sent_is_encoded_once_and_never_shown() {
+        let encoded = Encoded::default();
+        for text in ["canary", "another"] {
+            let sent = encoded.expose(|| Zeroizing::new(text.into()));
+            assert_eq!(sent, "canary");
+        }
+        assert_eq!(format!("{encoded:?} {encoded:#?}"), "[secret] [secret]");
+    }
 
     #[test]
     fn missing_zero_negative_and_huge_lifetimes() {

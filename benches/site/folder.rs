@@ -133,8 +133,7 @@ cert = "server.pem"
 key = "server.key"
 client_ca = "ca.pem"
 # No limit is what is measured.
-max_connections = 100000
-max_connections_per_caller = 100000
+max_connections_per_caller = 10000
 max_calls = 1000000
 max_calls_per_second = 1000000
 [http]

@@ -8,5 +8,10 @@ mod policy;
 mod process;
 
 pub(crate) use self::{
-    broker::Broker, cores::Cores, folder::Site, machine::Machine, policy::Policy, process::Process,
+    broker::Broker,
+    cores::Cores,
+    folder::Site,
+    machine::Machine,
+    policy::Policy,
+    process::{Process, processor_time},
 };

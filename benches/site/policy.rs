@@ -46,6 +46,21 @@ impl Policy {
         format!("{}~{}~", Self::destination(n), Self::client_id(n))
     }
 
+    /// How the upstream is asked for a token of a destination.
+    pub(crate) fn token_request(n: usize) -> String {
+        let body = format!(
+            r#"{{"clientId":"{}","clientSecret":"{}"}}"#,
+            Self::client_id(n),
+            Self::client_secret(n)
+        );
+        format!(
+            "POST /destinations/{}/token HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            Self::destination(n),
+            body.len()
+        )
+    }
+
     /// Its lines in the configuration.
     pub(super) fn lines(self) -> String {
         let mut callers = String::new();

@@ -36,15 +36,7 @@ impl Process {
 
     /// The processor time that it has taken.
     pub(crate) fn processor_time(&self) -> Duration {
-        const USER_AND_SYSTEM: std::ops::Range<usize> = 11..13;
-        let stat = self.proc("stat");
-        // The name stands in parentheses, and may hold anything.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let fields: Vec<_> = fields.split(' ').collect();
-        fields[USER_AND_SYSTEM]
-            .iter()
-            .map(|ticks| TICK * ticks.parse::<u32>().unwrap())
-            .sum()
+        processor_time(self.id())
     }
 
     /// The memory that it has in use, in bytes.
@@ -81,6 +73,19 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The processor time that a process has taken.
+pub(crate) fn processor_time(process: u32) -> Duration {
+    const USER_AND_SYSTEM: std::ops::Range<usize> = 11..13;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The name stands in parentheses, and may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<_> = fields.split(' ').collect();
+    fields[USER_AND_SYSTEM]
+        .iter()
+        .map(|ticks| TICK * ticks.parse::<u32>().unwrap())
+        .sum()
 }
 
 fn number(status: &str, field: &str) -> u64 {

@@ -35,17 +35,19 @@ const FIRST_WINDOW: u32 = 65_535;
 /// What servers may send before they are told of more.
 const WINDOW: u32 = 1 << 30;
 
-/// The headers of a call: all of them the first time, and then where the server has them in
-/// its table.
-const FIRST_HEADERS: &[&[u8]] = &[
-    b"\x83\x87", // :method POST, :scheme https
-    b"\x44\x23/tokenbroker.v1.TokenBroker/GetToken",
-    b"\x41\x09localhost",        // :authority
-    b"\x5f\x10application/grpc", // content-type
-    b"\x40\x02te\x08trailers",
-    b"\x7a\x10grpc-rust/0.14.9", // user-agent
+/// The headers of a call, with the index of each name in the table of HPACK (RFC 7541,
+/// appendix A); `te` is not in it. The server keeps them, the last one in the first place.
+const SPELT: [(u8, &str, &str); 5] = [
+    (4, ":path", "/tokenbroker.v1.TokenBroker/GetToken"),
+    (1, ":authority", "localhost"),
+    (31, "content-type", "application/grpc"),
+    (0, "te", "trailers"),
+    (58, "user-agent", "grpc-rust/0.14.9"),
 ];
-const HEADERS_AGAIN: &[u8] = b"\x83\x87\xc2\xc1\xc0\xbf\xbe";
+/// `:method: POST` and `:scheme: https`, which every server knows.
+const KNOWN: [u8; 2] = [0x83, 0x87];
+/// All of them, once the server knows the others, too.
+const HEADERS_AGAIN: [u8; 7] = [0x83, 0x87, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe];
 
 /// What is asked, and what is expected, by destination.
 pub(crate) struct Questions {
@@ -201,9 +203,9 @@ impl Talk for Http2 {
         let stream = self.next_stream;
         self.next_stream += 2;
         if stream == 1 {
-            frame(HEADERS, END_HEADERS, stream, &FIRST_HEADERS.concat(), out);
+            frame(HEADERS, END_HEADERS, stream, &first_headers(), out);
         } else {
-            frame(HEADERS, END_HEADERS, stream, HEADERS_AGAIN, out);
+            frame(HEADERS, END_HEADERS, stream, &HEADERS_AGAIN, out);
         }
         let message = &self.questions.messages[key];
         frame(DATA, END_STREAM, stream, message, out);
@@ -248,7 +250,11 @@ impl Talk for Http2 {
                     self.window = self.window.saturating_add(u32::from_be_bytes(*more));
                 }
                 SETTINGS | PING | WINDOW_UPDATE => {}
-                kind => return wrong(format!("a frame of type {kind} on {}", frame.stream)),
+                // A reset, or the end of the connection.
+                kind => {
+                    let reason = String::from_utf8_lossy(frame.payload);
+                    return wrong(format!("frame {kind} on {}: {reason:?}", frame.stream));
+                }
             }
         }
         Ok(received.len() - rest.len())
@@ -281,6 +287,23 @@ impl<'a> Frame<'a> {
     fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+}
+
+/// The headers of the first call, to be kept by the server (RFC 7541 §6.2.1).
+fn first_headers() -> Vec<u8> {
+    let mut block = KNOWN.to_vec();
+    let text = |block: &mut Vec<u8>, text: &str| {
+        block.push(u8::try_from(text.len()).expect("it is short"));
+        block.extend(text.as_bytes());
+    };
+    for (index, name, value) in SPELT {
+        block.push(0x40 | index);
+        if index == 0 {
+            text(&mut block, name);
+        }
+        text(&mut block, value);
+    }
+    block
 }
 
 fn look_at_settings(settings: &[u8]) -> Result<(), Wrong> {

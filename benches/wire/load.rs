@@ -59,16 +59,46 @@ impl Load {
     pub(crate) fn full(&mut self, streams: usize, time: Duration) -> io::Result<Done> {
         let started = Instant::now();
         let until = started + time;
+        let mut calls = 0;
+        let next = |keys: &mut Keys, now| (now < until).then(|| keys.next());
+        self.closed(streams, next, |_| calls += 1)?;
+        let took = started.elapsed();
+        Ok(Done { calls, took })
+    }
+
+    /// Asks for one key, so many times at once on each connection, and returns how long each of the
+    /// answers took.
+    pub(crate) fn once(&mut self, key: usize, streams: usize) -> io::Result<Vec<Duration>> {
+        let mut left = self.connections.len() * streams;
+        let next = |_: &mut Keys, _| {
+            left = left.checked_sub(1)?;
+            Some(key)
+        };
+        let mut latencies = Vec::new();
+        self.closed(streams, next, |took| latencies.push(took))?;
+        Ok(latencies)
+    }
+
+    /// Has so many calls under way on each connection, until there is no next key and all
+    /// are answered.
+    fn closed(
+        &mut self,
+        streams: usize,
+        mut next: impl FnMut(&mut Keys, Instant) -> Option<usize>,
+        mut took: impl FnMut(Duration),
+    ) -> io::Result<()> {
+        let now = Instant::now();
         for connection in &mut self.connections {
             for _ in 0..streams {
-                connection.ask(self.keys.next(), started);
+                if let Some(key) = next(&mut self.keys, now) {
+                    connection.ask(key, now);
+                }
             }
             connection.flush()?;
         }
         let mut sockets = watched(&self.sockets);
         let mut answered = Vec::new();
-        let mut calls = 0;
-        loop {
+        while self.connections.iter().any(|it| it.under_way() > 0) {
             if wait(&mut sockets, GIVE_UP)? == 0 {
                 return Err(ErrorKind::TimedOut.into());
             }
@@ -77,20 +107,17 @@ impl Load {
                     continue;
                 }
                 connection.receive(&mut answered)?;
-                calls += answered.len() as u64;
                 let now = Instant::now();
-                for _ in answered.drain(..) {
-                    if now < until {
-                        connection.ask(self.keys.next(), now);
+                for asked in answered.drain(..) {
+                    took(now - asked);
+                    if let Some(key) = next(&mut self.keys, now) {
+                        connection.ask(key, now);
                     }
                 }
                 connection.flush()?;
             }
-            if self.connections.iter().all(|it| it.under_way() == 0) {
-                let took = started.elapsed();
-                return Ok(Done { calls, took });
-            }
         }
+        Ok(())
     }
 
     /// Open loop: so many calls a second, however long answers take. A latency is counted
@@ -137,35 +164,6 @@ impl Load {
                 }
             }
         }
-    }
-
-    /// Asks once for one key, on each connection so many times, and returns how long each of
-    /// the answers took.
-    pub(crate) fn once(&mut self, key: usize, streams: usize) -> io::Result<Vec<Duration>> {
-        let mut sockets = watched(&self.sockets);
-        let mut answered = Vec::new();
-        let mut latencies = Vec::new();
-        for connection in &mut self.connections {
-            let now = Instant::now();
-            for _ in 0..streams {
-                connection.ask(key, now);
-            }
-            connection.flush()?;
-        }
-        while latencies.len() < self.connections.len() * streams {
-            if wait(&mut sockets, GIVE_UP)? == 0 {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            for (connection, socket) in self.connections.iter_mut().zip(&sockets) {
-                if !socket.revents().is_empty() {
-                    connection.receive(&mut answered)?;
-                    let now = Instant::now();
-                    latencies.extend(answered.drain(..).map(|asked| now - asked));
-                    connection.flush()?;
-                }
-            }
-        }
-        Ok(latencies)
     }
 }
 

@@ -1,4 +1,23 @@
-//! x
+//! The broker beside a bare tonic service, and beside redis where it is installed: the same
+//! questions and answers, over the same TLS, on the same core, in turn.
+//!
+//! ```text
+//! cargo bench --bench wire               # about three minutes
+//! cargo bench --bench wire -- --quick    # about forty seconds
+//! cargo bench --bench wire -- --only throughput --seconds 20   # long enough for a profiler
+//! ```
+//!
+//! The broker has everything on: a policy of 200 destinations for 200 callers, an audit
+//! trail in a file, metrics. The bare service answers what it was given at its start, of the
+//! same length, in tonic's own transport with its default settings. Each is a process of its own. Where
+//! there are two cores, all servers have the one, and the load has the other; a load that is
+//! busy most of the time would measure itself, so the table says how busy it was. Every answer
+//! is compared with what is expected, and the first wrong one ends the benchmark.
+//!
+//! Each figure is the median of its rounds, with the least and the greatest of them; ratios
+//! are of the same round. The first round is not counted. All of it is written to
+//! `target/bench/wire.json`, too.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,105 +26,86 @@
 )]
 
 mod bare;
+mod cold;
 mod connection;
+mod contender;
+mod grants;
+mod handshakes;
 mod http2;
+mod latency;
 mod load;
+mod options;
+mod redis;
+mod report;
+mod resp;
 #[path = "../site/mod.rs"]
 #[allow(
     dead_code,
     reason = "shared with other benchmarks, which use all of it"
 )]
 mod site;
+mod stage;
+mod table;
 mod talk;
+mod throughput;
 mod tls;
 
-use site::*;
-use std::time::Duration;
-use token_broker::api::v1::{
-    GetTokenRequest, GetTokenResponse, token_broker_client::TokenBrokerClient,
+use std::{env, io, process::ExitCode};
+
+use clap::Parser as _;
+
+use self::{
+    options::{Options, Part},
+    report::Report,
+    site::{Cores, Machine},
+    stage::Stage,
 };
 
-fn main() {
+fn main() -> ExitCode {
+    // One provider for whoever asks for none: tonic, on both sides.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == bare::COMMAND) {
-        bare::serve(args.next().unwrap().as_ref());
-        return;
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|it| it == bare::COMMAND) {
+        bare::serve(arguments.next().unwrap_or_default().as_ref());
+        return ExitCode::SUCCESS;
     }
-    let machine = Machine::look();
-    let cores = Cores::divide();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let policy = Policy {
-        destinations: 200,
-        callers: 200,
-    };
-    let site = runtime.block_on(Site::new(policy));
-    let broker = Broker::start(&site, &cores);
-    println!(
-        "{machine:?} {:?} {} {:?} {}",
-        broker.took,
-        broker.process.resident_memory(),
-        broker.process.processor_time(),
-        broker.process.context_switches()
-    );
-    let replies = runtime.block_on(learn(&site, broker.address));
-    let bare = bare::Bare::start(&site, &replies[0], &cores);
-    let known = http2::Questions::new(200, |n| replies[n].access_token.clone());
-    let same = http2::Questions::new(200, |_| replies[0].access_token.clone());
-    let connect = |address, questions| {
-        let connections = (0..8)
-            .map(|n| {
-                connection::Connection::open(
-                    address,
-                    &tls::client(&site, n, false),
-                    Box::new(http2::Http2::new(questions)),
-                )
-                .unwrap()
-            })
-            .collect();
-        load::Load::new(connections, 200, cores.are_two())
-    };
-    let mut a = connect(broker.address, &known);
-    let mut b = connect(bare.address, &same);
-    for _ in 0..4 {
-        for (name, load, process) in [
-            ("broker", &mut a, &broker.process),
-            ("bare", &mut b, &bare.process),
-        ] {
-            let (cpu, switches) = (process.processor_time(), process.context_switches());
-            let done = load.full(16, Duration::from_secs(2)).unwrap();
-            let cpu = process.processor_time() - cpu;
-            println!(
-                "{name} {:.0}/s {:.2} us {:.2} switches",
-                done.calls as f64 / done.took.as_secs_f64(),
-                cpu.as_secs_f64() * 1e6 / done.calls as f64,
-                (process.context_switches() - switches) as f64 / done.calls as f64
-            );
-            let mut l = load.steady(8000.0, Duration::from_secs(1)).unwrap();
-            l.sort();
-            println!(
-                "{name} {:?} {:?} {:?}",
-                l[l.len() / 2],
-                l[l.len() * 99 / 100],
-                l[l.len() * 999 / 1000]
-            );
+    let mut report = Report::new(Machine::look(), Options::parse());
+    let done = measure(&mut report, &Cores::divide()).and_then(|()| report.write());
+    match done {
+        Ok(file) => {
+            println!("\nThe same as JSON: {}", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-async fn learn(site: &Site, broker: std::net::SocketAddr) -> Vec<GetTokenResponse> {
-    let channel = site.endpoint(broker, 0).connect().await.unwrap();
-    let mut client = TokenBrokerClient::new(channel);
-    let mut replies = Vec::new();
-    for n in 0..site.policy.destinations {
-        let request = GetTokenRequest {
-            destination_id: Policy::destination(n),
-            min_validity: None,
-        };
-        let reply = client.get_token(request).await.unwrap().into_inner();
-        let for_whom = site.upstream.minted_for(&reply.access_token).unwrap();
-        assert_eq!(for_whom.destination, Policy::destination(n));
-        replies.push(reply);
+fn measure(report: &mut Report, cores: &Cores) -> io::Result<()> {
+    let options = report.options.clone();
+    report.begin(cores);
+    let runtime = tokio::runtime::Runtime::new()?;
+    if options.wants(Part::Throughput) || options.wants(Part::Latency) {
+        let stage = Stage::set(&runtime, cores);
+        let mut contenders = stage.contenders(&options, cores)?;
+        let full = throughput::measure(&mut contenders, &options)?;
+        report.add(full.table);
+        if options.wants(Part::Latency) {
+            report.add(latency::measure(&mut contenders, &full.rates, &options)?);
+        }
     }
-    replies
+    if options.wants(Part::Handshakes) {
+        let stage = Stage::set(&runtime, cores);
+        report.add(handshakes::measure(&stage, &options)?);
+    }
+    if options.wants(Part::Grants) {
+        report.add(grants::measure(&runtime, cores, &options)?);
+    }
+    if options.wants(Part::Cold) {
+        report.add(cold::alone(&runtime, cores, &options)?);
+        report.add(cold::crowd(&runtime, cores)?);
+    }
+    Ok(())
 }

@@ -18,9 +18,17 @@ use rustls::{
 
 use crate::site::Site;
 
-/// How a caller of the site connects. A careless one does not look at the server's
-/// certificate, which leaves the work of a handshake to the server.
-pub(crate) fn client(site: &Site, caller: usize, careless: bool) -> Arc<ClientConfig> {
+/// How closely a client looks at the server's certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// As it ought to.
+    Full,
+    /// Not at all, which leaves the work of a handshake to the server.
+    None,
+}
+
+/// How a caller of the site connects.
+pub(crate) fn client(site: &Site, caller: usize, care: Care) -> Arc<ClientConfig> {
     let provider = Arc::new(CryptoProvider {
         cipher_suites: vec![TLS13_AES_256_GCM_SHA384],
         ..aws_lc_rs::default_provider()
@@ -29,7 +37,7 @@ pub(crate) fn client(site: &Site, caller: usize, careless: bool) -> Arc<ClientCo
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .unwrap();
-    let builder = if careless {
+    let builder = if care == Care::None {
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Careless(algorithms)))

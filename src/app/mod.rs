@@ -36,7 +36,7 @@ use crate::{
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
     http::{self, PlainHttp},
-    listener::{Listener, Terms, Tls, TlsError},
+    listener::{Doors, Listener, Terms, Tls, TlsError},
     mesh::LiveMesh,
     metrics::Metrics,
     port::Port,
@@ -179,7 +179,7 @@ impl App {
             readiness: readiness_seen,
             stop: stopping.clone(),
         };
-        let routes = routes(grpc)?;
+        let answering = doors(grpc)?;
         // Once the port is its own: another broker would have the same file.
         operator.write_state()?;
 
@@ -197,7 +197,7 @@ impl App {
         house.spawn(books::look(Arc::clone(&operator), stopping.clone()));
         house.spawn(books::keep(Arc::clone(&operator), stopping.clone()));
         doors.spawn(Listener::new(port).serve(
-            routes,
+            answering,
             terms_seen,
             Arc::clone(&admission),
             Arc::clone(&metrics),
@@ -315,12 +315,16 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 }
 
 /// Everything that answers callers, in gRPC and without.
-fn routes(grpc: grpc::Door) -> Result<Routes, tonic_reflection::server::Error> {
+fn doors(grpc: grpc::Door) -> Result<Doors, tonic_reflection::server::Error> {
     let web = web::Door {
         broker: Arc::clone(&grpc.broker),
         calls: grpc.calls.clone(),
     };
-    Ok(Routes::from(web.router().merge(grpc.router()?)).prepare())
+    let (grpc, shortcut) = grpc.open()?;
+    Ok(Doors {
+        shortcut,
+        routes: Routes::from(web.router().merge(grpc)).prepare(),
+    })
 }
 
 fn bind(section: &'static str, address: SocketAddr) -> Result<(SocketAddr, Port), StartError> {

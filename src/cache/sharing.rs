@@ -16,7 +16,7 @@ use crate::{
     shared_cache::{Begun, Found, Lease, Place, Seen, SharedCache, SharedFailure, SharedToken},
     slot::{FlightNumber, RETRY_AFTER_CAP},
     telemetry::Span,
-    token::{Origin, Token, TokenId},
+    token::{Encoded, Origin, Token, TokenId},
     upstream::FetchError,
 };
 
@@ -301,6 +301,7 @@ impl Quest<'_> {
                 lifetime,
                 secret,
                 origin: Origin::Here,
+                encoded: Encoded::default(),
             })
         });
         Brought {

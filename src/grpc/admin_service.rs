@@ -70,11 +70,11 @@ impl<'a> Wish<'a> {
         let administrator = administrator.ok_or(ActError::NotAdministrator)?.clone();
         let longest = extensions.get::<Arc<Connected>>();
         let longest = longest.map_or(Duration::ZERO, |peer| peer.longest_call());
-        let metadata = request.metadata();
+        let headers = request.metadata().as_ref();
         Ok(Self {
             administrator,
             call,
-            deadline: Instant::now() + deadline::of(metadata, longest),
+            deadline: Instant::now() + deadline::of(headers, longest),
         })
     }
 

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use http::HeaderMap;
 
 /// The caller's deadline from `grpc-timeout`, or the longest one where it is absent,
 /// malformed or longer (gRPC over HTTP/2, "Timeout").
-pub(super) fn of(metadata: &MetadataMap, longest: Duration) -> Duration {
-    asked(metadata).map_or(longest, |asked| asked.min(longest))
+pub(super) fn of(headers: &HeaderMap, longest: Duration) -> Duration {
+    asked(headers).map_or(longest, |asked| asked.min(longest))
 }
 
 /// The caller's deadline, if it set a well-formed one.
-pub(super) fn asked(metadata: &MetadataMap) -> Option<Duration> {
-    parse(metadata.get("grpc-timeout")?.to_str().ok()?)
+pub(super) fn asked(headers: &HeaderMap) -> Option<Duration> {
+    parse(headers.get("grpc-timeout")?.to_str().ok()?)
 }
 
 /// One to eight digits and a unit.
@@ -61,12 +61,12 @@ mod tests {
             (Some("+5S"), 30_000_000_000),
             (Some("5 S"), 30_000_000_000),
         ] {
-            let mut metadata = MetadataMap::new();
+            let mut headers = HeaderMap::new();
             if let Some(header) = header {
-                metadata.insert("grpc-timeout", header.parse().unwrap());
+                headers.insert("grpc-timeout", header.parse().unwrap());
             }
             assert_eq!(
-                of(&metadata, longest),
+                of(&headers, longest),
                 Duration::from_nanos(expected),
                 "{header:?}"
             );

@@ -6,7 +6,9 @@ mod ext_authz;
 mod health;
 mod method;
 mod refusal;
+mod reply;
 mod sds;
+mod shortcut;
 mod status;
 mod token_service;
 
@@ -28,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
-pub use self::health::Readiness;
 use self::{
     admin_service::{AdminService, act},
     ext_authz::ExtAuthz,
@@ -36,6 +37,11 @@ use self::{
     refusal::Service,
     sds::Sds,
     token_service::TokenService,
+};
+pub use self::{
+    health::Readiness,
+    reply::{Body, Data},
+    shortcut::Shortcut,
 };
 use crate::{
     admission::Connected,
@@ -81,11 +87,12 @@ pub struct Door {
 
 impl Door {
     /// Everything that answers in gRPC: tokens, for callers and for proxies, operators, health
-    /// and reflection, and those who ask for what there is not.
+    /// and reflection, and those who ask for what there is not. And the shorter way for what
+    /// is asked most.
     ///
     /// # Errors
     /// When the compiled-in descriptors do not parse, which the tests rule out.
-    pub fn router(self) -> Result<Router, tonic_reflection::server::Error> {
+    pub fn open(self) -> Result<(Router, Shortcut), tonic_reflection::server::Error> {
         let guard = Guard {
             operator: Arc::clone(&self.operator),
             calls: self.calls.clone(),
@@ -112,16 +119,18 @@ impl Door {
         };
         let sds =
             SecretDiscoveryServiceServer::new(sds).max_decoding_message_size(MAX_SUBSCRIPTION);
-        let tokens = TokenService::new(self.broker, self.calls, self.stop);
-        let tokens = TokenBrokerServer::new(tokens).max_decoding_message_size(MAX_REQUEST);
-        Ok(Routes::new(tokens)
+        let tokens = Arc::new(TokenService::new(self.broker, self.calls, self.stop));
+        let shortcut = Shortcut::new(Arc::clone(&tokens));
+        let tokens = TokenBrokerServer::from_arc(tokens).max_decoding_message_size(MAX_REQUEST);
+        let router = Routes::new(tokens)
             .add_service(ext_authz)
             .add_service(sds)
             .add_service(admin)
             .add_service(health)
             .add_service(reflection)
             .into_axum_router()
-            .layer(middleware::from_fn_with_state(guard, guarded)))
+            .layer(middleware::from_fn_with_state(guard, guarded));
+        Ok((router, shortcut))
     }
 }
 
@@ -137,7 +146,7 @@ struct Guard {
 /// comes. A stream counts as a call until its reply begins: a watcher lives long, and costs
 /// little.
 async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Next) -> Response {
-    if !is_grpc(&request) {
+    if !is_grpc(request.headers()) {
         return StatusCode::NOT_FOUND.into_response();
     }
     if request.version() < Version::HTTP_2 {
@@ -189,8 +198,8 @@ async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Nex
 }
 
 /// Every request of gRPC says what it is (gRPC over HTTP/2, "Content-Type").
-fn is_grpc(request: &HttpRequest) -> bool {
-    let said = request.headers().get(CONTENT_TYPE);
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let said = headers.get(CONTENT_TYPE);
     said.is_some_and(|said| said.as_bytes().starts_with(b"application/grpc"))
 }
 

@@ -15,7 +15,7 @@ use tonic_prost::ProstCodec;
 
 use super::{
     DOOR, ext_authz, response, sds,
-    status::{note_code, note_in_band, status},
+    status::{note_error, note_in_band, status},
 };
 use crate::{broker::CallError, telemetry::Span};
 
@@ -49,7 +49,7 @@ impl Service {
     pub(super) fn note(self, error: CallError, span: &Span) {
         match self {
             Self::ExtAuthz => note_in_band(Some(error), span),
-            Self::Sds | Self::Other => note_code(status(error).code(), span),
+            Self::Sds | Self::Other => note_error(Some(error), span),
         }
     }
 

@@ -47,6 +47,11 @@ pub(super) fn note_status<T>(result: &Result<T, Status>, span: &Span) {
     );
 }
 
+/// Notes with what status this error was answered, or that there was none.
+pub(super) fn note_error(error: Option<CallError>, span: &Span) {
+    note_code(error.map_or(Code::Ok, code), span);
+}
+
 /// Notes the code of that status.
 pub(super) fn note_code(code: Code, span: &Span) {
     span.text(STATUS_CODE, Shown(code));
@@ -57,8 +62,7 @@ pub(super) fn note_code(code: Code, span: &Span) {
 pub(super) fn note_in_band(error: Option<CallError>, span: &Span) {
     span.text(STATUS_CODE, Shown(Code::Ok));
     if let Some(error) = error {
-        let (code, _) = code_and_message(error);
-        note_blame(code, span);
+        note_blame(code(error), span);
     }
 }
 
@@ -157,6 +161,11 @@ pub(super) fn unavailable(error: CallError) -> TokenUnavailable {
         reason: error.code().to_owned(),
         retry_delay: error.retry_delay().and_then(|delay| delay.try_into().ok()),
     }
+}
+
+fn code(error: CallError) -> Code {
+    let (code, _) = code_and_message(error);
+    code
 }
 
 /// The code, and what the caller's developer can do.

@@ -6,18 +6,20 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
+use http::HeaderMap;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     DOOR, deadline, method,
-    status::{note_status, status, unavailable},
+    reply::message,
+    status::{note_error, note_status, status, unavailable},
 };
 use crate::{
     admission::Connected,
     api::{
-        proto, span,
+        span,
         v1::{
             GetTokenRequest, GetTokenResponse, ReportOutcome, ReportRejectedRequest,
             ReportRejectedResponse, WatchTokenRequest, WatchTokenResponse,
@@ -50,42 +52,66 @@ impl TokenService {
         }
     }
 
-    fn begin<T>(&self, method: &'static str, request: &Request<T>) -> Call {
-        let headers = request.metadata().as_ref();
+    fn begin(&self, method: &'static str, headers: &HeaderMap) -> Call {
         let id = RequestId::of(headers);
         self.calls.begin(DOOR, Operation::Grpc(method), headers, id)
     }
 
     /// Parses what every call begins with, and asks the policy.
-    fn authorise<T>(
+    fn authorise(
         &self,
-        request: &Request<T>,
+        peer: Result<&Connected, CallError>,
         call: &Call,
         destination: &str,
     ) -> Result<(Asker, Granted), CallError> {
-        let caller = peer(request)?.id();
+        let caller = peer?.id();
         let destination =
             DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
         let granted = self.broker.authorise(caller, &destination)?;
         Ok((Asker::of(caller.clone(), call), granted))
     }
 
-    /// Counts and logs an answered call, and turns its error into a status.
-    fn answer<T, R>(
+    /// Counts and logs an answered call.
+    fn answered<T>(
         &self,
-        request: &Request<T>,
+        peer: Result<&Connected, CallError>,
         call: &Call,
         granted: Option<&Granted>,
-        result: Result<R, CallError>,
-    ) -> Result<Response<R>, Status> {
+        result: Result<T, CallError>,
+    ) -> Result<T, CallError> {
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted.map_or("", |granted| granted.destination.as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
-        let caller = caller(request);
-        let result = result.map(Response::new).map_err(status);
-        note_status(&result, &call.span);
-        self.calls.answered(call, caller, destination, outcome);
+        note_error(result.as_ref().err().copied(), &call.span);
+        self.calls.answered(call, name(peer), destination, outcome);
         result
+    }
+
+    /// A token for whoever asks with these headers for this: one call, in whichever way it
+    /// came in.
+    pub(super) async fn token(
+        &self,
+        peer: Result<&Connected, CallError>,
+        headers: &HeaderMap,
+        asked: &GetTokenRequest,
+    ) -> Result<Arc<Token>, CallError> {
+        let call = self.begin(method::GET_TOKEN, headers);
+        let (asker, granted) = match self.authorise(peer, &call, &asked.destination_id) {
+            Ok(authorised) => authorised,
+            Err(error) => return self.answered(peer, &call, None, Err(error)),
+        };
+        let result = match validity(asked.min_validity.as_ref()) {
+            Ok(min_validity) => {
+                let longest = peer.map_or(Duration::ZERO, Connected::longest_call);
+                let deadline = Some(Instant::now() + deadline::of(headers, longest));
+                until(deadline, self.broker.token(&asker, &granted, min_validity)).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Ok(token) = &result {
+            call.span.token(token.id);
+        }
+        self.answered(peer, &call, Some(&granted), result)
     }
 }
 
@@ -97,26 +123,10 @@ impl TokenBroker for TokenService {
         &self,
         request: Request<GetTokenRequest>,
     ) -> Result<Response<GetTokenResponse>, Status> {
-        let body = request.get_ref();
-        let call = self.begin(method::GET_TOKEN, &request);
-        let (asker, granted) = match self.authorise(&request, &call, &body.destination_id) {
-            Ok(authorised) => authorised,
-            Err(error) => return self.answer(&request, &call, None, Err(error)),
-        };
-        let result = match validity(body.min_validity.as_ref()) {
-            Ok(min_validity) => {
-                let longest = peer(&request).map_or(Duration::ZERO, Connected::longest_call);
-                let deadline = deadline::of(request.metadata(), longest);
-                let deadline = Some(Instant::now() + deadline);
-                until(deadline, self.broker.token(&asker, &granted, min_validity)).await
-            }
-            Err(error) => Err(error),
-        };
-        let reply = result.map(|token| {
-            call.span.token(token.id);
-            reply(&token)
-        });
-        self.answer(&request, &call, Some(&granted), reply)
+        let headers = request.metadata().as_ref();
+        let token = self.token(peer(&request), headers, request.get_ref()).await;
+        let token = token.map_err(status)?;
+        Ok(Response::new(message(&token)))
     }
 
     async fn watch_token(
@@ -124,19 +134,24 @@ impl TokenBroker for TokenService {
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
         let body = request.get_ref();
-        let call = self.begin(method::WATCH_TOKEN, &request);
-        let (asker, granted) = match self.authorise(&request, &call, &body.destination_id) {
+        let call = self.begin(method::WATCH_TOKEN, request.metadata().as_ref());
+        let peer = peer(&request);
+        let (asker, granted) = match self.authorise(peer, &call, &body.destination_id) {
             Ok(authorised) => authorised,
-            Err(error) => return self.answer(&request, &call, None, Err(error)),
+            Err(error) => {
+                let refused = self.answered(peer, &call, None, Err(error));
+                return refused.map_err(status);
+            }
         };
         // A stream may last, so only the caller's own deadline ends it.
-        let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let deadline =
+            deadline::asked(request.metadata().as_ref()).map(|asked| Instant::now() + asked);
         let span = call.span.clone();
         let watch = Some((self.broker.watch(asker, &granted), span));
         let events = stream::unfold(watch, move |watch| async move {
             let (mut watch, span) = watch?;
             let event = match until(deadline, watch.next()).await {
-                Ok(token) => Event::Token(reply(&token)),
+                Ok(token) => Event::Token(message(&token)),
                 Err(error @ (CallError::Refused(_) | CallError::AuditUnavailable { .. })) => {
                     Event::Unavailable(unavailable(error))
                 }
@@ -154,8 +169,8 @@ impl TokenBroker for TokenService {
         let stream = events
             .take_until(self.stop.clone().cancelled_owned())
             .boxed();
-        let (caller, destination) = (caller(&request), granted.destination.as_str());
-        self.calls.opened(&call, caller, destination);
+        let destination = granted.destination.as_str();
+        self.calls.opened(&call, name(peer), destination);
         Ok(Response::new(stream))
     }
 
@@ -164,14 +179,18 @@ impl TokenBroker for TokenService {
         request: Request<ReportRejectedRequest>,
     ) -> Result<Response<ReportRejectedResponse>, Status> {
         let body = request.get_ref();
-        let call = self.begin(method::REPORT_REJECTED, &request);
-        let (_, granted) = match self.authorise(&request, &call, &body.destination_id) {
+        let call = self.begin(method::REPORT_REJECTED, request.metadata().as_ref());
+        let peer = peer(&request);
+        let (_, granted) = match self.authorise(peer, &call, &body.destination_id) {
             Ok(authorised) => authorised,
-            Err(error) => return self.answer(&request, &call, None, Err(error)),
+            Err(error) => {
+                let refused = self.answered(peer, &call, None, Err(error));
+                return refused.map_err(status);
+            }
         };
         // A text that names no token cannot name the current one.
         let report = TokenId::parse(&body.token_id).map_or(Report::AlreadyReplaced, |id| {
-            let afford = || peer(&request).is_ok_and(|peer| peer.may_report(Instant::now()));
+            let afford = || peer.is_ok_and(|peer| peer.may_report(Instant::now()));
             self.broker.report(&granted, id, afford, &call.span)
         });
         let outcome = match report {
@@ -182,7 +201,8 @@ impl TokenBroker for TokenService {
         let reply = ReportRejectedResponse {
             outcome: outcome.into(),
         };
-        self.answer(&request, &call, Some(&granted), Ok(reply))
+        let reply = self.answered(peer, &call, Some(&granted), Ok(reply));
+        reply.map(Response::new).map_err(status)
     }
 }
 
@@ -196,8 +216,8 @@ pub(super) fn peer<T>(request: &Request<T>) -> Result<&Connected, CallError> {
 }
 
 /// The name of who calls; empty where there is none.
-fn caller<T>(request: &Request<T>) -> &str {
-    peer(request).map_or("", |peer| peer.id().as_str())
+fn name(peer: Result<&Connected, CallError>) -> &str {
+    peer.map_or("", |peer| peer.id().as_str())
 }
 
 /// Waits for a call, until its deadline if it has one.
@@ -216,18 +236,6 @@ pub(super) async fn until<T>(
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
     let span = wanted.map_or(Some(Duration::ZERO), span);
     span.ok_or(CallError::InvalidMinValidity)
-}
-
-fn reply(token: &Token) -> GetTokenResponse {
-    let expires_at = token.expires_at();
-    let left = expires_at.instant.saturating_duration_since(Instant::now());
-    GetTokenResponse {
-        access_token: token.access_token.expose().to_owned(),
-        token_type: "Bearer".to_owned(),
-        expires_at: Some(expires_at.wall.into()),
-        expires_in: proto(left),
-        token_id: token.id.to_string(),
-    }
 }
 
 #[cfg(test)]

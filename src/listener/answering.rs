@@ -7,60 +7,71 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{Request, Response, StatusCode};
-use hyper::{
-    body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint},
-    service::Service,
-};
-use tonic::{Status, body::Body, service::Routes};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tonic::{Status, body::Body as Tonic, service::Routes};
 use tower::Service as _;
 
 use super::activity::{Activity, UnderWay};
-use crate::admission::Connected;
+use crate::{
+    admission::Connected,
+    grpc::{Body, Data, Shortcut},
+};
 
 /// What the headers of one request may take, in bytes.
 pub(super) const MAX_HEADERS: u16 = 8 * 1024;
 
+/// Who answers requests.
+#[derive(Clone)]
+pub struct Doors {
+    /// What is asked most.
+    pub shortcut: Shortcut,
+    /// Everything.
+    pub routes: Routes,
+}
+
 /// Hands requests to the doors, each with the identity of its connection.
 pub(super) struct Answering {
-    pub(super) routes: Routes,
+    pub(super) doors: Doors,
     pub(super) peer: Option<Arc<Connected>>,
     pub(super) activity: Arc<Activity>,
 }
 
 impl Answering {
-    /// An answer that no door gives.
-    pub(super) fn refuse(&self, status: StatusCode) -> Response<Reply> {
-        let mut answer = Response::new(Reply {
-            body: Body::empty(),
-            _under_way: self.activity.begin(),
-        });
-        *answer.status_mut() = status;
-        answer
-    }
-}
-
-impl Service<Request<Incoming>> for Answering {
-    type Response = Response<Reply>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Reply>, Infallible>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        // Whatever the request claims, this is the one identity it gets.
-        if let Some(peer) = &self.peer {
-            request.extensions_mut().insert(Arc::clone(peer));
-        }
+    /// Answers a request.
+    pub(super) fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Reply>, Infallible>> + Send + use<> {
         let under_way = self.activity.begin();
-        let answer = self.routes.clone().call(request);
+        let entered = self.doors.shortcut.enter(self.peer.as_ref(), request);
+        let entered = entered.map_err(|mut request| {
+            // Whatever the request claims, this is the one identity it gets.
+            if let Some(peer) = &self.peer {
+                request.extensions_mut().insert(Arc::clone(peer));
+            }
+            self.doors.routes.clone().call(request)
+        });
         async move {
-            let answer = answer.await?;
+            let answer = match entered {
+                Ok(call) => call.answer().await,
+                Err(answer) => answer.await?.map(Body::Other),
+            };
             Ok(answer.map(|body| Reply {
                 body,
                 _under_way: under_way,
             }))
         }
-        .boxed()
+    }
+
+    /// An answer that no door gives.
+    pub(super) fn refuse(&self, status: StatusCode) -> Response<Reply> {
+        let mut answer = Response::new(Reply {
+            body: Body::Other(Tonic::empty()),
+            _under_way: self.activity.begin(),
+        });
+        *answer.status_mut() = status;
+        answer
     }
 }
 
@@ -71,13 +82,13 @@ pub(super) struct Reply {
 }
 
 impl HttpBody for Reply {
-    type Data = Bytes;
+    type Data = Data;
     type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Data>, Status>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

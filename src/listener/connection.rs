@@ -14,12 +14,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tracing::{debug, warn};
 
 use super::{
     activity::{Activity, Idle},
-    answering::Answering,
+    answering::{Answering, Doors},
     certificate,
     crowd::Crowd,
     handshake,
@@ -47,7 +46,7 @@ const AGE_JITTER: f64 = 0.1;
 pub(super) struct Lobby {
     pub(super) crowd: Arc<Crowd>,
     pub(super) nameless: Nameless,
-    pub(super) routes: Routes,
+    pub(super) doors: Doors,
     pub(super) terms: watch::Receiver<Arc<Terms>>,
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
@@ -155,7 +154,7 @@ impl Visit<'_> {
         let limits = &terms.limits;
         let activity = Activity::new();
         let answering = Answering {
-            routes: self.lobby.routes.clone(),
+            doors: self.lobby.doors.clone(),
             peer: self.peer.clone(),
             activity: Arc::clone(&activity),
         };

@@ -106,7 +106,7 @@ impl Service<Request<Incoming>> for Exchange {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let answer = if names_one_host(&request) {
-            self.answering.call(request)
+            self.answering.answer(request).boxed()
         } else {
             let refused = self.answering.refuse(StatusCode::BAD_REQUEST);
             async { Ok(refused) }.boxed()

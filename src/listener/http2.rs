@@ -1,15 +1,21 @@
 //! HTTP/2 on one connection, and what a peer may take of it.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::Pin, time::Duration};
 
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::http2,
+    service::{Service, service_fn},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    answering::{Answering, MAX_HEADERS},
+    answering::{Answering, MAX_HEADERS, Reply},
     meter::{Flood, Metered, Verdict},
+    streams::{Begun, Streams},
 };
 
 /// How many calls one connection may have under way. Clients assume 100 until they have
@@ -33,14 +39,16 @@ type Stream = TokioIo<Metered<TlsStream<TcpStream>>>;
 
 /// A connection that speaks HTTP/2.
 pub(super) struct Http2 {
-    connection: Pin<Box<http2::Connection<Stream, Arc<Answering>, TokioExecutor>>>,
+    connection: Pin<Box<dyn Conversation>>,
+    streams: Streams,
     verdict: Verdict,
 }
 
 impl Http2 {
     pub(super) fn new(stream: TlsStream<TcpStream>, answering: Answering) -> Self {
         let (stream, verdict) = Metered::new(stream);
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let streams = Streams::default();
+        let connection = http2::Builder::new(streams.begun())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(u32::from(MAX_HEADERS))
@@ -51,21 +59,32 @@ impl Http2 {
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .serve_connection(TokioIo::new(stream), Arc::new(answering));
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(move |request| answering.answer(request)),
+            );
         Self {
             connection: Box::pin(connection),
+            streams,
             verdict,
         }
     }
 
     /// Serves until the end.
     pub(super) async fn ended(&mut self) -> hyper::Result<()> {
-        self.connection.as_mut().await
+        poll_fn(|context| {
+            // What was waited for first, so that it is written with the rest.
+            self.streams.go_on(context);
+            let ended = self.connection.as_mut().poll(context);
+            self.streams.go_on(context);
+            ended
+        })
+        .await
     }
 
     /// Says GOAWAY, and lets the calls under way end.
     pub(super) fn leave(&mut self) {
-        self.connection.as_mut().graceful_shutdown();
+        self.connection.as_mut().leave();
     }
 
     /// Whether the peer has begun to speak HTTP/2.
@@ -76,5 +95,21 @@ impl Http2 {
     /// What the peer flooded the connection with, if it did.
     pub(super) fn flood(&self) -> Option<Flood> {
         self.verdict.flood()
+    }
+}
+
+/// What hyper makes of a connection, whose type has no name: the answers have none.
+trait Conversation: Future<Output = hyper::Result<()>> + Send {
+    /// Says GOAWAY.
+    fn leave(self: Pin<&mut Self>);
+}
+
+impl<S> Conversation for http2::Connection<Stream, S, Begun>
+where
+    S: Service<Request<Incoming>, Response = Response<Reply>, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
     }
 }

@@ -10,7 +10,7 @@ mod bucket;
 mod frames;
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -160,26 +160,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         Poll::Ready(Ok(written))
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        let now = Instant::now();
-        let mut left = written;
-        for buf in bufs {
-            let part = left.min(buf.len());
-            this.sent(&buf[..part], now);
-            left -= part;
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+    // It writes one buffer at a time: h2 then gathers what it has for many calls in its own, and
+    // writes that at once, where it would write each reply by itself.
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
@@ -207,6 +189,8 @@ fn goaway(last_stream: u32, flood: Flood) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use proptest::{collection::vec, prelude::*};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 

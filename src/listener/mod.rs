@@ -12,6 +12,7 @@ mod http2;
 mod meter;
 mod nameless;
 mod pace;
+mod streams;
 mod talk;
 mod terms;
 mod tls;
@@ -20,14 +21,14 @@ use std::sync::Arc;
 
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
 use tracing::warn;
 
-use self::{connection::Lobby, crowd::Crowd, nameless::Nameless};
 pub use self::{
+    answering::Doors,
     terms::Terms,
     tls::{Expiry, Tls, TlsError},
 };
+use self::{connection::Lobby, crowd::Crowd, nameless::Nameless};
 use crate::{admission::Admission, metrics::Metrics, port::Port};
 
 /// A bound port for callers.
@@ -48,7 +49,7 @@ impl Listener {
     /// longer believe are cut.
     pub async fn serve(
         self,
-        routes: Routes,
+        doors: Doors,
         terms: watch::Receiver<Arc<Terms>>,
         admission: Arc<Admission>,
         metrics: Arc<Metrics>,
@@ -57,7 +58,7 @@ impl Listener {
         let lobby = Arc::new(Lobby {
             crowd: Crowd::new(),
             nameless: Nameless::new(),
-            routes,
+            doors,
             terms,
             admission,
             metrics,

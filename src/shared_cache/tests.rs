@@ -10,7 +10,7 @@ use crate::{
     secret::Secret,
     shared_cache::shelf::Shelf,
     slot::FailureReason,
-    token::{Origin, SecretName, TokenId},
+    token::{Encoded, Origin, SecretName, TokenId},
     usage::{Quarantine, Stamp},
 };
 
@@ -70,6 +70,7 @@ pub(super) fn token() -> Token {
             client_id: "canary-client".to_owned(),
         }),
         origin: Origin::Here,
+        encoded: Encoded::default(),
     }
 }
 

@@ -250,7 +250,7 @@ mod tests {
     use crate::{
         clock::Moment,
         secret::Secret,
-        token::{Minted, Origin, SecretName, Token, TokenId},
+        token::{Encoded, Minted, Origin, SecretName, Token, TokenId},
         upstream::{FetchError, Minter, Rotation, TokenSource},
     };
 
@@ -279,6 +279,7 @@ mod tests {
             id: TokenId::random(),
             requested_at: Moment::now(),
             origin: Origin::Here,
+            encoded: Encoded::default(),
             lifetime: Duration::from_secs(1000),
             secret: SecretName::sample(),
         };

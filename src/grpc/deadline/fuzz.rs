@@ -1,6 +1,6 @@
 //! Timeouts that peers may send, and a second reader of them.
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use super::*;
 use crate::fuzz::Target;
@@ -13,12 +13,12 @@ fn a_deadline_is_what_the_header_says_or_the_longest_one() {
         .words(&["H", "M", "S", "m", "u", "n", "99999999", "00000000", "+"])
         .inventing("[0-9]{0,9}[HMSmunhs ]{0,2}")
         .holds(|header| {
-            let mut metadata = http::HeaderMap::new();
+            let mut headers = HeaderMap::new();
             let Ok(value) = HeaderValue::from_bytes(header) else {
                 return false;
             };
-            metadata.insert("grpc-timeout", value);
-            let deadline = of(&MetadataMap::from_headers(metadata), LONGEST);
+            headers.insert("grpc-timeout", value);
+            let deadline = of(&headers, LONGEST);
             let written = nanoseconds(header);
             let longest = LONGEST.as_nanos();
             let expected = written.map_or(longest, |asked| asked.min(longest));

@@ -73,7 +73,7 @@ impl ExtAuthz {
         granted: &Granted,
     ) -> Result<Arc<Token>, CallError> {
         let longest = peer(request)?.longest_call();
-        let deadline = Instant::now() + deadline::of(request.metadata(), longest);
+        let deadline = Instant::now() + deadline::of(request.metadata().as_ref(), longest);
         let token = self.broker.token(asker, granted, Duration::ZERO);
         until(Some(deadline), token).await
     }

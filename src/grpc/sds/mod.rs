@@ -193,7 +193,8 @@ impl SecretDiscoveryService for Sds {
         request: Request<DiscoveryRequest>,
     ) -> Result<Response<DiscoveryResponse>, Status> {
         let peer = peer(&request).map_err(status)?;
-        let deadline = Instant::now() + deadline::of(request.metadata(), peer.longest_call());
+        let deadline =
+            Instant::now() + deadline::of(request.metadata().as_ref(), peer.longest_call());
         let call = self.begin(method::FETCH_SECRETS, &request, peer);
         let asker = Asker::of(peer.id().clone(), &call);
         let secrets = match self.names(&call, &asker, request.get_ref()) {
@@ -262,7 +263,8 @@ impl Sds {
         let connected = request.extensions().get::<Arc<Connected>>().cloned();
         let connected = connected.ok_or_else(|| status(CallError::CallerUnidentified))?;
         // A stream may last, so only the client's own deadline ends it.
-        let deadline = deadline::asked(request.metadata()).map(|asked| Instant::now() + asked);
+        let deadline =
+            deadline::asked(request.metadata().as_ref()).map(|asked| Instant::now() + asked);
         let call = self.begin(method, &request, &connected);
         let place = connected.stream().map_err(|overload| {
             let error = CallError::from(overload);

@@ -21,6 +21,7 @@ fn token(lifetime: Duration, age: Duration) -> Token {
         lifetime,
         secret: SecretName::sample(),
         origin: Origin::Here,
+        encoded: Encoded::default(),
     }
 }
 
