@@ -15,7 +15,7 @@ use token_broker::{
     cache::{Cache, Edition, Host, Registration, Schedule},
     clock::Instant,
     destination::{ApplicationName, DestinationId, Generation, TokenKey},
-    grpc::{Door, Readiness},
+    grpc::{Door, Readiness, Shortcut},
     identity::CallerId,
     mesh::LiveMesh,
     metrics::Metrics,
@@ -30,10 +30,9 @@ use token_broker::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, service::Routes};
 
 /// How long a token is, in bytes: a signed JWT with some claims.
-const TOKEN: usize = 900;
+pub(crate) const TOKEN: usize = 900;
 const PATH: &str = "/tokenbroker.v1.TokenBroker/GetToken";
 /// How often the sequence of requests repeats itself.
 const REQUESTS: usize = 4096;
@@ -61,7 +60,7 @@ impl Size {
 /// A broker, and who asks it for what.
 pub(crate) struct Site {
     pub(crate) broker: Arc<Broker>,
-    pub(crate) door: Routes,
+    pub(crate) door: Shortcut,
     audit: Arc<Audit>,
     requests: Vec<Ask>,
     _schedule: Schedule,
@@ -112,7 +111,7 @@ impl Site {
         };
         Self {
             broker,
-            door: Routes::from(door.router().unwrap()).prepare(),
+            door: door.open().unwrap().1,
             audit,
             requests: requests(size),
             _schedule: schedule,
@@ -151,7 +150,7 @@ impl Ask {
     }
 
     /// The request as it comes off a connection.
-    pub(crate) fn request(&self) -> Request<Body> {
+    pub(crate) fn request(&self) -> Request<Full<Bytes>> {
         let message = GetTokenRequest {
             destination_id: self.destination.clone(),
             min_validity: None,
@@ -160,7 +159,7 @@ impl Ask {
         body.put_u8(0);
         body.put_u32(u32::try_from(message.encoded_len()).unwrap());
         message.encode(&mut body).unwrap();
-        let mut request = Request::new(Body::new(Full::new(Bytes::from(body))));
+        let mut request = Request::new(Full::new(body.freeze()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = format!("https://broker.example{PATH}").parse().unwrap();
         *request.version_mut() = Version::HTTP_2;
@@ -169,7 +168,6 @@ impl Ask {
         headers.insert("te", HeaderValue::from_static("trailers"));
         headers.insert("user-agent", HeaderValue::from_static("grpc-go/1.80.0"));
         headers.insert("grpc-timeout", HeaderValue::from_static("5S"));
-        request.extensions_mut().insert(Arc::clone(&self.peer));
         request
     }
 }

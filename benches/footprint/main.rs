@@ -1,7 +1,7 @@
 //! What the broker takes of the machine: memory, and the time until it is ready.
 //!
 //! `cargo bench --bench footprint` measures everything, `-- idle warm connections watchers start
-//! growth` some of it. The figures also go to `target/bench/footprint.json`. It needs 20,200 file
+//! growth` some of it. The figures also go to `target/bench/footprint.json`. It needs 10,200 file
 //! descriptors, and half a gigabyte for its own side of the connections.
 
 #![allow(
@@ -36,7 +36,7 @@ use self::{
     site::{Cores, Machine},
 };
 
-/// Two for each connection of the load, which is in this process and in the broker, and some.
+/// One for each connection, here and in the broker, and some.
 const DESCRIPTORS: u64 = 10_200;
 
 fn main() {

@@ -149,10 +149,11 @@ impl Buf for Data {
     }
 }
 
-impl From<Reply> for Body {
-    fn from(reply: Reply) -> Self {
+impl From<&Token> for Body {
+    /// A token, as of now.
+    fn from(token: &Token) -> Self {
         Self::Token(Ending {
-            rest: Some(reply),
+            rest: Some(Reply::new(token)),
             is_told: false,
         })
     }

@@ -16,7 +16,7 @@ use tonic::{body::Body as Tonic, metadata::GRPC_CONTENT_TYPE};
 
 use super::{
     MAX_REQUEST, is_grpc,
-    reply::{Body, PREFIX, Reply},
+    reply::{Body, PREFIX},
     status::status,
     token_service::TokenService,
 };
@@ -100,7 +100,7 @@ impl Ordinary {
         drop(under_way);
         match answer {
             Ok(token) => {
-                let mut response = Response::new(Body::from(Reply::new(&token)));
+                let mut response = Response::new(Body::from(&*token));
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
                 response
