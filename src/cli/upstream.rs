@@ -205,6 +205,7 @@ impl UpstreamArgs {
             },
             fault: self.fault(),
             fail_rate: self.fail_rate.unwrap_or(1.0),
+            ..Behaviour::default()
         }
     }
 

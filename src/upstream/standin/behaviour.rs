@@ -12,6 +12,8 @@ pub struct Behaviour {
     pub lifetime: Duration,
     /// What is said about the lifetime.
     pub expiry: Expiry,
+    /// How long tokens are at least, in characters.
+    pub token_length: usize,
     /// What goes wrong.
     pub fault: Option<Fault>,
     /// The share of requests that the fault hits, from 0 to 1.
@@ -67,6 +69,7 @@ impl Default for Behaviour {
             delay: Duration::ZERO,
             lifetime: Duration::from_secs(3600),
             expiry: Expiry::Honest,
+            token_length: 0,
             fault: None,
             fail_rate: 1.0,
         }

@@ -155,12 +155,10 @@ impl Ledger {
             return refusal(question.shape);
         }
         self.minted += 1;
-        let token = [
-            escape(destination),
-            escape(&question.client_id),
-            self.minted.to_string(),
-        ]
-        .join("~");
+        let application = [escape(destination), escape(&question.client_id)].join("~");
+        // Zeros before the serial make it as long as it has to be.
+        let width = behaviour.token_length.saturating_sub(application.len() + 1);
+        let token = format!("{application}~{:0width$}", self.minted);
         let expires_in = match &behaviour.expiry {
             Expiry::Honest => Some(behaviour.lifetime.as_secs().to_string()),
             Expiry::Missing => None,
@@ -281,6 +279,26 @@ mod tests {
         ledger.accept_any = true;
         assert!(ledger.accepts(&question("other", "any"), "d"));
         assert!(!ledger.accepts(&question("shop", "wrong"), "d"));
+    }
+
+    #[test]
+    fn a_token_is_as_long_as_it_is_told_and_still_known() {
+        let mut ledger = Ledger::new(StandinSettings {
+            accept_any: true,
+            ..StandinSettings::default()
+        });
+        for length in [900, 0] {
+            let behaviour = Behaviour {
+                token_length: length,
+                ..Behaviour::default()
+            };
+            ledger.answer(&question("shop", "any"), "d", &behaviour);
+        }
+        let long = format!("d~shop~{:0893}", 1);
+        assert_eq!(long.len(), 900);
+        for (token, serial) in [(&*long, 1), ("d~shop~2", 2)] {
+            assert_eq!(ledger.minted_for(token).unwrap().serial, serial);
+        }
     }
 
     #[test]
