@@ -29,7 +29,7 @@ use crate::{
     grpc::{Door, Readiness},
     identity::CallerId,
     mesh::LiveMesh,
-    metrics::{Format, Metrics},
+    metrics::{Format, Metrics, Tally},
     policy::{CallerPattern, Grants},
     secret::Secret,
     shared_cache::SharedCache,
@@ -275,8 +275,10 @@ fn broker() -> Arc<Broker> {
         used: Arc::new(Mark::of(Stamp(0), None)),
         served: Arc::default(),
     };
+    let id = TokenKey::sample("public").destination;
     catalogue.add(Listing {
-        id: TokenKey::sample("public").destination,
+        tally: Arc::new(Tally::new(id.clone())),
+        id,
         name: None,
         grants: Grants::new([(callers(), Arc::new(opening))]),
         registrations: Vec::new(),
