@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use foldhash::fast::RandomState;
+
 use crate::{
     cache::{Edition, Registration},
     destination::{DestinationId, TokenKey},
@@ -13,7 +15,8 @@ use crate::{
 pub struct Catalogue {
     edition: Edition,
     ledger: Arc<Ledger>,
-    by_name: HashMap<DestinationId, Arc<Listing>>,
+    /// All names in it are configured, so a fast hash will do.
+    by_name: HashMap<DestinationId, Arc<Listing>, RandomState>,
     listings: Vec<Arc<Listing>>,
 }
 
@@ -69,7 +72,7 @@ impl Catalogue {
         Self {
             edition,
             ledger,
-            by_name: HashMap::new(),
+            by_name: HashMap::default(),
             listings: Vec::new(),
         }
     }
