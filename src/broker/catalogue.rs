@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     cache::{Edition, Registration},
-    destination::{DestinationId, TokenKey},
+    destination::{DestinationId, DestinationName, TokenKey},
     policy::Grants,
     usage::{Callers, Ledger, Mark},
 };
@@ -103,8 +103,8 @@ impl Catalogue {
     }
 
     /// The destination with this id or name.
-    pub fn find(&self, id_or_name: &DestinationId) -> Option<&Arc<Listing>> {
-        self.by_name.get(id_or_name)
+    pub fn find<'a>(&self, name: impl Into<DestinationName<'a>>) -> Option<&Arc<Listing>> {
+        self.by_name.get(name.into().as_str())
     }
 
     /// Every application that is registered for some destination.

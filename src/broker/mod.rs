@@ -36,7 +36,7 @@ use crate::{
     audit::{Audit, AuditUnavailable, Event, Found, HandOut},
     cache::{Cache, Condition, Edition, Missing, Registration},
     clock::Instant,
-    destination::{DestinationId, TokenKey},
+    destination::{DestinationId, DestinationName, TokenKey},
     identity::CallerId,
     slot::{FailureReason, Refusal, Report},
     telemetry::Span,
@@ -61,8 +61,6 @@ pub struct Broker {
 /// A caller's right to the tokens of one registration, for one request.
 #[derive(Clone)]
 pub struct Granted {
-    /// The configured id of the destination, whatever name the caller used.
-    pub destination: DestinationId,
     registration: Arc<Registration>,
     opening: Arc<Opening>,
 }
@@ -116,10 +114,10 @@ impl Broker {
     /// # Errors
     /// [`CallError::NotGranted`], which does not tell a destination that is forbidden from
     /// one that does not exist; [`CallError::Unprotected`] for one that needs no token.
-    pub fn authorise(
+    pub fn authorise<'a>(
         &self,
         caller: &CallerId,
-        destination: &DestinationId,
+        destination: impl Into<DestinationName<'a>>,
     ) -> Result<Granted, CallError> {
         let catalogue = self.catalogue.load();
         let listing = catalogue.find(destination).ok_or(CallError::NotGranted)?;
@@ -129,7 +127,6 @@ impl Broker {
         let registration = opening.registration.as_ref();
         let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
-            destination: listing.id.clone(),
             registration: Arc::clone(registration),
             opening: Arc::clone(opening),
         })
@@ -156,7 +153,7 @@ impl Broker {
             Err(Missing::Refused(refusal)) => return Err(CallError::Refused(refusal)),
             // A reload came between: the newest catalogue knows.
             Err(Missing::Outdated) => {
-                let granted = self.authorise(&asker.caller, &granted.destination)?;
+                let granted = self.authorise(&asker.caller, granted.destination())?;
                 return Box::pin(self.token(asker, &granted, min_validity)).await;
             }
         };
@@ -236,7 +233,8 @@ impl Broker {
         !stopped && token.suffices(now, min_validity)
     }
 
-    /// Records that a token is about to leave.
+    /// Records that a token is about to leave, and says whether it still may: if that had to
+    /// wait, the token is looked at again.
     async fn record(
         &self,
         asker: &Asker,

@@ -95,7 +95,7 @@ impl Watch {
     fn authorise(&mut self) -> Result<(), CallError> {
         let granted = self
             .broker
-            .authorise(&self.asker.caller, &self.granted.destination)?;
+            .authorise(&self.asker.caller, self.granted.destination())?;
         if !Arc::ptr_eq(&granted.registration, &self.granted.registration) {
             self.broker
                 .cache

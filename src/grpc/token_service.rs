@@ -26,7 +26,7 @@ use crate::{
     },
     broker::{Asker, Broker, CallError, Granted},
     clock::Instant,
-    destination::DestinationId,
+    destination::DestinationName,
     request_id::RequestId,
     slot::Report,
     telemetry::{Call, Calls, End, Operation},
@@ -65,8 +65,8 @@ impl TokenService {
     ) -> Result<(Asker, Granted), CallError> {
         let caller = peer(request)?.id();
         let destination =
-            DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
-        let granted = self.broker.authorise(caller, &destination)?;
+            DestinationName::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
+        let granted = self.broker.authorise(caller, destination)?;
         Ok((Asker::of(caller.clone(), call), granted))
     }
 
@@ -79,7 +79,7 @@ impl TokenService {
         result: Result<R, CallError>,
     ) -> Result<Response<R>, Status> {
         // Only a granted destination is named: anything else is the caller's invention.
-        let destination = granted.map_or("", |granted| granted.destination.as_str());
+        let destination = granted.map_or("", |granted| granted.destination().as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         let caller = caller(request);
         let result = result.map(Response::new).map_err(status);
@@ -154,7 +154,7 @@ impl TokenBroker for TokenService {
         let stream = events
             .take_until(self.stop.clone().cancelled_owned())
             .boxed();
-        let (caller, destination) = (caller(&request), granted.destination.as_str());
+        let (caller, destination) = (caller(&request), granted.destination().as_str());
         self.calls.opened(&call, caller, destination);
         Ok(Response::new(stream))
     }

@@ -100,7 +100,7 @@ impl Door {
             .await
             .unwrap_or(Err(Fault::TooSlow.into()))?;
         let granted = self.broker.authorise(&asker.caller, &wanted)?;
-        *named = Some(granted.destination.clone());
+        *named = Some(granted.destination().clone());
         let token = self.broker.token(asker, &granted, Duration::ZERO);
         let token = timeout_at(deadline, token).await;
         Ok(token.unwrap_or(Err(CallError::DeadlineExceeded))?)

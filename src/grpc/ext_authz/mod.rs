@@ -108,7 +108,7 @@ impl Authorization for ExtAuthz {
         // Only a granted destination is named: anything else is the caller's invention.
         let destination = granted
             .as_ref()
-            .map_or("", |granted| granted.destination.as_str());
+            .map_or("", |granted| granted.destination().as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         let caller = asker.as_ref().map_or("", |asker| asker.caller.as_str());
         if let Ok(token) = &result {

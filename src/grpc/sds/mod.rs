@@ -40,7 +40,7 @@ use crate::{
     admission::Connected,
     broker::{Asker, Broker, CallError, Granted, Watch},
     clock::Instant,
-    destination::DestinationId,
+    destination::DestinationName,
     identity::CallerId,
     request_id::RequestId,
     slot::Refusal,
@@ -64,8 +64,8 @@ impl Sds {
     /// Parses a name, and asks the policy.
     fn authorise(&self, caller: &CallerId, name: &str) -> Result<Granted, CallError> {
         let destination =
-            DestinationId::parse(name).map_err(|_| CallError::InvalidDestinationId)?;
-        self.broker.authorise(caller, &destination)
+            DestinationName::parse(name).map_err(|_| CallError::InvalidDestinationId)?;
+        self.broker.authorise(caller, destination)
     }
 
     /// One token, for a proxy that polls.
@@ -97,7 +97,7 @@ impl Sds {
         result: Result<Option<TokenId>, CallError>,
     ) {
         // Only a granted destination is named: anything else is the caller's invention.
-        let destination = granted.map_or("", |granted| granted.destination.as_str());
+        let destination = granted.map_or("", |granted| granted.destination().as_str());
         let outcome = result.as_ref().map_or_else(CallError::code, |_| "ok");
         let (caller, token) = (caller.as_str(), result.ok().flatten());
         self.calls
