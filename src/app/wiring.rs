@@ -195,7 +195,7 @@ impl<'a> Wiring<'a> {
         &mut self,
         destination: &Destination,
         registrations: &Registrations,
-    ) -> Grants<Arc<Opening>> {
+    ) -> Grants<Opening> {
         let mut openings = Vec::new();
         for (grant, number) in destination.grants.iter().zip(1..) {
             let registration = grant.application.as_ref().and_then(|application| {
@@ -223,7 +223,7 @@ impl<'a> Wiring<'a> {
                         .keep_callers(destination.id.as_str(), served, last),
                     used: self.ledger.grant(name, credential, last, self.now),
                 };
-                openings.push((pattern.clone(), Arc::new(opening)));
+                openings.push((pattern.clone(), opening));
             }
         }
         Grants::new(openings)

@@ -27,7 +27,7 @@ pub struct Listing {
     /// Its second name.
     pub name: Option<DestinationId>,
     /// Who may have the tokens of which registration.
-    pub grants: Grants<Arc<Opening>>,
+    pub grants: Grants<Opening>,
     /// One for each application; none where it is unprotected.
     pub registrations: Vec<Arc<Registration>>,
 }
@@ -60,7 +60,7 @@ impl Listing {
         Self {
             id: registration.key.destination.clone(),
             name: None,
-            grants: Grants::new([(callers, Arc::new(opening))]),
+            grants: Grants::new([(callers, opening)]),
             registrations: vec![registration],
         }
     }

@@ -41,7 +41,7 @@ use crate::{
     slot::{FailureReason, Refusal, Report},
     telemetry::Span,
     token::{Token, TokenId},
-    usage::Stamp,
+    usage::{Callers, Mark, Stamp},
 };
 
 /// A token that waited so long for its record is looked at more closely.
@@ -62,7 +62,17 @@ pub struct Broker {
 #[derive(Clone)]
 pub struct Granted {
     registration: Arc<Registration>,
-    opening: Arc<Opening>,
+    /// When the grant was used last.
+    used: Arc<Mark>,
+    /// Who was served with those tokens.
+    served: Arc<Callers>,
+}
+
+impl Granted {
+    /// The configured id of the destination, whatever name the caller used.
+    pub fn destination(&self) -> &DestinationId {
+        &self.registration.key.destination
+    }
 }
 
 impl Broker {
@@ -128,7 +138,8 @@ impl Broker {
         let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
             registration: Arc::clone(registration),
-            opening: Arc::clone(opening),
+            used: Arc::clone(&opening.used),
+            served: Arc::clone(&opening.served),
         })
     }
 
@@ -163,7 +174,7 @@ impl Broker {
         if !self.may_still_leave(&token, since, min_validity) {
             return Box::pin(self.token(asker, granted, min_validity)).await;
         }
-        granted.opening.served.note(&asker.caller);
+        granted.served.note(&asker.caller);
         Ok(token)
     }
 
