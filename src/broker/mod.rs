@@ -10,6 +10,8 @@ mod operator;
 mod watch;
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -169,9 +171,7 @@ impl Broker {
             }
         };
         let token = hand_out(registration, Ok(token))?;
-        let since = Instant::now();
-        self.record(asker, &token, found).await?;
-        if !self.may_still_leave(&token, since, min_validity) {
+        if !self.record(asker, &token, found, min_validity).await? {
             return Box::pin(self.token(asker, granted, min_validity)).await;
         }
         granted.served.note(&asker.caller);
@@ -251,7 +251,8 @@ impl Broker {
         asker: &Asker,
         token: &Token,
         cache: Found,
-    ) -> Result<(), AuditUnavailable> {
+        min_validity: Duration,
+    ) -> Result<bool, AuditUnavailable> {
         let event = Event::Token(HandOut {
             caller: asker.caller.as_str(),
             destination: token.key.destination.as_str(),
@@ -264,7 +265,17 @@ impl Broker {
             door: asker.door,
             request_id: asker.request_id.as_str(),
         });
-        self.audit.record(&event).await
+        let mut record = pin!(self.audit.record(&event));
+        let mut since = None;
+        poll_fn(|context| {
+            let recorded = record.as_mut().poll(context);
+            if recorded.is_pending() {
+                since.get_or_insert_with(Instant::now);
+            }
+            recorded
+        })
+        .await?;
+        Ok(since.is_none_or(|since| self.may_still_leave(token, since, min_validity)))
     }
 
     /// The cache, to watch its landings and to drain it.

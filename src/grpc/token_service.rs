@@ -1,12 +1,12 @@
 //! `tokenbroker.v1.TokenBroker`.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -205,12 +205,22 @@ pub(super) async fn until<T>(
     deadline: Option<Instant>,
     call: impl Future<Output = Result<T, CallError>>,
 ) -> Result<T, CallError> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, call)
-            .await
-            .unwrap_or(Err(CallError::DeadlineExceeded)),
-        None => call.await,
-    }
+    let (mut call, mut timer) = (pin!(call), pin!(None));
+    poll_fn(|context| {
+        let answer = call.as_mut().poll(context);
+        let Some(deadline) = deadline.filter(|_| answer.is_pending()) else {
+            return answer;
+        };
+        // Only who has to wait pays for a timer.
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline)));
+        }
+        match timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(CallError::DeadlineExceeded)),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {
