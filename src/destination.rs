@@ -1,7 +1,12 @@
 //! What is asked for: destinations, the applications registered for them, and the
 //! key under which a token is kept.
 
-use std::{fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// The longest destination id, in bytes.
 const MAX_ID: usize = 128;
@@ -10,6 +15,11 @@ const MAX_ID: usize = 128;
 /// `[A-Za-z0-9._-]`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(Arc<str>);
+
+/// What a caller calls a destination, by its id or its configured name: a text that could be
+/// a [`DestinationId`], and costs no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationName<'a>(&'a str);
 
 /// The name of an application that is registered for a destination; it has the
 /// same alphabet as a destination id.
@@ -32,6 +42,34 @@ impl DestinationId {
 
     /// The text itself.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a> DestinationName<'a> {
+    /// Reads a destination id or name.
+    ///
+    /// # Errors
+    /// [`InvalidName`] for a text outside the alphabet.
+    pub fn parse(text: &'a str) -> Result<Self, InvalidName> {
+        is_name(text).then_some(Self(text)).ok_or(InvalidName)
+    }
+
+    /// The text itself.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+impl<'a> From<&'a DestinationId> for DestinationName<'a> {
+    fn from(id: &'a DestinationId) -> Self {
+        Self(&id.0)
+    }
+}
+
+/// It is found by its text.
+impl Borrow<str> for DestinationId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -82,7 +120,7 @@ pub struct Generation(pub u64);
 
 /// Everything that shapes a token. Two requests share a token exactly when their
 /// keys are equal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenKey {
     /// How the endpoint is spoken to, such as `occtoo` or `oauth2/client_secret_basic`.
     pub protocol: &'static str,
@@ -104,6 +142,16 @@ pub struct TokenKey {
     pub resource: Vec<String>,
     /// Any further form parameters, in the order in which they are sent.
     pub parameters: Vec<(String, String)>,
+}
+
+impl Hash for TokenKey {
+    /// Of what tells keys apart that are known at the same time: the rest only differs from
+    /// one configuration to the next, and is compared.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.destination.hash(state);
+        self.application.hash(state);
+        self.generation.hash(state);
+    }
 }
 
 impl TokenKey {
@@ -147,11 +195,13 @@ impl TokenKey {
 }
 
 fn name(text: &str) -> Result<Arc<str>, InvalidName> {
-    let well_formed = (1..=MAX_ID).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    well_formed.then(|| text.into()).ok_or(InvalidName)
+    is_name(text).then(|| text.into()).ok_or(InvalidName)
+}
+
+fn is_name(text: &str) -> bool {
+    let is_known = |b: u8| b.is_ascii_alphanumeric() | matches!(b, b'.' | b'_' | b'-');
+    // All of the few bytes are looked at: many at once is faster than up to the first odd one.
+    (1..=MAX_ID).contains(&text.len()) && text.bytes().fold(true, |all, b| all & is_known(b))
 }
 
 #[cfg(test)]
@@ -173,7 +223,9 @@ mod tests {
             "A.b_c-9",
             &"x".repeat(128),
         ] {
-            assert_eq!(DestinationId::parse(good).unwrap().as_str(), good);
+            let id = DestinationId::parse(good).unwrap();
+            assert_eq!(id.as_str(), good);
+            assert_eq!(DestinationName::parse(good), Ok((&id).into()));
         }
         for bad in [
             "",
@@ -187,6 +239,7 @@ mod tests {
             &"x".repeat(129),
         ] {
             assert_eq!(DestinationId::parse(bad), Err(InvalidName), "{bad:?}");
+            assert_eq!(DestinationName::parse(bad), Err(InvalidName), "{bad:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -13,21 +14,34 @@ use http::HeaderMap;
 /// The longest name that a caller may give, in bytes.
 const MAX: usize = 128;
 
+/// The hexadecimal digits of a number, at most.
+const DIGITS: usize = 16;
+/// The most that a name takes which is made here, in bytes.
+const MADE: usize = DIGITS + 1 + DIGITS;
+
 /// What the names that are made here begin with: others in each process.
-static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
+static PROCESS: LazyLock<String> = LazyLock::new(|| format!("{:016x}-", rand::random::<u64>()));
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// The name of a request: 1 to 128 characters of `[A-Za-z0-9._-]`. One that its caller
 /// gave need not be the only one of that name.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(Arc<str>);
+#[derive(Clone)]
+pub struct RequestId(Name);
+
+#[derive(Clone)]
+enum Name {
+    /// By the caller.
+    Given(Arc<str>),
+    /// Here, where no call is to cost memory only for its name.
+    Made { text: [u8; MADE], begin: usize },
+}
 
 impl RequestId {
     /// The name that a caller gave, if it may be one.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=MAX).contains(&text.len());
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (fits && text.bytes().all(known)).then(|| Self(text.into()))
+        (fits && text.bytes().all(known)).then(|| Self(Name::Given(text.into())))
     }
 
     /// The name that a caller gave in the header `x-request-id`, or a new one.
@@ -43,25 +57,57 @@ impl RequestId {
 
     /// A new name.
     pub fn fresh() -> Self {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("{:016x}-{count:x}", *PROCESS).into())
+        let mut count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut text = [0; MADE];
+        let mut begin = MADE;
+        // From the end, as digits come. No formatting: this is done for each call.
+        loop {
+            begin -= 1;
+            text[begin] = b"0123456789abcdef"[(count & 0xf) as usize];
+            count >>= 4;
+            if count == 0 {
+                break;
+            }
+        }
+        let end = begin;
+        begin -= PROCESS.len();
+        text[begin..end].copy_from_slice(PROCESS.as_bytes());
+        Self(Name::Made { text, begin })
     }
 
     /// The text itself.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Name::Given(text) => text,
+            // It is made of digits and a dash.
+            Name::Made { text, begin } => str::from_utf8(&text[*begin..]).unwrap_or_default(),
+        }
+    }
+}
+
+impl PartialEq for RequestId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for RequestId {}
+
+impl Hash for RequestId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::StartError;
 use crate::{
     broker::{Catalogue, Listing, Opening},
-    cache::{Edition, Host, Registration},
+    cache::{Edition, Host, Registration, Whereabouts},
     config::{Application, Config, Destination, Protected, Protection, Upstream},
     credential::{Credential, CredentialSet},
     destination::{ApplicationName, TokenKey},
@@ -147,7 +147,10 @@ impl<'a> Wiring<'a> {
             .host(self.last, &protected.endpoint, upstream.concurrency);
         let mut registrations = Registrations::new();
         for application in &protected.applications {
-            let key = Arc::new(key(destination, protected, application));
+            let key = key(destination, protected, application);
+            let last = self.last.rotations.get_key_value(&key);
+            // The same key as before where it can be: two that are one are equal at a glance.
+            let key = last.map_or_else(|| Arc::new(key), |(key, _)| Arc::clone(key));
             let minter = |credential: &Arc<Credential>| {
                 minter(destination, protected, &client, credential).map_err(|source| {
                     StartError::Destination {
@@ -161,8 +164,8 @@ impl<'a> Wiring<'a> {
             // A flight asks with both when the first is rejected, and each may take its time.
             let exchanges = if next.is_some() { 2 } else { 1 };
             let rotation = Rotation::new(minter(current)?, next.as_ref().map(minter).transpose()?);
-            let rotation = match self.last.rotations.get(&key) {
-                Some(last) => rotation.after(last),
+            let rotation = match last {
+                Some((_, last)) => rotation.after(last),
                 None => rotation,
             };
             let rotation = Arc::new(rotation);
@@ -182,6 +185,7 @@ impl<'a> Wiring<'a> {
                 timeout: upstream.http.total_timeout * exchanges,
                 warm: destination.warm,
                 place,
+                whereabouts: Whereabouts::default(),
             };
             registrations.push(Arc::new(registration));
         }
@@ -193,7 +197,7 @@ impl<'a> Wiring<'a> {
         &mut self,
         destination: &Destination,
         registrations: &Registrations,
-    ) -> Grants<Arc<Opening>> {
+    ) -> Grants<Opening> {
         let mut openings = Vec::new();
         for (grant, number) in destination.grants.iter().zip(1..) {
             let registration = grant.application.as_ref().and_then(|application| {
@@ -221,7 +225,7 @@ impl<'a> Wiring<'a> {
                         .keep_callers(destination.id.as_str(), served, last),
                     used: self.ledger.grant(name, credential, last, self.now),
                 };
-                openings.push((pattern.clone(), Arc::new(opening)));
+                openings.push((pattern.clone(), opening));
             }
         }
         Grants::new(openings)

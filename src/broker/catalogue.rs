@@ -2,9 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use foldhash::fast::RandomState;
+
 use crate::{
     cache::{Edition, Registration},
-    destination::{DestinationId, TokenKey},
+    destination::{DestinationId, DestinationName, TokenKey},
     metrics::Tally,
     policy::Grants,
     usage::{Callers, Ledger, Mark},
@@ -14,7 +16,8 @@ use crate::{
 pub struct Catalogue {
     edition: Edition,
     ledger: Arc<Ledger>,
-    by_name: HashMap<DestinationId, Arc<Listing>>,
+    /// All names in it are configured, so a fast hash will do.
+    by_name: HashMap<DestinationId, Arc<Listing>, RandomState>,
     listings: Vec<Arc<Listing>>,
 }
 
@@ -25,7 +28,7 @@ pub struct Listing {
     /// Its second name.
     pub name: Option<DestinationId>,
     /// Who may have the tokens of which registration.
-    pub grants: Grants<Arc<Opening>>,
+    pub grants: Grants<Opening>,
     /// One for each application; none where it is unprotected.
     pub registrations: Vec<Arc<Registration>>,
     /// Where calls to it are counted.
@@ -62,7 +65,7 @@ impl Listing {
             tally: Arc::new(Tally::new(id.clone())),
             id,
             name: None,
-            grants: Grants::new([(callers, Arc::new(opening))]),
+            grants: Grants::new([(callers, opening)]),
             registrations: vec![registration],
         }
     }
@@ -74,7 +77,7 @@ impl Catalogue {
         Self {
             edition,
             ledger,
-            by_name: HashMap::new(),
+            by_name: HashMap::default(),
             listings: Vec::new(),
         }
     }
@@ -105,8 +108,8 @@ impl Catalogue {
     }
 
     /// The destination with this id or name.
-    pub fn find(&self, id_or_name: &DestinationId) -> Option<&Arc<Listing>> {
-        self.by_name.get(id_or_name)
+    pub fn find<'a>(&self, name: impl Into<DestinationName<'a>>) -> Option<&Arc<Listing>> {
+        self.by_name.get(name.into().as_str())
     }
 
     /// Every application that is registered for some destination.

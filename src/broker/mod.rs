@@ -10,6 +10,8 @@ mod operator;
 mod watch;
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,13 +38,13 @@ use crate::{
     audit::{Audit, AuditUnavailable, Event, Found, HandOut},
     cache::{Cache, Condition, Edition, Missing, Registration},
     clock::Instant,
-    destination::{DestinationId, TokenKey},
+    destination::{DestinationId, DestinationName, TokenKey},
     identity::CallerId,
     metrics::Tally,
     slot::{FailureReason, Refusal, Report},
     telemetry::Span,
     token::{Token, TokenId},
-    usage::Stamp,
+    usage::{Callers, Mark, Stamp},
 };
 
 /// A token that waited so long for its record is looked at more closely.
@@ -62,12 +64,20 @@ pub struct Broker {
 /// A caller's right to the tokens of one registration, for one request.
 #[derive(Clone)]
 pub struct Granted {
-    /// The configured id of the destination, whatever name the caller used.
-    pub destination: DestinationId,
     /// Where calls to it are counted.
     pub tally: Arc<Tally>,
     registration: Arc<Registration>,
-    opening: Arc<Opening>,
+    /// When the grant was used last.
+    used: Arc<Mark>,
+    /// Who was served with those tokens.
+    served: Arc<Callers>,
+}
+
+impl Granted {
+    /// The configured id of the destination, whatever name the caller used.
+    pub fn destination(&self) -> &DestinationId {
+        &self.registration.key.destination
+    }
 }
 
 impl Broker {
@@ -119,10 +129,10 @@ impl Broker {
     /// # Errors
     /// [`CallError::NotGranted`], which does not tell a destination that is forbidden from
     /// one that does not exist; [`CallError::Unprotected`] for one that needs no token.
-    pub fn authorise(
+    pub fn authorise<'a>(
         &self,
         caller: &CallerId,
-        destination: &DestinationId,
+        destination: impl Into<DestinationName<'a>>,
     ) -> Result<Granted, CallError> {
         let catalogue = self.catalogue.load();
         let listing = catalogue.find(destination).ok_or(CallError::NotGranted)?;
@@ -132,10 +142,10 @@ impl Broker {
         let registration = opening.registration.as_ref();
         let registration = registration.ok_or(CallError::Unprotected)?;
         Ok(Granted {
-            destination: listing.id.clone(),
             tally: Arc::clone(&listing.tally),
             registration: Arc::clone(registration),
-            opening: Arc::clone(opening),
+            used: Arc::clone(&opening.used),
+            served: Arc::clone(&opening.served),
         })
     }
 
@@ -160,17 +170,15 @@ impl Broker {
             Err(Missing::Refused(refusal)) => return Err(CallError::Refused(refusal)),
             // A reload came between: the newest catalogue knows.
             Err(Missing::Outdated) => {
-                let granted = self.authorise(&asker.caller, &granted.destination)?;
+                let granted = self.authorise(&asker.caller, granted.destination())?;
                 return Box::pin(self.token(asker, &granted, min_validity)).await;
             }
         };
         let token = hand_out(registration, Ok(token))?;
-        let since = Instant::now();
-        self.record(asker, &token, found).await?;
-        if !self.may_still_leave(&token, since, min_validity) {
+        if !self.record(asker, &token, found, min_validity).await? {
             return Box::pin(self.token(asker, granted, min_validity)).await;
         }
-        granted.opening.served.note(&asker.caller);
+        granted.served.note(&asker.caller);
         Ok(token)
     }
 
@@ -240,13 +248,15 @@ impl Broker {
         !stopped && token.suffices(now, min_validity)
     }
 
-    /// Records that a token is about to leave.
+    /// Records that a token is about to leave, and says whether it still may: if that had to
+    /// wait, the token is looked at again.
     async fn record(
         &self,
         asker: &Asker,
         token: &Token,
         cache: Found,
-    ) -> Result<(), AuditUnavailable> {
+        min_validity: Duration,
+    ) -> Result<bool, AuditUnavailable> {
         let event = Event::Token(HandOut {
             caller: asker.caller.as_str(),
             destination: token.key.destination.as_str(),
@@ -259,7 +269,17 @@ impl Broker {
             door: asker.door.name(),
             request_id: asker.request_id.as_str(),
         });
-        self.audit.record(&event).await
+        let mut record = pin!(self.audit.record(&event));
+        let mut since = None;
+        poll_fn(|context| {
+            let recorded = record.as_mut().poll(context);
+            if recorded.is_pending() {
+                since.get_or_insert_with(Instant::now);
+            }
+            recorded
+        })
+        .await?;
+        Ok(since.is_none_or(|since| self.may_still_leave(token, since, min_validity)))
     }
 
     /// The cache, to watch its landings and to drain it.

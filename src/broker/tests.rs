@@ -313,7 +313,7 @@ async fn a_quarantine_holds_for_a_token_that_waits_for_its_record() {
     let mut watching = std::pin::pin!(watch.next());
     assert!((&mut asking).now_or_never().is_none());
     assert!((&mut watching).now_or_never().is_none());
-    broker.cache().quarantine(&granted.destination, None);
+    broker.cache().quarantine(granted.destination(), None);
     tokio::time::sleep(2 * LONG_WAIT).await;
     read(&folder);
     for refused in [asking.await, watching.await] {

@@ -65,21 +65,22 @@ impl Watch {
                 }
                 token = news => hand_out(&self.granted.registration, token),
             };
-            let since = Instant::now();
             let recorded = match &token {
-                Ok(token) => self.broker.record(&self.asker, token, Found::Watch).await,
+                Ok(token) => {
+                    let (asker, any) = (&self.asker, Duration::ZERO);
+                    self.broker.record(asker, token, Found::Watch, any).await
+                }
                 // Nothing leaves.
-                Err(_) => Ok(()),
+                Err(_) => Ok(true),
             };
             let Err(error) = recorded else {
                 self.unrecorded_until = None;
-                if let Ok(token) = &token {
-                    if !self.broker.may_still_leave(token, since, Duration::ZERO) {
-                        continue;
-                    }
-                    let opening = &self.granted.opening;
-                    opening.used.touch(Stamp::now());
-                    opening.served.note(&self.asker.caller);
+                if recorded == Ok(false) {
+                    continue;
+                }
+                if token.is_ok() {
+                    self.granted.used.touch(Stamp::now());
+                    self.granted.served.note(&self.asker.caller);
                 }
                 return token;
             };
@@ -95,7 +96,7 @@ impl Watch {
     fn authorise(&mut self) -> Result<(), CallError> {
         let granted = self
             .broker
-            .authorise(&self.asker.caller, &self.granted.destination)?;
+            .authorise(&self.asker.caller, self.granted.destination())?;
         if !Arc::ptr_eq(&granted.registration, &self.granted.registration) {
             self.broker
                 .cache

@@ -13,6 +13,7 @@ mod schedule;
 mod sharing;
 mod timetable;
 mod watch;
+mod whereabouts;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,14 +22,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use futures_util::{StreamExt as _, stream};
 use moka::policy::EvictionPolicy;
 
 use self::{
     entry::{Answer, Entry},
     flight::Flights,
+    whereabouts::Changes,
 };
-pub use self::{host::Host, schedule::Schedule, watch::Watch};
+pub use self::{host::Host, schedule::Schedule, watch::Watch, whereabouts::Whereabouts};
 use crate::{
     audit::{Audit, Found},
     clock::{self, Instant, Moment},
@@ -73,6 +76,8 @@ pub struct Registration {
     pub warm: bool,
     /// Where replicas share its tokens, if they do.
     pub place: Option<Arc<Place>>,
+    /// Where its slot was found last.
+    pub whereabouts: Whereabouts,
 }
 
 #[cfg(test)]
@@ -92,6 +97,7 @@ impl Registration {
             timeout: Duration::from_secs(5),
             warm: false,
             place: None,
+            whereabouts: Whereabouts::default(),
         }
     }
 }
@@ -103,6 +109,8 @@ pub struct Edition(u64);
 /// Holds tokens and keeps them fresh.
 pub struct Cache {
     slots: Slots,
+    /// After each of them a slot may be another one, or none any more.
+    changes: Arc<Changes>,
     flights: Arc<Flights>,
     /// What an operator stopped, whether or not it has a slot.
     quarantined: Mutex<Quarantined>,
@@ -122,7 +130,8 @@ struct Quarantined {
 /// One application of a destination, or all of them, those to come included.
 type Stopped = (DestinationId, Option<ApplicationName>);
 
-type Slots = moka::sync::Cache<Arc<TokenKey>, Arc<Entry>>;
+/// All keys in it are configured, so a fast hash will do.
+type Slots = moka::sync::Cache<Arc<TokenKey>, Arc<Entry>, RandomState>;
 
 /// What the cache has for one registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,18 +233,22 @@ impl Cache {
         shared: Arc<SharedCache>,
         traces: Traces,
     ) -> (Self, Schedule) {
-        let slots = Slots::builder()
+        let changes = Arc::new(Changes::new());
+        let removed = Arc::clone(&changes);
+        let slots = moka::sync::Cache::builder()
             .max_capacity(MAX_SLOTS)
             // Newcomers always get in: the default policy could turn them away.
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(IDLE_OUT)
-            .build();
+            .eviction_listener(move |_, _, _| removed.add())
+            .build_with_hasher(RandomState::default());
         let (timetable, noted) = timetable::timetable();
         let flights = Flights::new(timetable, metrics, audit, Arc::clone(&shared), traces);
         let flights = Arc::new(flights);
         let schedule = Schedule::new(noted, slots.clone(), Arc::clone(&flights));
         let cache = Self {
             slots,
+            changes,
             flights,
             quarantined: Mutex::default(),
             shared,
@@ -258,14 +271,10 @@ impl Cache {
         min_validity: Duration,
         call: &Span,
     ) -> Result<(Arc<Token>, Found), Missing> {
-        let entry = match self.slots.get(&registration.key) {
-            Some(entry) => entry,
-            None if self.flights.is_outdated(registration) => return Err(Missing::Outdated),
-            None => self.entry(registration),
-        };
+        let mut now = Instant::now();
+        let entry = self.seek(registration, now)?;
         let mut found = Found::Hit;
         loop {
-            let now = Instant::now();
             entry.touch(now);
             let flights = &self.flights;
             match flights.ask(&entry, registration, now, min_validity, call) {
@@ -280,7 +289,8 @@ impl Cache {
                         return Err(Refusal::Quarantined.into());
                     }
                     let token = outcome?;
-                    if token.suffices(Instant::now(), min_validity) {
+                    now = Instant::now();
+                    if token.suffices(now, min_validity) {
                         return Ok((token, found));
                     }
                     // Too short a life for this caller, or this task slept through it:
@@ -288,6 +298,21 @@ impl Cache {
                 }
             }
         }
+    }
+
+    /// The slot of a registration, which is made if it may have one.
+    fn seek(&self, registration: &Arc<Registration>, now: Instant) -> Result<Arc<Entry>, Missing> {
+        let last = self.changes.last();
+        if let Some(entry) = registration.whereabouts.recall(last, now) {
+            return Ok(entry);
+        }
+        let entry = match self.slots.get(&registration.key) {
+            Some(entry) => entry,
+            None if self.flights.is_outdated(registration) => return Err(Missing::Outdated),
+            None => self.entry(registration),
+        };
+        registration.whereabouts.remember(&entry, last, now);
+        Ok(entry)
     }
 
     /// The token alone.
@@ -378,6 +403,7 @@ impl Cache {
                 None => self.slots.invalidate(&*key),
             }
         }
+        self.changes.add();
     }
 
     /// Whether it is known what other replicas had at the start, or that it cannot be known.
@@ -497,6 +523,7 @@ impl Cache {
         for (_, entry) in self.slots_of(destination, application) {
             entry.quarantine();
         }
+        self.changes.add();
     }
 
     /// Ends the stop of an application at a destination, or every stop there; the next
@@ -511,6 +538,7 @@ impl Cache {
                 entry.release();
             }
         }
+        self.changes.add();
     }
 
     /// Ends these stops of a destination, and no others there, since an application or all of
@@ -539,6 +567,7 @@ impl Cache {
                 dropped |= self.release_as_of(&entry, at);
             }
         }
+        self.changes.add();
         dropped
     }
 

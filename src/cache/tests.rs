@@ -572,6 +572,7 @@ fn renewed(registration: &Registration, source: Arc<Scripted>) -> Arc<Registrati
         rotation: Rotation::of(source),
         host: Arc::clone(&registration.host),
         place: None,
+        whereabouts: Whereabouts::default(),
         ..*registration
     })
 }
@@ -627,6 +628,7 @@ fn next_edition(registration: &Registration, source: Arc<Scripted>) -> Arc<Regis
         rotation: Rotation::of(source),
         host: Arc::clone(&registration.host),
         place: None,
+        whereabouts: Whereabouts::default(),
         ..*registration
     })
 }
@@ -913,6 +915,7 @@ async fn what_stops_a_destination_stops_every_application_that_comes() {
         host: Arc::clone(&shop.host),
         warm: true,
         place: None,
+        whereabouts: Whereabouts::default(),
         ..*shop
     });
     let destination = &shop.key.destination;
@@ -1046,6 +1049,7 @@ async fn a_survey_says_when_a_slot_was_used_and_how_it_went() {
 
 mod fleet;
 mod traces;
+mod whereabouts;
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_is_late_if_somebody_wanted_it_when_it_was_due() {

@@ -1,13 +1,13 @@
 //! `tokenbroker.v1.TokenBroker`.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
 use http::HeaderMap;
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -28,7 +28,7 @@ use crate::{
     },
     broker::{Asker, Broker, CallError, Granted},
     clock::Instant,
-    destination::DestinationId,
+    destination::DestinationName,
     request_id::RequestId,
     slot::Report,
     telemetry::{Call, Calls, End, Operation},
@@ -66,8 +66,8 @@ impl TokenService {
     ) -> Result<(Asker, Granted), CallError> {
         let caller = peer?.id();
         let destination =
-            DestinationId::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
-        let granted = self.broker.authorise(caller, &destination)?;
+            DestinationName::parse(destination).map_err(|_| CallError::InvalidDestinationId)?;
+        let granted = self.broker.authorise(caller, destination)?;
         Ok((Asker::of(caller.clone(), call), granted))
     }
 
@@ -225,12 +225,22 @@ pub(super) async fn until<T>(
     deadline: Option<Instant>,
     call: impl Future<Output = Result<T, CallError>>,
 ) -> Result<T, CallError> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, call)
-            .await
-            .unwrap_or(Err(CallError::DeadlineExceeded)),
-        None => call.await,
-    }
+    let (mut call, mut timer) = (pin!(call), pin!(None));
+    poll_fn(|context| {
+        let answer = call.as_mut().poll(context);
+        let Some(deadline) = deadline.filter(|_| answer.is_pending()) else {
+            return answer;
+        };
+        // Only who has to wait pays for a timer.
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline)));
+        }
+        match timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(CallError::DeadlineExceeded)),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {

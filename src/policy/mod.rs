@@ -6,6 +6,8 @@ mod pattern;
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::identity::CallerId;
 
 use pattern::Shape;
@@ -23,26 +25,31 @@ pub struct Grant<A> {
 /// The grants of one destination, ready to be asked.
 ///
 /// Of all the grants that match a caller the first in file order decides. It is found
-/// by lookups, so that the cost grows with the depth of the caller's path, never with
+/// by lookups, so that the cost grows with the length of the caller's name, never with
 /// the number of grants.
 #[derive(Clone, Debug)]
 pub struct Grants<A> {
     in_file_order: Vec<Grant<A>>,
-    whole: HashMap<CallerId, usize>,
-    by_parent: HashMap<Box<str>, usize>,
-    by_ancestor: HashMap<Box<str>, usize>,
-    longest_ancestor: usize,
+    whole: Positions<CallerId>,
+    by_parent: Positions<Box<str>>,
+    by_ancestor: Positions<Box<str>>,
+    /// Each length of an ancestor once, in order: nothing of another length is looked up.
+    ancestor_lengths: Vec<usize>,
 }
+
+/// Places in file order. All names in it are configured, so a fast hash will do: nobody from
+/// outside can add names that collide.
+type Positions<Name> = HashMap<Name, usize, RandomState>;
 
 impl<A> Grants<A> {
     /// Compiles the grants, which are in file order.
     pub fn new(grants: impl IntoIterator<Item = (CallerPattern, A)>) -> Self {
         let mut compiled = Self {
             in_file_order: Vec::new(),
-            whole: HashMap::new(),
-            by_parent: HashMap::new(),
-            by_ancestor: HashMap::new(),
-            longest_ancestor: 0,
+            whole: Positions::default(),
+            by_parent: Positions::default(),
+            by_ancestor: Positions::default(),
+            ancestor_lengths: Vec::new(),
         };
         for (callers, application) in grants {
             compiled.push(Grant {
@@ -63,14 +70,15 @@ impl<A> Grants<A> {
     pub fn position(&self, caller: &CallerId) -> Option<usize> {
         let text = caller.as_str();
         let whole = self.whole.get(caller);
-        let parent = text
-            .rsplit_once('/')
+        let parent = (!self.by_parent.is_empty())
+            .then(|| text.rsplit_once('/'))
+            .flatten()
             .and_then(|(parent, _)| self.by_parent.get(parent));
-        let ancestors = text
-            .match_indices('/')
-            // No grant names a longer one, so a deep path is not hashed level by level in vain.
-            .take_while(|(end, _)| *end <= self.longest_ancestor)
-            .filter_map(|(end, _)| self.by_ancestor.get(&text[..end]));
+        let ancestors = self
+            .ancestor_lengths
+            .iter()
+            .filter(|end| text.as_bytes().get(**end) == Some(&b'/'))
+            .filter_map(|end| self.by_ancestor.get(&text[..*end]));
         whole
             .into_iter()
             .chain(parent)
@@ -91,7 +99,9 @@ impl<A> Grants<A> {
             Shape::Whole(caller) => self.whole.entry(caller.clone()).or_insert(position),
             Shape::Children(parent) => self.by_parent.entry(parent.clone()).or_insert(position),
             Shape::Descendants(ancestor) => {
-                self.longest_ancestor = self.longest_ancestor.max(ancestor.len());
+                if let Err(at) = self.ancestor_lengths.binary_search(&ancestor.len()) {
+                    self.ancestor_lengths.insert(at, ancestor.len());
+                }
                 self.by_ancestor.entry(ancestor.clone()).or_insert(position)
             }
         };

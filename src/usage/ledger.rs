@@ -61,7 +61,10 @@ impl Mark {
 
     /// It is used.
     pub fn touch(&self, now: Stamp) {
-        self.last_used.store(now.0, Ordering::Relaxed);
+        // Written once a second, so that callers at other cores can go on reading it.
+        if self.last_used.load(Ordering::Relaxed) != now.0 {
+            self.last_used.store(now.0, Ordering::Relaxed);
+        }
     }
 
     /// Since when it is known.

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::process;
+
 /// A second of the wall clock, in Unix time. Usage is counted in days, and is to mean the
 /// same after a restart, so the wall clock is the right one here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,8 +15,7 @@ pub struct Stamp(pub u64);
 impl Stamp {
     /// This second.
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self(since.unwrap_or_default().as_secs())
+        Self(process::wall_second())
     }
 
     /// The same second, as the clock has it.

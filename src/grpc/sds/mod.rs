@@ -40,7 +40,7 @@ use crate::{
     admission::Connected,
     broker::{Asker, Broker, CallError, Granted, Watch},
     clock::Instant,
-    destination::DestinationId,
+    destination::DestinationName,
     identity::CallerId,
     metrics::Door,
     request_id::RequestId,
@@ -65,8 +65,8 @@ impl Sds {
     /// Parses a name, and asks the policy.
     fn authorise(&self, caller: &CallerId, name: &str) -> Result<Granted, CallError> {
         let destination =
-            DestinationId::parse(name).map_err(|_| CallError::InvalidDestinationId)?;
-        self.broker.authorise(caller, &destination)
+            DestinationName::parse(name).map_err(|_| CallError::InvalidDestinationId)?;
+        self.broker.authorise(caller, destination)
     }
 
     /// One token, for a proxy that polls.

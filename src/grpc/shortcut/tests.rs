@@ -271,7 +271,7 @@ fn broker() -> Arc<Broker> {
         tally: Arc::new(Tally::new(id.clone())),
         id,
         name: None,
-        grants: Grants::new([(callers(), Arc::new(opening))]),
+        grants: Grants::new([(callers(), opening)]),
         registrations: Vec::new(),
     });
     let audit = Arc::new(Audit::off());
