@@ -184,6 +184,20 @@ pub struct Standing {
     pub last_used: Option<Moment>,
 }
 
+/// What is known of all slots at one moment.
+pub struct Standings {
+    entries: HashMap<Arc<TokenKey>, Arc<Entry>>,
+    now: Instant,
+}
+
+impl Standings {
+    /// What is known of a registration's slot; `None` while nobody has asked.
+    pub fn of(&self, registration: &Registration) -> Option<Standing> {
+        let entry = self.entries.get(&registration.key)?;
+        Some(entry.standing(self.now))
+    }
+}
+
 /// Why there is no token for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -589,22 +603,21 @@ impl Cache {
         }
     }
 
-    /// What there is for each key that has a slot. Looking does not count as use.
-    pub fn conditions(&self) -> HashMap<Arc<TokenKey>, Condition> {
-        let now = Instant::now();
-        self.slots
-            .iter()
-            .map(|(key, entry)| (Arc::clone(&*key), entry.condition(now)))
-            .collect()
+    /// What a caller of a registration would meet.
+    pub fn condition(&self, registration: &Registration) -> Condition {
+        let entry = self.slots.get(&registration.key);
+        entry.map_or(Condition::Cold, |entry| entry.condition(Instant::now()))
     }
 
-    /// What is known of each slot. Looking does not count as use.
-    pub fn standings(&self) -> HashMap<Arc<TokenKey>, Standing> {
-        let now = Instant::now();
-        self.slots
-            .iter()
-            .map(|(key, entry)| (Arc::clone(&*key), entry.standing(now)))
-            .collect()
+    /// What is known of all slots. Looking does not count as use.
+    pub fn standings(&self) -> Standings {
+        let slots = self.slots.iter();
+        Standings {
+            entries: slots
+                .map(|(key, entry)| (Arc::clone(&*key), entry))
+                .collect(),
+            now: Instant::now(),
+        }
     }
 
     /// Wakes whenever a flight has landed.
