@@ -50,6 +50,7 @@ const MAX_SLOTS: u64 = 100_000;
 const IDLE_OUT: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Who asks where no caller does.
+#[cfg(test)]
 const NOBODY: Span = Span::none();
 
 /// An application that is registered for a destination: everything that minting its
@@ -350,9 +351,7 @@ impl Cache {
     /// Launches the first flight of a registration that is to be kept warm.
     pub fn warm(&self, registration: &Arc<Registration>) {
         let entry = self.entry(registration);
-        // Nobody waits for the answer: the flight is its own.
-        let (now, any) = (Instant::now(), Duration::ZERO);
-        drop(self.flights.ask(&entry, registration, now, any, &NOBODY));
+        self.flights.begin(&entry, registration, Instant::now());
     }
 
     /// Begins the slot of a registration whose credentials were renewed with the token of
@@ -560,8 +559,7 @@ impl Cache {
         let dropped = entry.release_as_of(at);
         if let Some(registration) = dropped.awaited {
             // For those who wait already, and nobody would ask for them.
-            let (now, any) = (Instant::now(), Duration::ZERO);
-            drop(self.flights.ask(entry, &registration, now, any, &NOBODY));
+            self.flights.begin(entry, &registration, Instant::now());
         }
         dropped.any
     }
