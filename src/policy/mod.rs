@@ -50,6 +50,7 @@ impl<A> Grants<A> {
                 application,
             });
         }
+        compiled.in_file_order.shrink_to_fit();
         compiled
     }
 
