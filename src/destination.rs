@@ -44,6 +44,11 @@ impl DestinationId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The text itself, for whoever keeps it.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl<'a> DestinationName<'a> {
@@ -87,6 +92,11 @@ impl ApplicationName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The text itself, for whoever keeps it.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for DestinationId {
@@ -125,13 +135,13 @@ pub struct TokenKey {
     /// How the endpoint is spoken to, such as `occtoo` or `oauth2/client_secret_basic`.
     pub protocol: &'static str,
     /// The URL of the token endpoint.
-    pub endpoint: String,
+    pub endpoint: Arc<str>,
     /// The configured id of the destination.
     pub destination: DestinationId,
     /// The application whose credentials mint the token.
     pub application: ApplicationName,
     /// The current client identifier of those credentials, which is no secret (RFC 6749 §2.2).
-    pub client_id: String,
+    pub client_id: Arc<str>,
     /// The state of those credentials.
     pub generation: Generation,
     /// The `scope` parameter (RFC 6749 §3.3).
@@ -160,10 +170,10 @@ impl TokenKey {
     pub(crate) fn sample(destination: &str) -> Self {
         Self {
             protocol: "occtoo",
-            endpoint: "https://upstream.example".to_owned(),
+            endpoint: "https://upstream.example".into(),
             destination: DestinationId(destination.into()),
             application: ApplicationName("app".into()),
-            client_id: "client".to_owned(),
+            client_id: "client".into(),
             generation: Generation(1),
             scope: None,
             audience: None,
@@ -187,7 +197,7 @@ impl TokenKey {
     pub fn is_same_but_for_credentials(&self, other: &Self) -> bool {
         let other = Self {
             generation: self.generation,
-            client_id: self.client_id.clone(),
+            client_id: Arc::clone(&self.client_id),
             ..other.clone()
         };
         *self == other
@@ -265,10 +275,10 @@ mod tests {
                     parameters,
                 )| TokenKey {
                     protocol,
-                    endpoint,
+                    endpoint: endpoint.into(),
                     destination: DestinationId::parse(&destination).unwrap(),
                     application: ApplicationName::parse(&application).unwrap(),
-                    client_id,
+                    client_id: client_id.into(),
                     generation: Generation(generation),
                     scope,
                     audience,

@@ -57,11 +57,11 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SecretName {
     /// The credential as the configuration refers to it, such as `sealed:shop`.
-    pub credential: String,
+    pub credential: Arc<str>,
     /// Which of the secrets that this credential had in the course of time.
     pub generation: String,
     /// The client identifier that it belongs to, which is no secret (RFC 6749 §2.2).
-    pub client_id: String,
+    pub client_id: Arc<str>,
 }
 
 impl Token {
@@ -173,9 +173,9 @@ impl SecretName {
     /// A name for tests.
     pub(crate) fn sample() -> Arc<Self> {
         Arc::new(Self {
-            credential: "file:app".to_owned(),
+            credential: "file:app".into(),
             generation: "1".to_owned(),
-            client_id: "client".to_owned(),
+            client_id: "client".into(),
         })
     }
 }

@@ -223,7 +223,7 @@ impl Provider {
         })
         .unwrap();
         source(
-            &Protocol::OAuth2(settings),
+            &Protocol::OAuth2(Arc::new(settings)),
             &http,
             &Endpoint::parse(&self.told.token_endpoint).unwrap(),
             &DestinationId::parse("orders").unwrap(),

@@ -245,7 +245,7 @@ fn applications(destination: &Destination) -> BTreeMap<String, (String, u64)> {
     let applications = protected.applications.iter();
     applications
         .map(|Application { name, credential }| {
-            let reference = credential.current.name.credential.clone();
+            let reference = credential.current.name.credential.to_string();
             (name.to_string(), (reference, credential.generation().0))
         })
         .collect()

@@ -1,6 +1,10 @@
 //! From configured destinations to what mints their tokens.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::StartError;
 use crate::{
@@ -30,6 +34,7 @@ pub(super) fn catalogue(
         edition,
         expiry_margin: config.cache.expiry_margin,
         clients: HashMap::new(),
+        endpoints: HashSet::new(),
         kept: Kept::default(),
         ledger: Ledger::default(),
         now: Stamp::now(),
@@ -88,6 +93,8 @@ struct Wiring<'a> {
     expiry_margin: Duration,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
+    /// Thousands of destinations may have the same endpoint, whose text is kept once.
+    endpoints: HashSet<Arc<str>>,
     kept: Kept,
     ledger: Ledger,
     now: Stamp,
@@ -145,9 +152,10 @@ impl<'a> Wiring<'a> {
         let host = self
             .kept
             .host(self.last, &protected.endpoint, upstream.concurrency);
-        let mut registrations = Registrations::new();
+        let mut registrations = Registrations::with_capacity(protected.applications.len());
         for application in &protected.applications {
-            let key = key(destination, protected, application);
+            let endpoint = self.endpoint(&protected.endpoint);
+            let key = key(destination, protected, endpoint, application);
             let last = self.last.rotations.get_key_value(&key);
             // The same key as before where it can be: two that are one are equal at a glance.
             let key = last.map_or_else(|| Arc::new(key), |(key, _)| Arc::clone(key));
@@ -208,21 +216,21 @@ impl<'a> Wiring<'a> {
                 .application
                 .as_ref()
                 .and_then(|application| credential(destination, application));
-            let application = grant.application.as_ref().map(ToString::to_string);
+            let id = destination.id.to_shared();
+            let application = grant.application.as_ref().map(ApplicationName::to_shared);
+            let last = &self.last.ledger;
+            let name = application.clone().unwrap_or_default();
+            let served = self.ledger.keep_callers(Arc::clone(&id), name, last);
             for pattern in &grant.callers {
                 let name = GrantName {
-                    destination: destination.id.to_string(),
-                    callers: pattern.to_string(),
+                    destination: Arc::clone(&id),
+                    callers: pattern.to_shared(),
                     application: application.clone(),
                 };
-                let last = &self.last.ledger;
-                let served = application.as_deref().unwrap_or_default();
                 let opening = Opening {
                     registration: registration.cloned(),
                     number,
-                    served: self
-                        .ledger
-                        .keep_callers(destination.id.as_str(), served, last),
+                    served: Arc::clone(&served),
                     used: self.ledger.grant(name, credential, last, self.now),
                 };
                 openings.push((pattern.clone(), opening));
@@ -236,9 +244,20 @@ impl<'a> Wiring<'a> {
         let destinations = config.destinations.iter();
         let applications = destinations.flat_map(applications);
         let referred = applications.map(reference);
-        let spare = config.spare_credentials.iter().map(String::as_str);
+        let referred = referred.map(Arc::clone);
+        let spare = config.spare_credentials.iter();
+        let spare = spare.map(|name| Arc::from(name.as_str()));
         self.ledger
             .keep_credentials(referred.chain(spare), &self.last.ledger, self.now);
+    }
+
+    fn endpoint(&mut self, endpoint: &Endpoint) -> Arc<str> {
+        if let Some(known) = self.endpoints.get(endpoint.as_str()) {
+            return Arc::clone(known);
+        }
+        let text = Arc::from(endpoint.as_str());
+        self.endpoints.insert(Arc::clone(&text));
+        text
     }
 
     fn client(&mut self, upstream: &'a Upstream) -> Result<HttpClient, StartError> {
@@ -272,7 +291,12 @@ fn minter(
 }
 
 /// Everything that shapes the tokens of one application.
-fn key(destination: &Destination, protected: &Protected, application: &Application) -> TokenKey {
+fn key(
+    destination: &Destination,
+    protected: &Protected,
+    endpoint: Arc<str>,
+    application: &Application,
+) -> TokenKey {
     let OAuth2Settings {
         client_authentication: _, // a part of the protocol's name
         scope,
@@ -280,15 +304,15 @@ fn key(destination: &Destination, protected: &Protected, application: &Applicati
         resource,
         parameters,
     } = match &protected.protocol {
-        Protocol::OAuth2(settings) => settings.clone(),
+        Protocol::OAuth2(settings) => OAuth2Settings::clone(settings),
         Protocol::Occtoo | Protocol::OcctooIngest => OAuth2Settings::default(),
     };
     TokenKey {
         protocol: protected.protocol.name(),
-        endpoint: protected.endpoint.as_str().to_owned(),
+        endpoint,
         destination: destination.id.clone(),
         application: application.name.clone(),
-        client_id: application.credential.current.client_id.clone(),
+        client_id: Arc::clone(&application.credential.current.client_id),
         generation: application.credential.generation(),
         scope,
         audience,
@@ -305,13 +329,13 @@ fn applications(destination: &Destination) -> &[Application] {
 }
 
 /// The credential of an application, as the configuration refers to it.
-fn credential<'a>(destination: &'a Destination, name: &ApplicationName) -> Option<&'a str> {
+fn credential<'a>(destination: &'a Destination, name: &ApplicationName) -> Option<&'a Arc<str>> {
     let mut applications = applications(destination).iter();
     let application = applications.find(|application| application.name == *name);
     application.map(reference)
 }
 
-fn reference(application: &Application) -> &str {
+fn reference(application: &Application) -> &Arc<str> {
     // Both secrets of a rotation are of the same credential.
     &application.credential.current.name.credential
 }

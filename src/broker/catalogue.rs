@@ -1,6 +1,12 @@
 //! The configured destinations, by every name that callers use for them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use foldhash::fast::RandomState;
 
@@ -19,6 +25,8 @@ pub struct Catalogue {
     /// All names in it are configured, so a fast hash will do.
     by_name: HashMap<DestinationId, Arc<Listing>, RandomState>,
     listings: Vec<Arc<Listing>>,
+    /// So many registrations, from the first on, need not be looked at again for a first try.
+    tried: AtomicUsize,
 }
 
 /// A destination with its grants.
@@ -79,6 +87,7 @@ impl Catalogue {
             ledger,
             by_name: HashMap::default(),
             listings: Vec::new(),
+            tried: AtomicUsize::new(0),
         }
     }
 
@@ -116,6 +125,17 @@ impl Catalogue {
     pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> {
         let listings = self.listings.iter();
         listings.flat_map(|listing| &listing.registrations)
+    }
+
+    /// Whether all that are to be kept warm had their first try. Each is looked at until it had.
+    pub(super) fn are_all_tried(&self, is_tried: impl Fn(&Registration) -> bool) -> bool {
+        let tried = self.tried.load(Ordering::Relaxed);
+        let mut rest = self.registrations().skip(tried);
+        let untried = rest.position(|registration| registration.warm && !is_tried(registration));
+        if let Some(more) = untried {
+            self.tried.fetch_max(tried + more, Ordering::Relaxed);
+        }
+        untried.is_none()
     }
 
     /// The registrations that are new, each with the key it had when only its credentials

@@ -212,21 +212,29 @@ impl Broker {
     /// Whether the broker can hand out tokens: it has what other replicas have, every warm
     /// destination has had its first try, there is one at least whose tokens do not fail, and they can be recorded.
     pub fn is_ready(&self) -> bool {
+        self.has_begun() && self.works() && self.cache.has_joined() && self.audit.accepts()
+    }
+
+    /// Whether every warm destination had its first try. Once it is so, one more of them does
+    /// not take the others away.
+    fn has_begun(&self) -> bool {
+        let is_tried = |registration: &Registration| {
+            let condition = self.cache.condition(registration);
+            !matches!(condition, Condition::Cold | Condition::Pending)
+        };
+        let begun =
+            self.begun.load(Ordering::Relaxed) || self.catalogue.load().are_all_tried(is_tried);
+        self.begun.fetch_or(begun, Ordering::Relaxed);
+        begun
+    }
+
+    /// Whether there is a destination whose tokens do not fail, or none at all.
+    fn works(&self) -> bool {
         let catalogue = self.catalogue.load();
-        let conditions = self.cache.conditions();
         let mut registrations = catalogue.registrations().peekable();
-        let mut works = registrations.peek().is_none();
-        let mut all_tried = true;
-        for registration in registrations {
-            let condition = conditions.get(&registration.key).copied();
-            let condition = condition.unwrap_or(Condition::Cold);
-            let untried = matches!(condition, Condition::Cold | Condition::Pending);
-            all_tried &= !(registration.warm && untried);
-            works |= condition != Condition::Failing;
-        }
-        // Once it was ready, one more warm destination does not take the others away.
-        let begun = self.begun.fetch_or(all_tried, Ordering::Relaxed) || all_tried;
-        begun && works && self.cache.has_joined() && self.audit.accepts()
+        registrations.peek().is_none()
+            || registrations
+                .any(|registration| self.cache.condition(registration) != Condition::Failing)
     }
 
     /// The audit trail, for what does not go through here.

@@ -37,7 +37,10 @@ pub(super) struct State {
     pub(super) slot: Slot,
     /// How this key is minted now; a new configuration may change everything but the key.
     registration: Arc<Registration>,
-    news: watch::Sender<News>,
+    /// The flight that the newest news is of.
+    landed: Option<FlightNumber>,
+    /// Where those who wait or watch hear of it; nothing while there are none.
+    news: Option<watch::Sender<News>>,
     last_success: Option<Moment>,
     last_failure: Option<(FailureReason, Moment)>,
     /// When an operator stopped it last, or released it elsewhere. What is older must not come
@@ -99,10 +102,8 @@ impl Entry {
             state: Mutex::new(State {
                 slot: Slot::new(registration.expiry_margin),
                 registration,
-                news: watch::Sender::new(News {
-                    landed: None,
-                    outcome: Err(lost()),
-                }),
+                landed: None,
+                news: None,
                 last_success: None,
                 last_failure: None,
                 stopped_at: None,
@@ -234,10 +235,7 @@ impl Entry {
             due: state.slot.due(),
         };
         let landed = state.slot.last_flight();
-        state.news.send_replace(News {
-            landed,
-            outcome: Ok(token),
-        });
+        state.tell(landed, Ok(token));
         Adopted::Taken(landing)
     }
 
@@ -248,17 +246,14 @@ impl Entry {
         state.slot.quarantine();
         let launched = state.slot.last_flight();
         // No flight that was launched so far is news when it lands.
-        state.news.send_replace(News {
-            landed: launched,
-            outcome: Err(Refusal::Quarantined),
-        });
+        state.tell(launched, Err(Refusal::Quarantined));
     }
 
     /// Ends the stop, and wakes those who watch.
     pub(super) fn release(&self) {
         let mut state = self.state();
         state.slot.release();
-        state.news.send_modify(|_| {});
+        state.wake();
     }
 
     /// Ends the stop, if there is one, that another replica released `at` this moment. There
@@ -291,7 +286,7 @@ impl Entry {
         }
         if is_doubtful || is_stopped {
             state.slot.release();
-            state.news.send_modify(|_| {});
+            state.wake();
         }
         dropped
     }
@@ -371,31 +366,46 @@ impl State {
     }
 
     /// The flight with this number, to wait for.
-    pub(super) fn flight(&self, number: FlightNumber) -> Flight {
+    pub(super) fn flight(&mut self, number: FlightNumber) -> Flight {
         Flight {
             number,
-            news: self.news.subscribe(),
+            news: self.news(),
         }
     }
 
     /// Every landing from now on.
-    pub(super) fn news(&self) -> watch::Receiver<News> {
-        self.news.subscribe()
+    pub(super) fn news(&mut self) -> watch::Receiver<News> {
+        let landed = self.landed;
+        let news = self.news.get_or_insert_with(|| {
+            // Nobody asks for an outcome from before: who joins a flight waits for its own.
+            let outcome = Err(lost());
+            watch::Sender::new(News { landed, outcome })
+        });
+        news.subscribe()
     }
 
     /// Tells everybody who waits or watches what a flight brought.
-    pub(super) fn announce(&self, landed: FlightNumber, outcome: Outcome) {
+    pub(super) fn announce(&mut self, landed: FlightNumber, outcome: Outcome) {
         // A flight that was disowned lands after its successor has, and is no news then.
-        self.news.send_if_modified(|news| {
-            let is_news = news.landed.max(self.disowned) < Some(landed);
-            if is_news {
-                *news = News {
-                    landed: Some(landed),
-                    outcome,
-                };
-            }
-            is_news
-        });
+        if self.landed.max(self.disowned) < Some(landed) {
+            self.tell(Some(landed), outcome);
+        }
+    }
+
+    fn tell(&mut self, landed: Option<FlightNumber>, outcome: Outcome) {
+        self.landed = landed;
+        // Most slots have nobody who waits most of the time, and this is half of their size.
+        self.news.take_if(|news| news.receiver_count() == 0);
+        if let Some(news) = &self.news {
+            news.send_replace(News { landed, outcome });
+        }
+    }
+
+    /// Has those who watch look again.
+    fn wake(&self) {
+        if let Some(news) = &self.news {
+            news.send_modify(|_| {});
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     clock::{self, Instant, Moment},
     destination::TokenKey,
     metrics::Metrics,
-    shared_cache::{Outcome, SharedCache, SharedFailure, SharedToken},
+    shared_cache::{Outcome, Place, SharedCache, SharedFailure, SharedToken},
     slot::{Decision, Failure, FlightNumber, Refusal, Report},
     telemetry::{End, Launch, Span, Traces},
     token::{Origin, Token, TokenId},
@@ -111,6 +111,25 @@ impl Flights {
         state.register(registration);
         let decision = state.slot.decide(now, min_validity);
         self.follow(entry, state, decision, Wish::Better, call)
+    }
+
+    /// Launches what a caller would wait for, where none does.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        registration: &Arc<Registration>,
+        now: Instant,
+    ) {
+        let mut state = entry.state();
+        state.register(registration);
+        let decision = state.slot.decide(now, Duration::ZERO);
+        if matches!(
+            decision,
+            Decision::LaunchAndJoin | Decision::ServeAndLaunch(_)
+        ) {
+            let number = state.slot.launch();
+            self.launch(entry, state, number, Wish::Better, Launch::ByItself);
+        }
     }
 
     /// Decides for an operator who wants a successor now, and launches what that takes.
@@ -318,7 +337,7 @@ impl Airborne {
     async fn fly(&mut self, wish: Wish) {
         let flights = Arc::clone(&self.flights);
         if self.registration.place.is_some() {
-            flights.await_joining().await;
+            Box::pin(flights.await_joining()).await;
         }
         let quest = Quest {
             registration: &self.registration,
@@ -335,16 +354,27 @@ impl Airborne {
             pause,
         } = quest.bring().await;
         let outcome = self.land(result);
-        // Only now: no caller waits for the others to be told.
-        let Some(place) = &self.registration.place else {
-            return;
-        };
+        if let Some(place) = &self.registration.place {
+            Box::pin(self.tell(place, part, pause, &outcome)).await;
+        }
+    }
+
+    /// Tells the other replicas what came of it. Only when it has landed: no caller waits for
+    /// that.
+    async fn tell(
+        &self,
+        place: &Place,
+        part: Part,
+        pause: Option<Moment>,
+        outcome: &entry::Outcome,
+    ) {
+        let shared = &self.flights.shared;
         if let Some(until) = pause {
-            flights.shared.keep_pause(place, until.wall).await;
+            shared.keep_pause(place, until.wall).await;
         }
         if let Part::Asked(lease) = part {
             let now = Moment::now();
-            let outcome = match &outcome {
+            let outcome = match outcome {
                 Ok(token) if token.origin == Origin::Here => Outcome::Token(token),
                 Err(Refusal::Failed { reason, retry_at }) => {
                     // The others come first: what fails here may work there. But nobody comes
@@ -361,7 +391,7 @@ impl Airborne {
                     Outcome::Nothing
                 }
             };
-            flights.shared.finish(place, lease, outcome).await;
+            shared.finish(place, lease, outcome).await;
         }
     }
 

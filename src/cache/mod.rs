@@ -53,6 +53,7 @@ const MAX_SLOTS: u64 = 100_000;
 const IDLE_OUT: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Who asks where no caller does.
+#[cfg(test)]
 const NOBODY: Span = Span::none();
 
 /// An application that is registered for a destination: everything that minting its
@@ -191,6 +192,20 @@ pub struct Standing {
     pub last_failure: Option<(FailureReason, Moment)>,
     /// When a caller asked last.
     pub last_used: Option<Moment>,
+}
+
+/// What is known of all slots at one moment.
+pub struct Standings {
+    entries: HashMap<Arc<TokenKey>, Arc<Entry>>,
+    now: Instant,
+}
+
+impl Standings {
+    /// What is known of a registration's slot; `None` while nobody has asked.
+    pub fn of(&self, registration: &Registration) -> Option<Standing> {
+        let entry = self.entries.get(&registration.key)?;
+        Some(entry.standing(self.now))
+    }
 }
 
 /// Why there is no token for a caller.
@@ -361,9 +376,7 @@ impl Cache {
     /// Launches the first flight of a registration that is to be kept warm.
     pub fn warm(&self, registration: &Arc<Registration>) {
         let entry = self.entry(registration);
-        // Nobody waits for the answer: the flight is its own.
-        let (now, any) = (Instant::now(), Duration::ZERO);
-        drop(self.flights.ask(&entry, registration, now, any, &NOBODY));
+        self.flights.begin(&entry, registration, Instant::now());
     }
 
     /// Begins the slot of a registration whose credentials were renewed with the token of
@@ -575,8 +588,7 @@ impl Cache {
         let dropped = entry.release_as_of(at);
         if let Some(registration) = dropped.awaited {
             // For those who wait already, and nobody would ask for them.
-            let (now, any) = (Instant::now(), Duration::ZERO);
-            drop(self.flights.ask(entry, &registration, now, any, &NOBODY));
+            self.flights.begin(entry, &registration, Instant::now());
         }
         dropped.any
     }
@@ -618,22 +630,21 @@ impl Cache {
         }
     }
 
-    /// What there is for each key that has a slot. Looking does not count as use.
-    pub fn conditions(&self) -> HashMap<Arc<TokenKey>, Condition> {
-        let now = Instant::now();
-        self.slots
-            .iter()
-            .map(|(key, entry)| (Arc::clone(&*key), entry.condition(now)))
-            .collect()
+    /// What a caller of a registration would meet.
+    pub fn condition(&self, registration: &Registration) -> Condition {
+        let entry = self.slots.get(&registration.key);
+        entry.map_or(Condition::Cold, |entry| entry.condition(Instant::now()))
     }
 
-    /// What is known of each slot. Looking does not count as use.
-    pub fn standings(&self) -> HashMap<Arc<TokenKey>, Standing> {
-        let now = Instant::now();
-        self.slots
-            .iter()
-            .map(|(key, entry)| (Arc::clone(&*key), entry.standing(now)))
-            .collect()
+    /// What is known of all slots. Looking does not count as use.
+    pub fn standings(&self) -> Standings {
+        let slots = self.slots.iter();
+        Standings {
+            entries: slots
+                .map(|(key, entry)| (Arc::clone(&*key), entry))
+                .collect(),
+            now: Instant::now(),
+        }
     }
 
     /// Wakes whenever a flight has landed.

@@ -89,14 +89,16 @@ impl Quest<'_> {
     pub(super) async fn bring(&self) -> Brought {
         let queue_until = Instant::now() + QUEUE_TIMEOUT;
         match &self.registration.place {
-            Some(place) => self.bring_for_all(place, queue_until).await,
+            // What it takes among replicas is much, and a flight on its own need not carry it.
+            Some(place) => Box::pin(self.bring_for_all(place, queue_until)).await,
             None => self.bring_alone(queue_until).await,
         }
     }
 
     async fn bring_alone(&self, queue_until: Instant) -> Brought {
         match self.registration.host.turn(queue_until).await {
-            Ok(turn) => self.mint(turn, None).await,
+            // Thousands of flights may wait for their turn, and only a few have one.
+            Ok(turn) => Box::pin(self.mint(turn, None)).await,
             Err(error) => Err(error).into(),
         }
     }

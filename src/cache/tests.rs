@@ -140,11 +140,7 @@ fn ask(
 }
 
 fn condition(cache: &Cache, registration: &Registration) -> Condition {
-    let conditions = cache.conditions();
-    conditions
-        .get(&registration.key)
-        .copied()
-        .unwrap_or(Condition::Cold)
+    cache.condition(registration)
 }
 
 /// Lets everything that is ready run, without letting time pass.

@@ -99,7 +99,7 @@ impl<C> Drafts<C> {
     }
 
     /// The applications; those with a mistake are left out.
-    pub(super) fn finish(self) -> Vec<Application<C>> {
+    pub(super) fn finish(self) -> Box<[Application<C>]> {
         let whole = self.0.into_iter().filter_map(|draft| {
             Some(Application {
                 name: draft.name?,

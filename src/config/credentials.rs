@@ -113,11 +113,11 @@ impl Credentials<'_> {
             destinations
                 .iter()
                 .flat_map(|destination| match &destination.protection {
-                    Protection::Protected(protected) => protected.applications.as_slice(),
+                    Protection::Protected(protected) => &protected.applications[..],
                     Protection::Unprotected => &[],
                 });
         let used: HashSet<_> = applications
-            .map(|application| application.credential.current.name.credential.as_str())
+            .map(|application| &*application.credential.current.name.credential)
             .collect();
         sealed
             .names()

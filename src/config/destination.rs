@@ -35,9 +35,9 @@ pub struct Destination<C = CredentialSet> {
     /// Whether it wants a token, and how one is minted.
     pub protection: Protection<C>,
     /// Who may have its tokens, in file order; the first that matches decides.
-    pub grants: Vec<Grant>,
+    pub grants: Box<[Grant]>,
     /// Which requests that pass a proxy go to it.
-    pub routes: Vec<Route>,
+    pub routes: Box<[Route]>,
 }
 
 /// Whether a destination wants a token.
@@ -59,7 +59,7 @@ pub struct Protected<C = CredentialSet> {
     /// The base URL or the token endpoint, as the protocol has it.
     pub endpoint: Endpoint,
     /// The applications registered for it; at least one.
-    pub applications: Vec<Application<C>>,
+    pub applications: Box<[Application<C>]>,
 }
 
 impl<C> Destination<C> {
@@ -195,9 +195,9 @@ fn endpoint(section: &Section<'_>, own: Option<&str>, draft: &Draft) -> Option<E
 }
 
 fn report_oauth2_keys(section: &Section<'_>, protocol: &Protocol) {
-    let problem = format!("is only for oauth2, not for {}: remove it", protocol.name());
     for key in oauth2::KEYS {
         if section.has(key) {
+            let problem = format!("is only for oauth2, not for {}: remove it", protocol.name());
             section.report(key, &problem);
         }
     }

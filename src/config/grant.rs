@@ -12,7 +12,7 @@ use crate::{destination::ApplicationName, policy::CallerPattern};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Who is meant; never empty.
-    pub callers: Vec<CallerPattern>,
+    pub callers: Box<[CallerPattern]>,
     /// One of the destination's applications; `None` exactly when it is unprotected.
     pub application: Option<ApplicationName>,
 }
@@ -35,7 +35,7 @@ impl Grant {
         };
         section.finish();
         Self {
-            callers,
+            callers: callers.into(),
             application,
         }
     }

@@ -1,5 +1,7 @@
 //! The kinds of upstreams, as the file names them.
 
+use std::sync::Arc;
+
 use crate::upstream::{OAuth2Settings, Protocol};
 
 /// The protocol of an upstream, before a destination says what it asks for.
@@ -28,7 +30,7 @@ impl Kind {
         match self {
             Self::Occtoo => Protocol::Occtoo,
             Self::OcctooIngest => Protocol::OcctooIngest,
-            Self::OAuth2 => Protocol::OAuth2(oauth2),
+            Self::OAuth2 => Protocol::OAuth2(Arc::new(oauth2)),
         }
     }
 }

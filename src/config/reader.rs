@@ -1,6 +1,6 @@
 //! Reads the parsed file section by section, and goes on after a mistake.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use toml::{
     Spanned,
@@ -230,12 +230,19 @@ impl<'a> Section<'a> {
 
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
-        let asked = self.asked.into_inner();
-        for (key, _) in self.table.into_iter().flatten() {
+        let mut asked = self.asked.into_inner();
+        let keys = self.table.into_iter().flatten().map(|(key, _)| key);
+        let unknown: Vec<_> = keys
+            .filter(|key| !asked.contains(&&**key.get_ref()))
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        // Some are asked for twice.
+        let mut once = BTreeSet::new();
+        asked.retain(|key| once.insert(*key));
+        for key in unknown {
             let name: &str = key.get_ref();
-            if asked.contains(&name) {
-                continue;
-            }
             let instead = if SECRET_KEYS.contains(&name) {
                 let file = asked
                     .iter()
@@ -274,10 +281,8 @@ impl<'a> Section<'a> {
     }
 
     fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        let mut asked = self.asked.borrow_mut();
-        if !asked.contains(&key) {
-            asked.push(key);
-        }
-        self.table?.get(key)
+        let table = self.table?;
+        self.asked.borrow_mut().push(key);
+        table.get(key)
     }
 }

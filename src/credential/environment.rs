@@ -34,7 +34,7 @@ impl Environment {
     fn part(&self, name: &str) -> Option<Part> {
         let value = (self.variable)(name)?;
         Some(Part {
-            place: place(name),
+            place: place(name).into(),
             bytes: Zeroizing::new(value.into_encoded_bytes()),
         })
     }
@@ -108,7 +108,7 @@ mod tests {
             ("BARE_CLIENT_ID", "id"),
         ]);
         let shop = environment.load("SHOP").unwrap().current;
-        assert_eq!(shop.client_id, "id");
+        assert_eq!(&*shop.client_id, "id");
         assert!(matches!(&shop.proof, Proof::ClientSecret(secret) if secret.expose() == "secret"));
         let keyed = environment.load("KEYED").unwrap().current;
         assert!(matches!(&keyed.proof, Proof::PrivateKey { key_id: Some(id), .. } if id == "k"));

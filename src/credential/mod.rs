@@ -42,7 +42,7 @@ pub struct CredentialSet {
 #[derive(Debug)]
 pub struct Credential {
     /// The client identifier (RFC 6749 §2.2).
-    pub client_id: String,
+    pub client_id: Arc<str>,
     /// What proves that the broker is that client.
     pub proof: Proof,
     /// Changes whenever any of the above does.
@@ -76,12 +76,13 @@ impl Credential {
         proof: Proof,
         number: String,
     ) -> Self {
+        let client_id = Arc::<str>::from(client_id);
         Self {
             generation: generation::of(&client_id, &proof),
             name: Arc::new(SecretName {
-                credential: reference.to_string(),
+                credential: reference.to_string().into(),
                 generation: number,
-                client_id: client_id.clone(),
+                client_id: Arc::clone(&client_id),
             }),
             client_id,
             proof,

@@ -87,7 +87,7 @@ fn part(state: &Path, folder: &Path, name: &str) -> Result<Part, CredentialError
     let shown = folder.join(name);
     match small_file::read(&state.join(name), MAX_PART) {
         Ok(bytes) => Ok(Part {
-            place: shown.display().to_string(),
+            place: shown.display().to_string().into(),
             bytes,
         }),
         Err(problem) => Err(error(&shown, problem.into())),

@@ -37,7 +37,7 @@ impl Offered {
     /// [`CredentialError`] names the part that is wrong, and never repeats it.
     pub fn assemble(self, reference: CredentialRef) -> Result<Credential, CredentialError> {
         let proof = Part {
-            place: self.place.clone(),
+            place: self.place.clone().into(),
             bytes: self.proof,
         };
         let (client_secret, private_key) = if self.is_key {
@@ -46,7 +46,7 @@ impl Offered {
             (Some(proof), None)
         };
         let named = |place: &str, text: String| Part {
-            place: place.to_owned(),
+            place: place.to_owned().into(),
             bytes: Zeroizing::new(text.into_bytes()),
         };
         Parts {

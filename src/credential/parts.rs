@@ -1,6 +1,6 @@
 //! Puts a credential together from the parts that a store holds.
 
-use std::mem;
+use std::{borrow::Cow, mem};
 
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
@@ -28,12 +28,13 @@ pub(super) struct Parts {
 /// # Errors
 /// [`CredentialError`], which names the place and repeats nothing of it.
 pub fn one_line(place: String, bytes: Zeroizing<Vec<u8>>) -> Result<Secret, CredentialError> {
+    let place = place.into();
     Part { place, bytes }.line()
 }
 
 /// One file or variable.
 pub(super) struct Part {
-    pub(super) place: String,
+    pub(super) place: Cow<'static, str>,
     pub(super) bytes: Zeroizing<Vec<u8>>,
 }
 
@@ -58,7 +59,7 @@ impl Parts {
             },
             // One of the two would be ignored, and nobody could tell which.
             (Some(secret), Some(other), _) | (Some(secret), None, Some(other)) => {
-                return Err(other.error(Problem::Conflict(secret.place)));
+                return Err(other.error(Problem::Conflict(secret.place.into_owned())));
             }
             (None, None, _) => return Err(self.no_proof),
         };
@@ -105,7 +106,7 @@ impl Part {
 
     fn error(&self, problem: Problem) -> CredentialError {
         CredentialError {
-            place: self.place.clone(),
+            place: self.place.clone().into_owned(),
             problem,
         }
     }
@@ -121,7 +122,7 @@ mod tests {
         let names = ["id", "secret", "key", "kid"];
         let mut parts = names.into_iter().zip(parts).map(|(name, bytes)| {
             bytes.map(|bytes| Part {
-                place: name.to_owned(),
+                place: name.into(),
                 bytes: Zeroizing::new(bytes.to_vec()),
             })
         });
@@ -160,7 +161,7 @@ mod tests {
                 None,
             ];
             let credential = assemble(parts).unwrap();
-            assert_eq!(credential.client_id, "id");
+            assert_eq!(&*credential.client_id, "id");
             let Proof::ClientSecret(secret) = credential.proof else {
                 panic!("a secret was written")
             };

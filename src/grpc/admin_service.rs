@@ -272,9 +272,9 @@ impl Admin for AdminService {
                 };
                 match unused.what {
                     Idle::Grant(name) => api::UnusedGrant {
-                        destination_id: name.destination,
-                        caller_pattern: name.callers,
-                        application: name.application.unwrap_or_default(),
+                        destination_id: name.destination.to_string(),
+                        caller_pattern: name.callers.to_string(),
+                        application: name.application.unwrap_or_default().to_string(),
                         ..seen
                     },
                     Idle::Credential(credential) => api::UnusedGrant { credential, ..seen },
@@ -345,7 +345,7 @@ fn destination(survey: Survey) -> api::Destination {
         last_failure_at: at(last_failure.map(|(_, at)| at)),
         last_failure_reason: reason.unwrap_or_default(),
         callers: texts(&callers),
-        credential: secret.credential.clone(),
+        credential: secret.credential.to_string(),
         credential_generation: secret.generation.clone(),
         rotation: rotation(trial).into(),
         warnings: warnings.into_iter().map(warning).collect(),

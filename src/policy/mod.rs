@@ -57,6 +57,7 @@ impl<A> Grants<A> {
                 application,
             });
         }
+        compiled.in_file_order.shrink_to_fit();
         compiled
     }
 

@@ -1,6 +1,6 @@
 //! Which callers a grant is for.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::identity::{CallerId, IdentityError};
 
@@ -62,6 +62,14 @@ impl CallerPattern {
                 below(caller, parent).is_some_and(|rest| !rest.contains('/'))
             }
             Shape::Descendants(ancestor) => below(caller, ancestor).is_some(),
+        }
+    }
+
+    /// The text of the pattern, for whoever keeps it.
+    pub fn to_shared(&self) -> Arc<str> {
+        match &self.0 {
+            Shape::Whole(whole) => whole.to_shared(),
+            Shape::Children(_) | Shape::Descendants(_) => self.to_string().into(),
         }
     }
 

@@ -125,9 +125,9 @@ impl SharedToken {
             id: token.id.to_string(),
             requested_at: millis(token.requested_at.wall),
             lifetime: u64::try_from(token.lifetime.as_millis()).unwrap_or(u64::MAX),
-            credential: token.secret.credential.clone(),
+            credential: token.secret.credential.to_string(),
             generation: token.secret.generation.clone(),
-            client_id: token.secret.client_id.clone(),
+            client_id: token.secret.client_id.to_string(),
         };
         (encode(&written), left)
     }
@@ -140,9 +140,9 @@ impl SharedToken {
             requested_at: wall(written.requested_at)?,
             lifetime: Duration::from_millis(written.lifetime),
             secret: SecretName {
-                credential: mem::take(&mut written.credential),
+                credential: mem::take(&mut written.credential).into(),
                 generation: mem::take(&mut written.generation),
-                client_id: mem::take(&mut written.client_id),
+                client_id: mem::take(&mut written.client_id).into(),
             },
         })
     }

@@ -37,9 +37,9 @@ fn replica(shelf: &Arc<Shelf>, keys: &[u8]) -> (SharedCache, Arc<Ring>, Arc<Metr
 
 fn key() -> TokenKey {
     TokenKey {
-        endpoint: "https://canary-host".to_owned(),
+        endpoint: "https://canary-host".into(),
         application: ApplicationName::parse("canary-application").unwrap(),
-        client_id: "canary-client".to_owned(),
+        client_id: "canary-client".into(),
         scope: Some("canary-scope".to_owned()),
         ..TokenKey::sample("canary-destination")
     }
@@ -65,9 +65,9 @@ pub(super) fn token() -> Token {
         requested_at: Moment::now(),
         lifetime: Duration::from_secs(3600),
         secret: Arc::new(SecretName {
-            credential: "file:canary-credential".to_owned(),
+            credential: "file:canary-credential".into(),
             generation: "1".to_owned(),
-            client_id: "canary-client".to_owned(),
+            client_id: "canary-client".into(),
         }),
         origin: Origin::Here,
         encoded: Encoded::default(),

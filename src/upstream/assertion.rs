@@ -1,6 +1,9 @@
 //! The signed assertions of `private_key_jwt` (RFC 7523).
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
@@ -24,7 +27,7 @@ const P256: [u8; 21] = [
 
 /// Signs assertions with the private key of one application.
 pub(super) struct AssertionSigner {
-    client_id: String,
+    client_id: Arc<str>,
     algorithm: Algorithm,
     key_id: Option<String>,
     key: EncodingKey,
@@ -38,7 +41,7 @@ impl AssertionSigner {
         };
         let (algorithm, key) = signing_key(pem.expose()).ok_or(SetupError::UnusableKey)?;
         Ok(Self {
-            client_id: credential.client_id.clone(),
+            client_id: Arc::clone(&credential.client_id),
             algorithm,
             key_id: key_id.clone(),
             key,

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use url::{Host, Url};
@@ -11,8 +12,9 @@ use super::address::is_localhost;
 
 /// The URL of a token endpoint (RFC 6749 §3.2): http or https, with a host, without
 /// a user, a password or a fragment. It may have a query.
+/// A clone shares it: thousands of destinations may have the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint(Url);
+pub struct Endpoint(Arc<Url>);
 
 /// Why a text is not the URL of a token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +50,7 @@ impl Endpoint {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(InvalidEndpoint::Scheme);
         }
-        Ok(Self(url))
+        Ok(Self(Arc::new(url)))
     }
 
     /// The URL in its normal form.
@@ -67,11 +69,11 @@ impl Endpoint {
 
     /// The endpoint with segments appended to its path, each percent-encoded.
     pub(super) fn join(&self, segments: &[&str]) -> Self {
-        let mut url = self.0.clone();
+        let mut url = Url::clone(&self.0);
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
-        Self(url)
+        Self(Arc::new(url))
     }
 
     /// The address, if the host is one: no resolver will be asked about it.

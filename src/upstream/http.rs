@@ -158,6 +158,14 @@ impl HttpClient {
 }
 
 impl Target {
+    /// The endpoint with these segments below it, which is as permitted as it is.
+    pub(super) fn below(&self, segments: &[&str]) -> Self {
+        Self {
+            endpoint: self.endpoint.join(segments),
+            ..self.clone()
+        }
+    }
+
     /// The endpoint that is asked.
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint

@@ -89,7 +89,7 @@ impl ClientAuthentication {
 /// Mints tokens with the client credentials grant.
 pub(super) struct OAuth2 {
     target: Target,
-    settings: OAuth2Settings,
+    settings: Arc<OAuth2Settings>,
     credential: Arc<Credential>,
     authentication: Authentication,
 }
@@ -106,7 +106,7 @@ impl OAuth2 {
     pub(super) fn new(
         client: &HttpClient,
         endpoint: &Endpoint,
-        settings: OAuth2Settings,
+        settings: Arc<OAuth2Settings>,
         credential: Arc<Credential>,
     ) -> Result<Self, SetupError> {
         if let Some((name, _)) = settings
@@ -144,7 +144,7 @@ impl OAuth2 {
 
     fn request(&self, now: SystemTime) -> Result<Request, FetchError> {
         let assertion;
-        let client_id = self.credential.client_id.as_str();
+        let client_id = &*self.credential.client_id;
         let mut fields = vec![("grant_type", "client_credentials")];
         let mut authorization = None;
         match &self.authentication {
@@ -237,7 +237,7 @@ mod tests {
     fn source(settings: OAuth2Settings) -> Result<OAuth2, SetupError> {
         let client = HttpClient::new(&super::super::HttpSettings::default())?;
         let endpoint = Endpoint::parse("https://auth.example/token")?;
-        OAuth2::new(&client, &endpoint, settings, credential())
+        OAuth2::new(&client, &endpoint, Arc::new(settings), credential())
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub(super) const READING: Reading = Reading {
 /// Mints tokens for one destination with
 /// `POST {base}/destinations/{id}/token {"clientId":…,"clientSecret":…}`.
 pub(super) struct Occtoo {
-    target: Target,
+    base: Target,
+    destination: DestinationId,
     credential: Arc<Credential>,
 }
 
@@ -43,9 +44,9 @@ impl Occtoo {
             return Err(SetupError::DestinationId);
         }
         client_secret(&credential)?;
-        let endpoint = base.join(&["destinations", destination.as_str(), "token"]);
         Ok(Self {
-            target: client.target(endpoint)?,
+            base: client.target(base.clone())?,
+            destination: destination.clone(),
             credential,
         })
     }
@@ -70,7 +71,11 @@ impl Occtoo {
             authorization: None,
             body: body::json(&body, texts),
         };
-        answer::ask(&self.target, request, &READING, flight).await
+        // Put together for each request: all destinations share what is kept of it.
+        let target = self
+            .base
+            .below(&["destinations", self.destination.as_str(), "token"]);
+        answer::ask(&target, request, &READING, flight).await
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Protocol {
     /// Tokens of Occtoo data providers; the endpoint is the whole URL.
     OcctooIngest,
     /// The client credentials grant (RFC 6749 §4.4); the endpoint is the whole URL.
-    OAuth2(OAuth2Settings),
+    OAuth2(Arc<OAuth2Settings>),
 }
 
 impl Protocol {
@@ -62,7 +62,7 @@ pub fn source(
         Protocol::Occtoo => Arc::new(Occtoo::new(client, endpoint, destination, credential)?),
         Protocol::OcctooIngest => Arc::new(OcctooIngest::new(client, endpoint, credential)?),
         Protocol::OAuth2(settings) => {
-            let settings = settings.clone();
+            let settings = Arc::clone(settings);
             Arc::new(OAuth2::new(client, endpoint, settings, credential)?)
         }
     })
@@ -87,10 +87,10 @@ mod tests {
 
     fn every_protocol() -> Vec<Protocol> {
         let oauth2 = ClientAuthentication::ALL.map(|client_authentication| {
-            Protocol::OAuth2(OAuth2Settings {
+            Protocol::OAuth2(Arc::new(OAuth2Settings {
                 client_authentication,
                 ..OAuth2Settings::default()
-            })
+            }))
         });
         let mut all = vec![Protocol::Occtoo, Protocol::OcctooIngest];
         all.extend(oauth2);

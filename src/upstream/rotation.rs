@@ -27,7 +27,12 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// Mints with one of an application's two secrets.
 pub struct Rotation {
     current: Minter,
-    next: Option<Minter>,
+    next: Option<Next>,
+}
+
+/// The secret on trial.
+struct Next {
+    minter: Minter,
     /// Shared with the rotation that goes on after a reload, so that a flight of either tells both.
     trial: Arc<Mutex<Trial>>,
 }
@@ -58,29 +63,25 @@ pub enum Trial {
 impl Rotation {
     /// Mints with the one secret, or with the next one, which is on trial.
     pub fn new(current: Minter, next: Option<Minter>) -> Self {
-        Self {
-            current,
-            next,
-            trial: Arc::default(),
-        }
+        Self::on_trial(current, next, Trial::default())
     }
 
     /// Goes on with the trial of the last rotation, which was of the same secrets.
     #[must_use]
-    pub fn after(self, last: &Self) -> Self {
-        Self {
-            trial: Arc::clone(&last.trial),
-            ..self
+    pub fn after(mut self, last: &Self) -> Self {
+        if let (Some(next), Some(last)) = (&mut self.next, &last.next) {
+            next.trial = Arc::clone(&last.trial);
         }
+        self
     }
 
-    /// A rotation whose trial has come so far, for tests.
-    #[cfg(test)]
+    /// A rotation whose trial has come so far.
     pub(crate) fn on_trial(current: Minter, next: Option<Minter>, trial: Trial) -> Self {
-        Self {
+        let next = next.map(|minter| Next {
+            minter,
             trial: Arc::new(Mutex::new(trial)),
-            ..Self::new(current, next)
-        }
+        });
+        Self { current, next }
     }
 
     /// One source and no rotation, for tests.
@@ -95,7 +96,7 @@ impl Rotation {
 
     /// How the next secret has done so far, if there is one.
     pub fn trial(&self) -> Option<Trial> {
-        self.next.as_ref().map(|_| *self.state())
+        self.next.as_ref().map(|next| *next.state())
     }
 
     /// The secret that the next flight asks with first.
@@ -106,9 +107,9 @@ impl Rotation {
     /// Whether this client identifier is that of one of the secrets, so that its tokens are
     /// tokens of this application.
     pub fn knows_client(&self, client_id: &str) -> bool {
-        let minters = [Some(&self.current), self.next.as_ref()];
-        let mut minters = minters.into_iter().flatten();
-        minters.any(|minter| minter.secret.client_id == client_id)
+        let next = self.next.as_ref().map(|next| &next.minter);
+        let mut minters = [Some(&self.current), next].into_iter().flatten();
+        minters.any(|minter| &*minter.secret.client_id == client_id)
     }
 
     /// Asks the token endpoint for a new token: once, or again with the other secret when
@@ -148,16 +149,16 @@ impl Rotation {
         let Some(next) = &self.next else {
             return (&self.current, None);
         };
-        match *self.state() {
-            Trial::RolledBack { again_at } if now < again_at => (&self.current, Some(next)),
-            _ => (next, Some(&self.current)),
+        match *next.state() {
+            Trial::RolledBack { again_at } if now < again_at => (&self.current, Some(&next.minter)),
+            _ => (&next.minter, Some(&self.current)),
         }
     }
 
     fn minted_with(&self, minter: &Minter, flight: &Span) {
         let Some(next) = &self.next else { return };
-        let promoted = Arc::ptr_eq(&minter.secret, &next.secret);
-        let mut state = self.state();
+        let promoted = Arc::ptr_eq(&minter.secret, &next.minter.secret);
+        let mut state = next.state();
         let before = *state;
         *state = match before {
             _ if promoted => Trial::Promoted,
@@ -171,23 +172,25 @@ impl Rotation {
             credential,
             generation,
             ..
-        } = &*next.secret;
+        } = &*next.minter.secret;
         let trace_id = flight.trace_id().map(display);
         match (before, promoted) {
             (Trial::Promoted, true) | (Trial::RolledBack { .. }, false) => {}
             (_, true) => info!(
-                credential,
+                credential = &**credential,
                 generation, trace_id, "the next secret works and mints from now on"
             ),
             (_, false) => error!(
-                credential,
+                credential = &**credential,
                 generation,
                 trace_id,
                 "the next secret is rejected: the current one goes on minting"
             ),
         }
     }
+}
 
+impl Next {
     fn state(&self) -> MutexGuard<'_, Trial> {
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
     }

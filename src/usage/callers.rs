@@ -9,13 +9,34 @@ use crate::identity::CallerId;
 
 /// More names than these are not kept.
 pub const MOST_CALLERS: usize = 100;
-/// More than there are names, so that a search ends soon.
-const PLACES: usize = 256;
+/// Where names are kept: most destinations have few callers, so there are few places at first.
+/// A search looks at so many places of a tier before it goes on to the next.
+const TIERS: [Tier; 3] = [
+    Tier {
+        places: 4,
+        looked_at: 4,
+    },
+    Tier {
+        places: 32,
+        looked_at: 8,
+    },
+    // More than there are names, so that a search ends soon.
+    Tier {
+        places: 256,
+        looked_at: 256,
+    },
+];
 
-/// The first callers of something. A name that is known costs one look at its place.
+struct Tier {
+    places: usize,
+    looked_at: usize,
+}
+
+/// The first callers of something. A name that is known costs a look at its place, and at no
+/// more than a dozen others before.
 #[derive(Debug, Default)]
 pub struct Callers {
-    places: OnceLock<Box<[OnceLock<CallerId>]>>,
+    tiers: [OnceLock<Box<[OnceLock<CallerId>]>>; TIERS.len()],
     count: AtomicUsize,
 }
 
@@ -26,29 +47,31 @@ impl Callers {
         if self.count.load(Ordering::Relaxed) >= MOST_CALLERS {
             return;
         }
-        let places = self
-            .places
-            .get_or_init(|| (0..PLACES).map(|_| OnceLock::new()).collect());
         let first = place(caller);
-        for place in places.iter().cycle().skip(first).take(PLACES) {
-            let mut is_new = false;
-            let there = place.get_or_init(|| {
-                is_new = true;
-                caller.clone()
-            });
-            if is_new {
-                self.count.fetch_add(1, Ordering::Relaxed);
-            }
-            if there == caller {
-                return;
+        // A place is never left again, so whoever once found those before it taken still does.
+        for (places, tier) in self.tiers.iter().zip(TIERS) {
+            let places = places.get_or_init(|| (0..tier.places).map(|_| OnceLock::new()).collect());
+            let from_there = places.iter().cycle().skip(first % tier.places);
+            for place in from_there.take(tier.looked_at) {
+                let mut is_new = false;
+                let there = place.get_or_init(|| {
+                    is_new = true;
+                    caller.clone()
+                });
+                if is_new {
+                    self.count.fetch_add(1, Ordering::Relaxed);
+                }
+                if there == caller {
+                    return;
+                }
             }
         }
     }
 
     /// Their names in order, no more than [`MOST_CALLERS`].
     pub fn names(&self) -> Vec<&CallerId> {
-        let places = self.places.get().into_iter().flatten();
-        let mut names: Vec<_> = places.filter_map(OnceLock::get).collect();
+        let tiers = self.tiers.iter().filter_map(OnceLock::get);
+        let mut names: Vec<_> = tiers.flatten().filter_map(OnceLock::get).collect();
         names.sort_unstable();
         names.truncate(MOST_CALLERS);
         names

@@ -8,21 +8,18 @@ use std::{
     },
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{Callers, Stamp};
 use crate::identity::CallerId;
 
 /// A grant as it stands in the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GrantName {
     /// The id of the destination.
-    pub destination: String,
+    pub destination: Arc<str>,
     /// The caller pattern.
-    pub callers: String,
+    pub callers: Arc<str>,
     /// The application; none where the destination is public.
-    pub application: Option<String>,
+    pub application: Option<Arc<str>>,
 }
 
 /// When something was used last, and since when it is known.
@@ -38,16 +35,16 @@ pub struct Mark {
 #[derive(Debug, Default)]
 pub struct Ledger {
     grants: BTreeMap<GrantName, Entry>,
-    credentials: BTreeMap<String, Mark>,
+    credentials: BTreeMap<Arc<str>, Mark>,
     /// By destination and application.
-    served: BTreeMap<(String, String), Arc<Callers>>,
+    served: BTreeMap<(Arc<str>, Arc<str>), Arc<Callers>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     mark: Arc<Mark>,
     /// The credential that its tokens are minted with.
-    credential: Option<String>,
+    credential: Option<Arc<str>>,
 }
 
 impl Mark {
@@ -92,7 +89,7 @@ impl Ledger {
     pub fn grant(
         &mut self,
         name: GrantName,
-        credential: Option<&str>,
+        credential: Option<&Arc<str>>,
         last: &Self,
         now: Stamp,
     ) -> Arc<Mark> {
@@ -101,35 +98,35 @@ impl Ledger {
             let known = last.grants.get(name).map(|entry| Arc::clone(&entry.mark));
             Entry {
                 mark: known.unwrap_or_else(|| Arc::new(Mark::of(now, None))),
-                credential: credential.map(str::to_owned),
+                credential: credential.map(Arc::clone),
             }
         });
         Arc::clone(&entry.mark)
     }
 
     /// Takes up credentials, whether or not a grant leads to them.
-    pub fn keep_credentials<'a>(
+    pub fn keep_credentials(
         &mut self,
-        names: impl IntoIterator<Item = &'a str>,
+        names: impl IntoIterator<Item = Arc<str>>,
         last: &Self,
         now: Stamp,
     ) {
         let used = last.credentials_used();
         for name in names {
-            let known_since = last.credentials.get(name).map(|mark| mark.known_since);
-            let mark = Mark::of(known_since.unwrap_or(now), used.get(name).copied());
-            self.credentials.insert(name.to_owned(), mark);
+            let known_since = last.credentials.get(&name).map(|mark| mark.known_since);
+            let mark = Mark::of(known_since.unwrap_or(now), used.get(&*name).copied());
+            self.credentials.insert(name, mark);
         }
     }
 
     /// Who was served with the tokens of an application at a destination.
     pub fn keep_callers(
         &mut self,
-        destination: &str,
-        application: &str,
+        destination: Arc<str>,
+        application: Arc<str>,
         last: &Self,
     ) -> Arc<Callers> {
-        let name = (destination.to_owned(), application.to_owned());
+        let name = (destination, application);
         let callers = self.served.entry(name).or_insert_with_key(|name| {
             let known = last.served.get(name);
             known.map_or_else(Arc::default, Arc::clone)
@@ -139,7 +136,7 @@ impl Ledger {
 
     /// Who was served with them, as far as this configuration has that application.
     pub fn callers(&self, destination: &str, application: &str) -> Vec<CallerId> {
-        let name = (destination.to_owned(), application.to_owned());
+        let name = (destination.into(), application.into());
         let callers = self.served.get(&name).map(|callers| callers.names());
         callers.into_iter().flatten().cloned().collect()
     }
@@ -155,7 +152,7 @@ impl Ledger {
 
     /// Takes up a credential as a file has it.
     pub fn restore_credential(&mut self, name: String, mark: Mark) {
-        self.credentials.insert(name, mark);
+        self.credentials.insert(name.into(), mark);
     }
 
     /// Every grant.
@@ -168,8 +165,8 @@ impl Ledger {
         let used = self.credentials_used();
         let credentials = self.credentials.iter();
         credentials.map(move |(name, mark)| {
-            let last_used = used.get(name.as_str()).copied();
-            (name.as_str(), Mark::of(mark.known_since, last_used))
+            let last_used = used.get(&**name).copied();
+            (&**name, Mark::of(mark.known_since, last_used))
         })
     }
 
@@ -178,7 +175,7 @@ impl Ledger {
         let grants = self.grants.values();
         let grants = grants.filter_map(|entry| Some((entry.credential.as_deref()?, &*entry.mark)));
         let before = self.credentials.iter();
-        let before = before.map(|(name, mark)| (name.as_str(), mark));
+        let before = before.map(|(name, mark)| (&**name, mark));
         let mut used = HashMap::new();
         for (name, mark) in grants.chain(before) {
             if let Some(last) = mark.last_used() {
@@ -196,9 +193,9 @@ mod tests {
 
     fn name(callers: &str) -> GrantName {
         GrantName {
-            destination: "d".to_owned(),
-            callers: callers.to_owned(),
-            application: Some("shop".to_owned()),
+            destination: "d".into(),
+            callers: callers.into(),
+            application: Some("shop".into()),
         }
     }
 
@@ -217,11 +214,11 @@ mod tests {
     #[test]
     fn marks_go_on_by_their_name_and_a_credential_is_used_with_its_grants() {
         let (mut first, none) = (Ledger::default(), Ledger::default());
-        let a = first.grant(name("a"), Some("file:one"), &none, Stamp(10));
-        let b = first.grant(name("b"), Some("file:one"), &none, Stamp(10));
-        first.grant(name("c"), Some("file:two"), &none, Stamp(10));
+        let a = first.grant(name("a"), Some(&"file:one".into()), &none, Stamp(10));
+        let b = first.grant(name("b"), Some(&"file:one".into()), &none, Stamp(10));
+        first.grant(name("c"), Some(&"file:two".into()), &none, Stamp(10));
         let credentials = ["file:one", "file:two", "sealed:spare"];
-        first.keep_credentials(credentials, &none, Stamp(10));
+        first.keep_credentials(credentials.map(Arc::from), &none, Stamp(10));
         a.touch(Stamp(20));
         b.touch(Stamp(15));
         let row = |name: &str, since, last| (name.to_owned(), since, last);
@@ -239,9 +236,9 @@ mod tests {
 
         // The grant that used the credential goes; that it was used stays known.
         let mut second = Ledger::default();
-        let again = second.grant(name("b"), Some("file:one"), &first, Stamp(30));
+        let again = second.grant(name("b"), Some(&"file:one".into()), &first, Stamp(30));
         second.grant(name("d"), None, &first, Stamp(30));
-        second.keep_credentials(["file:one"], &first, Stamp(30));
+        second.keep_credentials(["file:one".into()], &first, Stamp(30));
         assert!(Arc::ptr_eq(&again, &b), "a call under way counts as well");
         assert_eq!(
             shown(&second),
@@ -259,10 +256,12 @@ mod tests {
     fn callers_go_on_by_destination_and_application() {
         let (mut first, none) = (Ledger::default(), Ledger::default());
         let cart = CallerId::parse("spiffe://td/cart").unwrap();
-        first.keep_callers("d", "shop", &none).note(&cart);
+        first
+            .keep_callers("d".into(), "shop".into(), &none)
+            .note(&cart);
         let mut second = Ledger::default();
-        second.keep_callers("d", "shop", &first);
-        second.keep_callers("d", "depot", &first);
+        second.keep_callers("d".into(), "shop".into(), &first);
+        second.keep_callers("d".into(), "depot".into(), &first);
         assert_eq!(second.callers("d", "shop"), [cart]);
         assert_eq!(second.callers("d", "depot"), []);
         assert_eq!(second.callers("other", "shop"), []);

@@ -126,9 +126,17 @@ struct WrittenRelease {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenGrant {
-    grant: GrantName,
+    grant: WrittenName,
     known_since: Stamp,
     last_used: Option<Stamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenName {
+    destination: String,
+    callers: String,
+    application: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -206,7 +214,11 @@ impl StateFile {
 
 fn encode(ledger: &Ledger, acts: Vec<SharedQuarantine>) -> Vec<u8> {
     let grants = ledger.grants().map(|(grant, mark)| WrittenGrant {
-        grant: grant.clone(),
+        grant: WrittenName {
+            destination: grant.destination.to_string(),
+            callers: grant.callers.to_string(),
+            application: grant.application.as_deref().map(str::to_owned),
+        },
         known_since: mark.known_since(),
         last_used: mark.last_used(),
     });
@@ -257,7 +269,12 @@ fn decode(bytes: &[u8]) -> Result<State, Problem> {
         last_used,
     } in written.grants
     {
-        ledger.restore_grant(grant, Mark::of(known_since, last_used));
+        let name = GrantName {
+            destination: grant.destination.into(),
+            callers: grant.callers.into(),
+            application: grant.application.map(Arc::from),
+        };
+        ledger.restore_grant(name, Mark::of(known_since, last_used));
     }
     for WrittenCredential {
         credential,
@@ -370,9 +387,9 @@ mod tests {
             ("spiffe://td/*", None, None),
         ] {
             let name = GrantName {
-                destination: "d".to_owned(),
-                callers: callers.to_owned(),
-                application: application.map(str::to_owned),
+                destination: "d".into(),
+                callers: callers.into(),
+                application: application.map(Arc::from),
             };
             ledger.restore_grant(name, Mark::of(Stamp(5), last));
         }

@@ -363,10 +363,10 @@ async fn mint_by(
         },
         ..HttpSettings::default()
     });
-    let protocol = Protocol::OAuth2(OAuth2Settings {
+    let protocol = Protocol::OAuth2(Arc::new(OAuth2Settings {
         client_authentication,
         ..OAuth2Settings::default()
-    });
+    }));
     let endpoint = Endpoint::parse(&trial.upstream.oauth2_url()).unwrap();
     let id = DestinationId::parse("oauth2").unwrap();
     let source = source(

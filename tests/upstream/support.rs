@@ -57,10 +57,10 @@ pub(crate) fn credential(client_id: &str, secret: &str) -> Arc<Credential> {
 }
 
 pub(crate) fn oauth2_by(client_authentication: ClientAuthentication) -> Protocol {
-    Protocol::OAuth2(OAuth2Settings {
+    Protocol::OAuth2(Arc::new(OAuth2Settings {
         client_authentication,
         ..OAuth2Settings::default()
-    })
+    }))
 }
 
 pub(crate) fn occtoo(

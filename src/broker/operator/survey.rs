@@ -1,7 +1,6 @@
 //! The state of every destination.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -117,11 +116,11 @@ impl Operator {
                 surveys.push(survey(State::Unprotected, used(listing, None)));
             }
             for registration in &listing.registrations {
-                let standing = standings.get(&registration.key);
-                let last_used = standing.and_then(|standing| standing.last_used);
+                let standing = standings.of(registration);
+                let last_used = standing.as_ref().and_then(|standing| standing.last_used);
                 let last_used = last_used.map(|last| last.wall);
                 let last_used = last_used.max(used(listing, Some(registration)));
-                let state = self.protected(registration, &standings, catalogue.ledger());
+                let state = self.protected(registration, standing, catalogue.ledger());
                 surveys.push(survey(State::Protected(Box::new(state)), last_used));
             }
         }
@@ -131,7 +130,7 @@ impl Operator {
     fn protected(
         &self,
         registration: &Registration,
-        standings: &HashMap<Arc<TokenKey>, Standing>,
+        standing: Option<Standing>,
         ledger: &Ledger,
     ) -> Protected {
         let TokenKey {
@@ -140,7 +139,7 @@ impl Operator {
             ..
         } = &*registration.key;
         let now = Moment::now();
-        let standing = standings.get(&registration.key);
+        let standing = standing.as_ref();
         let quarantine = self.stops().find(destination, application).cloned();
         let condition = match standing {
             Some(standing) => standing.condition,

@@ -104,7 +104,8 @@ impl Operator {
             found.insert(name, message);
         }
         for registration in catalogue.registrations() {
-            let standing = standings.get(&registration.key);
+            let standing = standings.of(registration);
+            let standing = standing.as_ref();
             let key = &registration.key;
             let subject = (key.destination.to_string(), key.application.to_string());
             shown.push(self.show(registration, standing));

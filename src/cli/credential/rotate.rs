@@ -71,7 +71,7 @@ async fn begin(args: RotateArgs, outline: &Outline, store: &Store) -> Result<(),
     }
     args.proof.check(outline, name)?;
     let current = &stored.current.credential.client_id;
-    let client_id = args.client_id.unwrap_or_else(|| current.clone());
+    let client_id = args.client_id.unwrap_or_else(|| current.to_string());
     let credential = Arc::new(args.source.read(name, client_id)?);
     contents.check_rotation(name, &credential)?;
     args.proof.verify(outline, name, &credential).await?;

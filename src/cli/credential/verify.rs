@@ -170,9 +170,9 @@ impl Line {
     fn of(which: &str, credential: &Arc<Credential>, verdict: &Verdict<'_>) -> Self {
         let name = &credential.name;
         let mut json = verdict.json();
-        json["credential"] = name.credential.clone().into();
+        json["credential"] = (*name.credential).into();
         json["secret"] = which.into();
-        json["client_id"] = name.client_id.clone().into();
+        json["client_id"] = (*name.client_id).into();
         Self {
             text: format!("{} {which}: {verdict}", name.credential),
             json,

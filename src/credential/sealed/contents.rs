@@ -223,7 +223,7 @@ impl Stored {
 
 impl StoredSecret {
     fn new(name: &str, new: &Credential, generation: u64, now: Timestamp) -> Self {
-        let (client_id, proof) = (new.client_id.clone(), copy(&new.proof));
+        let (client_id, proof) = (new.client_id.to_string(), copy(&new.proof));
         Self::of(name, client_id, proof, generation, now)
     }
 
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(contents.set("b", &credential("c", "1"), NOW), Ok(1));
         let name = &contents.find("a").unwrap().current.credential.name;
         assert_eq!(
-            (name.credential.as_str(), name.generation.as_str()),
+            (&*name.credential, name.generation.as_str()),
             ("sealed:a", "5")
         );
     }

@@ -5,7 +5,9 @@
 
 use std::{borrow::Cow, io, mem, path::Path};
 
-use base64::{Engine as _, display::Base64Display, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _, decoded_len_estimate, display::Base64Display, engine::general_purpose::STANDARD,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -123,7 +125,7 @@ fn version(secret: &StoredSecret) -> Version<'_, Encoded<'_>> {
     Version {
         generation: secret.generation,
         stored_at: secret.stored_at.as_second(),
-        client_id: (&secret.credential.client_id).into(),
+        client_id: (&*secret.credential.client_id).into(),
         client_secret_base64,
         private_key_base64,
         key_id: key_id.map(Cow::from),
@@ -133,11 +135,10 @@ fn version(secret: &StoredSecret) -> Version<'_, Encoded<'_>> {
 /// Reads the document that was sealed in the file at `path`.
 pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, CredentialError> {
     let wrong = || SealedProblem::at(path, SealedProblem::Contents);
-    let Preamble { version } = serde_json::from_slice(bytes).map_err(|_| wrong())?;
-    if version != VERSION {
-        return Err(SealedProblem::at(path, SealedProblem::Version(version)));
-    }
-    let document: Document<'_, &str> = serde_json::from_slice(bytes).map_err(|_| wrong())?;
+    let document = match serde_json::from_slice::<Document<'_, &str>>(bytes) {
+        Ok(document) if document.version == VERSION => document,
+        _ => return Err(SealedProblem::at(path, misread(bytes))),
+    };
     let mut contents = Contents::default();
     for reader in document.readers {
         let valid = envelope::is_reader(&reader);
@@ -178,20 +179,28 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, CredentialErro
     Ok(contents)
 }
 
+/// What is wrong with a document that is not of this version, or is none.
+fn misread(bytes: &[u8]) -> SealedProblem {
+    match serde_json::from_slice(bytes) {
+        Ok(Preamble { version }) if version != VERSION => SealedProblem::Version(version),
+        _ => SealedProblem::Contents,
+    }
+}
+
 fn secret(
     version: Version<'_, &str>,
     name: &str,
     path: &Path,
 ) -> Result<StoredSecret, CredentialError> {
     let wrong = || SealedProblem::at(path, SealedProblem::Contents);
-    let place = |part: &str| format!("{}: the {part} of {name:?}", path.display());
-    let part = |part: &str, bytes: Vec<u8>| Part {
-        place: place(part),
+    let part = |part: &'static str, bytes: Vec<u8>| Part {
+        place: part.into(),
         bytes: Zeroizing::new(bytes),
     };
-    let encoded = |kind: &str, text: Option<&str>| {
+    let encoded = |kind: &'static str, text: Option<&str>| {
         let decoded = text.map(|text| {
-            let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+            let longest = decoded_len_estimate(text.len());
+            let mut bytes = Zeroizing::new(Vec::with_capacity(longest));
             let decoded = STANDARD.decode_vec(text, &mut bytes);
             decoded.map_err(|_| wrong())?;
             Ok(part(kind, mem::take(&mut *bytes)))
@@ -207,11 +216,19 @@ fn secret(
             .map(|id| part("key id", id.into_owned().into_bytes())),
         reference: CredentialRef::Sealed(name.to_owned()),
         no_proof: CredentialError {
-            place: place("client secret"),
+            place: "client secret".to_owned(),
             problem: Problem::Missing("store the credential anew"),
         },
     };
-    let (client_id, proof) = parts.split()?;
+    // Only now is it worth the while to say which part of which credential it is.
+    let place = |part: &str| format!("{}: the {part} of {name:?}", path.display());
+    let (client_id, proof) = parts.split().map_err(|error| CredentialError {
+        place: place(&error.place),
+        problem: match error.problem {
+            Problem::Conflict(other) => Problem::Conflict(place(&other)),
+            problem => problem,
+        },
+    })?;
     let stored_at = Timestamp::from_second(version.stored_at).map_err(|_| wrong())?;
     Ok(StoredSecret::of(
         name,

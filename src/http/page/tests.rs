@@ -330,9 +330,9 @@ fn hostile_texts_are_shown_and_do_nothing() {
             comment: HOSTILE.to_owned(),
         }),
         secret: Arc::new(SecretName {
-            credential: HOSTILE.to_owned(),
+            credential: HOSTILE.into(),
             generation: HOSTILE.to_owned(),
-            client_id: HOSTILE.to_owned(),
+            client_id: HOSTILE.into(),
         }),
         ..protected(Condition::Quarantined, None)
     };

@@ -107,9 +107,9 @@ fn minter(generation: &str, source: &Arc<Scripted>) -> Minter {
     Minter {
         source: Arc::clone(source) as _,
         secret: Arc::new(SecretName {
-            credential: "sealed:shop".to_owned(),
+            credential: "sealed:shop".into(),
             generation: generation.to_owned(),
-            client_id: format!("client-of-{generation}"),
+            client_id: format!("client-of-{generation}").into(),
         }),
     }
 }
