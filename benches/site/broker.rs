@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{ChildStderr, Command, Stdio},
     sync::mpsc::{self, Sender},
     thread,
@@ -28,8 +29,14 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// Starts the broker that was built with this benchmark.
     pub(crate) fn start(site: &Site, cores: &Cores) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+        Self::run(env!("CARGO_BIN_EXE_token-broker").as_ref(), site, cores)
+    }
+
+    /// Starts a broker that was built before.
+    pub(crate) fn run(program: &Path, site: &Site, cores: &Cores) -> Self {
+        let mut command = Command::new(program);
         command
             .args(["serve", "--config"])
             .arg(site.path("broker.toml"))

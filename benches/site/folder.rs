@@ -56,7 +56,7 @@ impl Site {
         };
         site.write_certificates();
         site.seal();
-        site.write("broker.toml", &site.configuration());
+        site.write("broker.toml", site.configuration());
         site
     }
 
@@ -136,6 +136,7 @@ client_ca = "ca.pem"
 max_connections_per_caller = 10000
 max_calls = 1000000
 max_calls_per_second = 1000000
+first_request_timeout = "10m"
 [http]
 listen = "127.0.0.1:0"
 [credentials]

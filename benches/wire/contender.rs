@@ -35,9 +35,9 @@ impl<'a> Contender<'a> {
         Ok(Full {
             calls: done.calls,
             took: done.took,
-            processor: after.processor - before.processor,
+            processor: after.processor.saturating_sub(before.processor),
             switches: after.switches - before.switches,
-            load: after.load - before.load,
+            load: after.load.saturating_sub(before.load),
         })
     }
 
@@ -78,10 +78,11 @@ impl Full {
         #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let (calls, switches) = (self.calls as f64, self.switches as f64);
         let micros = self.processor.as_secs_f64() * 1e6;
-        let busy = self.load.div_duration_f64(self.took);
+        let busy = |time: Duration| 100.0 * time.div_duration_f64(self.took);
         table.note(THROUGHPUT, column, calls / self.took.as_secs_f64());
         table.note("CPU us/call", column, micros / calls);
         table.note("switches/call", column, switches / calls);
-        table.note("load busy, %", column, 100.0 * busy);
+        table.note("server busy, %", column, busy(self.processor));
+        table.note("load busy, %", column, busy(self.load));
     }
 }

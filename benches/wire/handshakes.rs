@@ -15,7 +15,7 @@ use crate::{
     http2::{Http2, Questions},
     options::Options,
     site::Process,
-    stage::Stage,
+    stage::{Stage, Warm},
     table::Table,
     tls,
 };
@@ -25,18 +25,22 @@ use crate::{
 const PEERS: usize = 4;
 
 pub(crate) fn measure(stage: &Stage, options: &Options) -> io::Result<Table> {
-    let config = tls::client(&stage.site, 0, tls::Care::None);
-    let servers = [
-        ("bare tonic", stage.bare.address, &stage.bare.process),
-        ("broker", stage.broker.address, &stage.broker.process),
-    ];
+    let bare = ("bare tonic", stage.bare.address, &stage.bare.process);
+    let config = |site| tls::client(site, 0, tls::Care::None);
+    let mut servers = vec![(bare, config(&stage.brokers[0].site))];
+    for Warm {
+        name, site, broker, ..
+    } in &stage.brokers
+    {
+        servers.push(((*name, broker.address, &broker.process), config(site)));
+    }
     let mut table = Table::new(
         "Connections, each with a full handshake, until the server has greeted",
-        servers.map(|(name, ..)| name),
+        servers.iter().map(|((name, ..), _)| *name),
     );
     for round in options.rounds() {
-        for (column, (_, address, process)) in servers.into_iter().enumerate() {
-            let (count, took, processor) = connect(address, process, &config, options.round() / 2)?;
+        for (column, ((_, address, process), config)) in servers.iter().enumerate() {
+            let (count, took, processor) = connect(*address, process, config, options.round() / 2)?;
             if round > 0 {
                 table.note(
                     "connections/s",
@@ -74,5 +78,6 @@ fn connect(
         let counts = peers.into_iter().map(|peer| peer.join().unwrap());
         counts.sum()
     });
-    Ok((count?, started.elapsed(), process.processor_time() - before))
+    let processor = process.processor_time().saturating_sub(before);
+    Ok((count?, started.elapsed(), processor))
 }

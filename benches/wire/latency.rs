@@ -17,7 +17,7 @@ pub(crate) fn measure(
     columns.extend(half.iter().copied().enumerate().skip(1));
     let names = columns
         .iter()
-        .map(|(who, rate)| format!("{} at {rate:.0}/s", contenders[*who].name));
+        .map(|(who, rate)| format!("{}, {rate:.0}/s", contenders[*who].name));
     let mut table = Table::new(
         "Half load, open loop: microseconds from when a call was due",
         names.collect::<Vec<_>>(),

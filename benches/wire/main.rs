@@ -4,15 +4,19 @@
 //! ```text
 //! cargo bench --bench wire               # about three minutes
 //! cargo bench --bench wire -- --quick    # about forty seconds
-//! cargo bench --bench wire -- --only throughput --seconds 20   # long enough for a profiler
+//! cargo bench --bench wire -- --only throughput --rounds 30   # long enough for a profiler
+//! cargo bench --bench wire -- --beside /tmp/before            # and another broker
 //! ```
 //!
 //! The broker has everything on: a policy of 200 destinations for 200 callers, an audit
 //! trail in a file, metrics. The bare service answers what it was given at its start, of the
-//! same length, in tonic's own transport with its default settings. Each is a process of its own. Where
-//! there are two cores, all servers have the one, and the load has the other; a load that is
-//! busy most of the time would measure itself, so the table says how busy it was. Every answer
-//! is compared with what is expected, and the first wrong one ends the benchmark.
+//! same length, in tonic's own transport with its default settings. Each is a process of its
+//! own. Where there are two cores, all servers have the one, and the load has the other.
+//! Every answer is compared with what is expected, and the first wrong one ends the benchmark.
+//!
+//! The table says how busy servers and load were. A load that is busy all the time measures
+//! itself. A server that is not has lost its core to others: on a machine with other work only
+//! the processor time of a call can be compared.
 //!
 //! Each figure is the median of its rounds, with the least and the greatest of them; ratios
 //! are of the same round. The first round is not counted. All of it is written to
@@ -87,8 +91,8 @@ fn measure(report: &mut Report, cores: &Cores) -> io::Result<()> {
     let options = report.options.clone();
     report.begin(cores);
     let runtime = tokio::runtime::Runtime::new()?;
+    let stage = Stage::set(&runtime, cores, &options);
     if options.wants(Part::Throughput) || options.wants(Part::Latency) {
-        let stage = Stage::set(&runtime, cores);
         let mut contenders = stage.contenders(&options, cores)?;
         let full = throughput::measure(&mut contenders, &options)?;
         report.add(full.table);
@@ -97,9 +101,9 @@ fn measure(report: &mut Report, cores: &Cores) -> io::Result<()> {
         }
     }
     if options.wants(Part::Handshakes) {
-        let stage = Stage::set(&runtime, cores);
         report.add(handshakes::measure(&stage, &options)?);
     }
+    drop(stage);
     if options.wants(Part::Grants) {
         report.add(grants::measure(&runtime, cores, &options)?);
     }

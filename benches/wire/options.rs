@@ -1,6 +1,6 @@
 //! What is asked of the benchmark.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
@@ -18,8 +18,9 @@ pub(crate) struct Options {
     /// Rounds that count; one more comes before them
     #[arg(long)]
     rounds: Option<usize>,
-    /// How long a round is, for each server
-    #[arg(long)]
+    /// How long a round is, for each server, in seconds: at most 5, since who waits for its
+    /// turn answers no pings
+    #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
     /// Connections to each server
     #[arg(long, default_value_t = 8)]
@@ -27,6 +28,9 @@ pub(crate) struct Options {
     /// Calls under way on each connection at full load
     #[arg(long, default_value_t = 16)]
     pub(crate) streams: usize,
+    /// Another broker to be measured beside this one, such as one of before a change
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) beside: Option<PathBuf>,
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]
     #[serde(skip)]
@@ -69,4 +73,10 @@ impl Options {
     pub(crate) fn cold_tokens(&self) -> usize {
         if self.quick { 50 } else { 300 }
     }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|seconds| (0.1..=5.0).contains(seconds));
+    seconds.ok_or_else(|| "must be from 0.1 to 5".to_owned())
 }

@@ -27,28 +27,44 @@ const POLICY: Policy = Policy {
     callers: 200,
 };
 
-/// A broker whose tokens are all at hand, and others who answer as much.
+/// Brokers whose tokens are all at hand, and others who answer as much.
 pub(crate) struct Stage {
+    pub(crate) bare: Bare,
+    /// The broker, and the one beside it if there is one.
+    pub(crate) brokers: Vec<Warm>,
+    redis: Option<Redis>,
+}
+
+/// A broker whose tokens are all at hand.
+pub(crate) struct Warm {
+    pub(crate) name: &'static str,
     pub(crate) site: Site,
     pub(crate) broker: Broker,
-    pub(crate) bare: Bare,
-    redis: Option<Redis>,
     replies: Vec<GetTokenResponse>,
 }
 
 impl Stage {
-    pub(crate) fn set(runtime: &Runtime, cores: &Cores) -> Self {
-        let site = runtime.block_on(Site::new(POLICY));
-        let broker = Broker::start(&site, cores);
-        let replies = runtime.block_on(warm(&site, broker.address));
-        let bare = Bare::start(&site, &replies[0], cores);
-        let redis = Redis::start(&site, &replies[0], cores);
+    pub(crate) fn set(runtime: &Runtime, cores: &Cores, options: &Options) -> Self {
+        let warm = |name, start: &dyn Fn(&Site) -> Broker| {
+            let site = runtime.block_on(Site::new(POLICY));
+            let broker = start(&site);
+            let replies = runtime.block_on(warm(&site, broker.address));
+            Warm {
+                name,
+                site,
+                broker,
+                replies,
+            }
+        };
+        let this = warm("broker", &|site| Broker::start(site, cores));
+        let beside = options.beside.as_ref();
+        let beside =
+            beside.map(|program| warm("beside", &|site| Broker::run(program, site, cores)));
+        let reply = &this.replies[0];
         Self {
-            site,
-            broker,
-            bare,
-            redis,
-            replies,
+            bare: Bare::start(&this.site, reply, cores),
+            redis: Redis::start(&this.site, reply, cores),
+            brokers: [this].into_iter().chain(beside).collect(),
         }
     }
 
@@ -58,19 +74,21 @@ impl Stage {
         options: &Options,
         cores: &Cores,
     ) -> io::Result<Vec<Contender<'_>>> {
-        let connect = |address, talk: &dyn Fn() -> Box<dyn Talk>| {
-            connect(&self.site, address, options.connections, cores, talk)
-        };
-        let only = Questions::new(POLICY.destinations, |_| {
-            self.replies[0].access_token.clone()
-        });
-        let load = connect(self.bare.address, &|| Box::new(Http2::new(&only)))?;
+        let count = options.connections;
+        let Warm { site, replies, .. } = &self.brokers[0];
+        let only = Questions::new(POLICY.destinations, |_| replies[0].access_token.clone());
+        let talk = || Box::new(Http2::new(&only)) as _;
+        let load = connect(site, self.bare.address, count, cores, &talk)?;
         let mut contenders = vec![Contender::new("bare tonic", &self.bare.process, load)];
-        let questions = questions(&self.replies);
-        let load = connect(self.broker.address, &|| Box::new(Http2::new(&questions)))?;
-        contenders.push(Contender::new("broker", &self.broker.process, load));
+        for warm in &self.brokers {
+            let questions = questions(&warm.replies);
+            let talk = || Box::new(Http2::new(&questions)) as _;
+            let load = connect(&warm.site, warm.broker.address, count, cores, &talk)?;
+            contenders.push(Contender::new(warm.name, &warm.broker.process, load));
+        }
         if let Some(redis) = &self.redis {
-            let load = connect(redis.address, &|| Box::new(Resp::new(&redis.value)))?;
+            let talk = || Box::new(Resp::new(&redis.value)) as _;
+            let load = connect(site, redis.address, count, cores, &talk)?;
             contenders.push(Contender::new("redis", &redis.process, load));
         } else {
             println!("There is no redis-server here, so it is left out.");

@@ -108,23 +108,20 @@ impl Spread {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{}\n", self.title)?;
-        write!(f, "{:24}", "")?;
-        for column in &self.columns {
-            write!(f, "  {column:36}")?;
-        }
-        writeln!(f)?;
+        let first = self.columns.first().map_or("", String::as_str);
+        writeln!(f, "\n{}", self.title)?;
+        writeln!(f, "{:70}to {first}", "")?;
         for line in &self.lines {
-            write!(f, "{:24}", line.what)?;
-            for cell in &line.cells {
+            let mut what = line.what;
+            for (column, cell) in self.columns.iter().zip(&line.cells) {
                 let value = cell.value.to_string();
-                let ratio = cell.ratio.map(|ratio| format!("x {ratio}"));
-                write!(f, "  {value:36}")?;
-                if let Some(ratio) = ratio {
-                    write!(f, "{ratio:26}")?;
+                write!(f, "  {what:19}{column:23}{value:26}")?;
+                if let Some(ratio) = cell.ratio {
+                    write!(f, "{ratio}")?;
                 }
+                writeln!(f)?;
+                what = "";
             }
-            writeln!(f)?;
         }
         Ok(())
     }
