@@ -3,7 +3,7 @@
 use crate::{
     memory::resident,
     report::{Report, Unit, number},
-    site::{Broker, Cores, Policy, Site},
+    site::{Cores, Policy, Site},
     start,
 };
 
@@ -64,7 +64,7 @@ impl Cost {
     async fn of(count: usize, policy: Policy, cores: &Cores) -> Self {
         let site = Site::new(policy).await;
         let start = start::median(&site, cores);
-        let broker = Broker::start(&site, cores);
+        let broker = start::afresh(&site, cores);
         Self {
             count,
             bytes: resident(&broker).await,

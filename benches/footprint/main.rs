@@ -25,6 +25,7 @@ mod start;
 #[path = "../wire/talk.rs"]
 mod talk;
 #[path = "../wire/tls.rs"]
+#[expect(dead_code, reason = "shared with the benchmark that calls")]
 mod tls;
 
 use std::env;

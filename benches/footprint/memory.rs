@@ -33,6 +33,7 @@ const WATCHERS_EACH: usize = 100;
 const AT_ONCE: usize = 50;
 /// The broker pings who is silent for 20 seconds, and wants an answer within as many.
 const PINGED: Duration = Duration::from_secs(5);
+const GIVE_UP: Duration = Duration::from_secs(60);
 /// What was needed only for a moment is given back by then.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -99,9 +100,11 @@ pub(crate) async fn connections(cores: &Cores, report: &mut Report) {
         let talk = Box::new(Http2::new(&questions));
         let mut connection = Connection::open(broker.address, &config, talk).unwrap();
         connection.ask(0, Instant::now());
+        connection.socket().set_nonblocking(false).unwrap();
         while connection.under_way() > 0 {
             listen(&mut connection);
         }
+        connection.socket().set_nonblocking(true).unwrap();
         connections.push(connection);
         if looked_at.elapsed() > PINGED {
             connections.iter_mut().for_each(listen);
@@ -187,8 +190,13 @@ async fn first_token(site: &Site, broker: &Broker) -> String {
     reply.into_inner().access_token
 }
 
+/// Asks until there is a token: on a machine that has much to do, minting may take too long.
 async fn ask(mut client: TokenBrokerClient<Channel>, destination: usize) {
-    client.get_token(request(destination)).await.unwrap();
+    let asked = Instant::now();
+    while let Err(refused) = client.get_token(request(destination)).await {
+        assert!(asked.elapsed() < GIVE_UP, "{refused}");
+        sleep(SETTLED).await;
+    }
 }
 
 fn request(destination: usize) -> GetTokenRequest {
