@@ -12,13 +12,13 @@ use token_broker::{
     api::v1::GetTokenRequest,
     audit::{self, Audit, OnFailure},
     broker::{Asker, Broker, Catalogue, Granted, Listing, Opening, Operator, Rules},
-    cache::{Cache, Edition, Host, Registration, Schedule},
+    cache::{Cache, Edition, Host, Registration, Schedule, Whereabouts},
     clock::Instant,
-    destination::{ApplicationName, DestinationId, Generation, TokenKey},
+    destination::{ApplicationName, DestinationId, DestinationName, Generation, TokenKey},
     grpc::{Door, Readiness, Shortcut},
     identity::CallerId,
     mesh::LiveMesh,
-    metrics::Metrics,
+    metrics::{self, Metrics, Tally},
     policy::{CallerPattern, Grants},
     request_id::RequestId,
     secret::Secret,
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a token is, in bytes: a signed JWT with some claims.
 pub(crate) const TOKEN: usize = 900;
+const CREDENTIAL: &str = "file:shop";
 const PATH: &str = "/tokenbroker.v1.TokenBroker/GetToken";
 /// How often the sequence of requests repeats itself.
 const REQUESTS: usize = 4096;
@@ -129,8 +130,8 @@ impl Site {
     }
 
     pub(crate) fn authorise(&self, ask: &Ask) -> Granted {
-        let destination = DestinationId::parse(&ask.destination).unwrap();
-        self.broker.authorise(ask.peer.id(), &destination).unwrap()
+        let destination = DestinationName::parse(&ask.destination).unwrap();
+        self.broker.authorise(ask.peer.id(), destination).unwrap()
     }
 
     pub(crate) async fn token(&self, asker: &Asker, granted: &Granted) -> Arc<Token> {
@@ -143,7 +144,7 @@ impl Ask {
     pub(crate) fn asker(&self) -> Asker {
         Asker {
             caller: self.peer.id().clone(),
-            door: "grpc",
+            door: metrics::Door::Grpc,
             request_id: RequestId::fresh(),
             span: Span::none(),
         }
@@ -207,28 +208,33 @@ fn caller(n: usize) -> String {
 
 fn catalogue(size: Size) -> Catalogue {
     let host = Arc::new(Host::new("upstream.example:443".to_owned(), 64));
+    let credential = Arc::from(CREDENTIAL);
     let (mut ledger, none) = (Ledger::default(), Ledger::default());
     let mut listings = Vec::new();
     for n in 0..size.destinations {
         let id = destination(n);
         let registration = registration(&id, &host);
+        let (id, shop) = (Arc::from(id), Arc::from("shop"));
+        let served = ledger.keep_callers(Arc::clone(&id), Arc::clone(&shop), &none);
         let mut grants = Vec::new();
         for (caller, number) in (0..size.callers).map(caller).zip(1..) {
             let name = GrantName {
-                destination: id.clone(),
-                callers: caller.clone(),
-                application: Some("shop".to_owned()),
+                destination: Arc::clone(&id),
+                callers: Arc::from(&*caller),
+                application: Some(Arc::clone(&shop)),
             };
             let opening = Opening {
                 registration: Some(Arc::clone(&registration)),
                 number,
-                served: ledger.keep_callers(&id, "shop", &none),
-                used: ledger.grant(name, Some("file:shop"), &none, Stamp::now()),
+                served: Arc::clone(&served),
+                used: ledger.grant(name, Some(&credential), &none, Stamp::now()),
             };
-            grants.push((CallerPattern::parse(&caller).unwrap(), Arc::new(opening)));
+            grants.push((CallerPattern::parse(&caller).unwrap(), opening));
         }
+        let id = registration.key.destination.clone();
         listings.push(Listing {
-            id: registration.key.destination.clone(),
+            tally: Arc::new(Tally::new(id.clone())),
+            id,
             name: None,
             grants: Grants::new(grants),
             registrations: vec![registration],
@@ -244,10 +250,10 @@ fn catalogue(size: Size) -> Catalogue {
 fn registration(id: &str, host: &Arc<Host>) -> Arc<Registration> {
     let key = TokenKey {
         protocol: "oauth2/client_secret_basic",
-        endpoint: "https://upstream.example/oauth2/token".to_owned(),
+        endpoint: Arc::from("https://upstream.example/oauth2/token"),
         destination: DestinationId::parse(id).unwrap(),
         application: ApplicationName::parse("shop").unwrap(),
-        client_id: "client-of-shop".to_owned(),
+        client_id: Arc::from("client-of-shop"),
         generation: Generation(1),
         scope: Some("orders.read".to_owned()),
         audience: None,
@@ -257,9 +263,9 @@ fn registration(id: &str, host: &Arc<Host>) -> Arc<Registration> {
     let minter = Minter {
         source: Arc::new(Endpoint),
         secret: Arc::new(SecretName {
-            credential: "file:shop".to_owned(),
+            credential: Arc::from(CREDENTIAL),
             generation: "1".to_owned(),
-            client_id: "client-of-shop".to_owned(),
+            client_id: Arc::from("client-of-shop"),
         }),
     };
     Arc::new(Registration {
@@ -275,6 +281,7 @@ fn registration(id: &str, host: &Arc<Host>) -> Arc<Registration> {
         timeout: Duration::from_secs(5),
         warm: true,
         place: None,
+        whereabouts: Whereabouts::default(),
     })
 }
 
