@@ -73,7 +73,7 @@ fn row(part: Part, size: Size) -> Value {
     })
 }
 
-fn time(part: Part, size: Size) -> Figure {
+fn time(part: Part, of: Size) -> Figure {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -81,7 +81,7 @@ fn time(part: Part, size: Size) -> Figure {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let site = Site::new(size, (part == Part::Audited).then_some(&*file)).await;
+        let site = Site::new(of, (part == Part::Audited).then_some(&*file)).await;
         let site = Arc::new(site);
         let mut watch = Stopwatch::default();
         part.run(&site, BATCH, &mut watch).await;

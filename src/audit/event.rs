@@ -282,7 +282,7 @@ impl Body {
 /// Whether a text stands in JSON as it is (RFC 8259 §7). All of it is looked at, which is
 /// faster than to stop.
 fn is_plain(text: &str) -> bool {
-    let must_be_escaped = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
+    let must_be_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
     !text
         .bytes()
         .fold(false, |any, byte| any | must_be_escaped(byte))

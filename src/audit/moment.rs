@@ -1,6 +1,6 @@
 //! When something happened, as records say it.
 
-use std::time::SystemTime;
+use std::{fmt::Write as _, time::SystemTime};
 
 use jiff::{Timestamp, tz::Offset};
 
@@ -12,7 +12,7 @@ pub(super) fn push(moment: SystemTime, out: &mut String) {
     let moment = Timestamp::try_from(moment).unwrap_or(Timestamp::MAX);
     let shown = Offset::UTC.to_datetime(moment);
     let Ok(year) = u16::try_from(shown.year()) else {
-        out.push_str(&format!("{moment:.3}"));
+        let _ = write!(out, "{moment:.3}");
         return;
     };
     let mut text = *b"0000-00-00T00:00:00.000Z";

@@ -36,6 +36,10 @@ pub(super) struct Queue {
     work: Condvar,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is asked and set by itself"
+)]
 struct State {
     condition: Condition,
     open: Batch,

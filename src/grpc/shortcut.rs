@@ -58,6 +58,7 @@ impl Shortcut {
     ///
     /// # Errors
     /// The request, as it came, to be answered in the other way.
+    #[expect(clippy::result_large_err, reason = "it goes on at once, as it came")]
     pub fn enter<B>(
         &self,
         peer: Option<&Arc<Connected>>,

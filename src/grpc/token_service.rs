@@ -93,14 +93,14 @@ impl TokenService {
         &self,
         peer: Result<&Connected, CallError>,
         headers: &HeaderMap,
-        asked: &GetTokenRequest,
+        request: &GetTokenRequest,
     ) -> Result<Arc<Token>, CallError> {
         let call = self.begin(method::GET_TOKEN, headers);
-        let (asker, granted) = match self.authorise(peer, &call, &asked.destination_id) {
+        let (asker, granted) = match self.authorise(peer, &call, &request.destination_id) {
             Ok(authorised) => authorised,
             Err(error) => return self.answered(peer, &call, None, Err(error)),
         };
-        let result = match validity(asked.min_validity.as_ref()) {
+        let result = match validity(request.min_validity.as_ref()) {
             Ok(min_validity) => {
                 let longest = peer.map_or(Duration::ZERO, Connected::longest_call);
                 let deadline = Some(Instant::now() + deadline::of(headers, longest));

@@ -82,7 +82,11 @@ mod tests {
             seen.fetch_add(1, Ordering::Relaxed);
         });
         let mut go_on = async || {
-            poll_fn(|context| Poll::Ready(streams.go_on(context))).await;
+            poll_fn(|context| {
+                streams.go_on(context);
+                Poll::Ready(())
+            })
+            .await;
         };
         go_on().await;
         assert_eq!(ended.load(Ordering::Relaxed), 0);

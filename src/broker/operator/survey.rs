@@ -120,7 +120,7 @@ impl Operator {
                 let last_used = standing.as_ref().and_then(|standing| standing.last_used);
                 let last_used = last_used.map(|last| last.wall);
                 let last_used = last_used.max(used(listing, Some(registration)));
-                let state = self.protected(registration, standing, catalogue.ledger());
+                let state = self.protected(registration, standing.as_ref(), catalogue.ledger());
                 surveys.push(survey(State::Protected(Box::new(state)), last_used));
             }
         }
@@ -130,7 +130,7 @@ impl Operator {
     fn protected(
         &self,
         registration: &Registration,
-        standing: Option<Standing>,
+        standing: Option<&Standing>,
         ledger: &Ledger,
     ) -> Protected {
         let TokenKey {
@@ -139,7 +139,6 @@ impl Operator {
             ..
         } = &*registration.key;
         let now = Moment::now();
-        let standing = standing.as_ref();
         let quarantine = self.stops().find(destination, application).cloned();
         let condition = match standing {
             Some(standing) => standing.condition,
