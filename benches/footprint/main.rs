@@ -19,7 +19,11 @@ mod http2;
 mod memory;
 mod report;
 #[path = "../site/mod.rs"]
-#[expect(dead_code, reason = "shared with the benchmark that calls")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with the benchmark that calls"
+)]
 mod site;
 mod start;
 #[path = "../wire/talk.rs"]
