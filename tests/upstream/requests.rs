@@ -63,7 +63,7 @@ async fn every_protocol_gets_a_token_of_its_destination_and_client() {
         let minted_for = standin.minted_for(minted.access_token.expose()).unwrap();
         assert_eq!(minted.expires_in, Some(3600), "{protocol:?}");
         assert_eq!(minted_for.destination, DESTINATION, "{protocol:?}");
-        assert_eq!(minted_for.client_id, client_id, "{protocol:?}");
+        assert_eq!(minted_for.client_id, *client_id, "{protocol:?}");
     }
     assert_eq!((standin.calls(), standin.calls_for(DESTINATION)), (5, 5));
     standin.shutdown().await;
