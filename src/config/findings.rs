@@ -1,18 +1,24 @@
 //! Collects mistakes while a configuration is read.
 
-use std::{cell::RefCell, collections::BTreeSet, ops::Range};
+use std::{cell::RefCell, collections::BTreeSet, ops::Range, rc::Rc};
 
 use super::mistakes::{Mistake, Position};
 
 /// Where something stands in the text, in bytes.
 pub(super) type Span = Range<usize>;
 
-/// The mistakes found so far in one text.
+/// The mistakes found so far in one text, or in a part of it.
 pub(super) struct Findings<'a> {
+    /// Where the part begins, from which spans count.
+    start: usize,
+    whole: Rc<Whole<'a>>,
+}
+
+struct Whole<'a> {
     text: &'a str,
     line_starts: Vec<usize>,
     /// The lines that are not TOML.
-    torn: BTreeSet<usize>,
+    torn: RefCell<BTreeSet<usize>>,
     found: RefCell<Vec<Mistake>>,
 }
 
@@ -20,19 +26,37 @@ impl<'a> Findings<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
         Self {
-            text,
-            line_starts: std::iter::once(0).chain(after_newlines).collect(),
-            torn: BTreeSet::new(),
-            found: RefCell::default(),
+            start: 0,
+            whole: Rc::new(Whole {
+                text,
+                line_starts: std::iter::once(0).chain(after_newlines).collect(),
+                torn: RefCell::default(),
+                found: RefCell::default(),
+            }),
         }
     }
 
+    /// The same, for a part of the text that begins there.
+    pub(super) fn from(&self, start: usize) -> Self {
+        let whole = Rc::clone(&self.whole);
+        Self { start, whole }
+    }
+
+    /// Where something of this part stands in the whole text.
+    pub(super) fn whole_span(&self, at: &Span) -> Span {
+        self.start + at.start..self.start + at.end
+    }
+
     /// Takes up what the TOML parser found, before anything else is reported.
-    pub(super) fn take_syntax_errors(&mut self, errors: &[toml::de::Error]) {
+    pub(super) fn take_syntax_errors(&self, errors: &[toml::de::Error]) {
         for error in errors {
-            let at = self.position(error.span().map_or(self.text.len(), |span| span.start));
+            let at = self.position(
+                error
+                    .span()
+                    .map_or(self.whole.text.len(), |span| span.start),
+            );
             // The parser stumbles several times over one slip; the first says it best.
-            if self.torn.insert(at.line) {
+            if self.whole.torn.borrow_mut().insert(at.line) {
                 self.push(at, format!("not TOML: {}", advised(error.message())));
             }
         }
@@ -42,7 +66,7 @@ impl<'a> Findings<'a> {
     pub(super) fn report(&self, at: &Span, message: impl Into<String>) {
         let at = self.position(at.start);
         // The value on a torn line is the parser's guess, not what somebody wrote.
-        if !self.torn.contains(&at.line) {
+        if !self.whole.torn.borrow().contains(&at.line) {
             self.push(at, message.into());
         }
     }
@@ -50,19 +74,39 @@ impl<'a> Findings<'a> {
     /// Reports that something is not there.
     pub(super) fn report_absence(&self, at: &Span, message: impl Into<String>) {
         // It may well be there, on a line that is not TOML.
-        if self.torn.is_empty() {
+        if self.whole.torn.borrow().is_empty() {
             self.push(self.position(at.start), message.into());
         }
     }
 
+    /// The same, before everything that was reported `since`.
+    pub(super) fn report_absence_before(&self, since: usize, at: &Span, message: &str) {
+        self.report_absence(at, message);
+        if let Some(later) = self.whole.found.borrow_mut().get_mut(since..)
+            && self.whole.torn.borrow().is_empty()
+        {
+            later.rotate_right(1);
+        }
+    }
+
+    /// How many there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.whole.found.borrow().len()
+    }
+
     pub(super) fn line(&self, offset: usize) -> usize {
-        self.line_starts.partition_point(|start| *start <= offset)
+        let offset = self.start + offset;
+        self.whole
+            .line_starts
+            .partition_point(|start| *start <= offset)
     }
 
     pub(super) fn position(&self, offset: usize) -> Position {
         let line = self.line(offset);
-        let start = self.line_starts.get(line - 1).copied().unwrap_or_default();
-        let before = self.text.get(start..offset).unwrap_or_default();
+        let start = self.whole.line_starts.get(line - 1);
+        let start = start.copied().unwrap_or_default();
+        let before = self.whole.text.get(start..self.start + offset);
+        let before = before.unwrap_or_default();
         Position {
             line,
             column: before.chars().count() + 1,
@@ -70,11 +114,11 @@ impl<'a> Findings<'a> {
     }
 
     pub(super) fn into_mistakes(self) -> Vec<Mistake> {
-        self.found.into_inner()
+        self.whole.found.take()
     }
 
     fn push(&self, at: Position, message: String) {
-        self.found.borrow_mut().push(Mistake {
+        self.whole.found.borrow_mut().push(Mistake {
             at: Some(at),
             message,
         });

@@ -10,6 +10,7 @@ mod audit;
 mod cache;
 mod credentials;
 mod destination;
+mod document;
 mod endpoint;
 mod ext_authz;
 mod files;
@@ -36,11 +37,10 @@ mod values;
 
 use std::{path::Path, sync::Arc};
 
-use toml::de::DeTable;
-
 use self::{
     credentials::{Credentials, Resolve},
-    findings::Findings,
+    document::{Document, NotInPieces},
+    findings::{Findings, Span},
     folder::Folder,
     reader::Section,
     route::RoutesTaken,
@@ -120,16 +120,9 @@ impl Config {
     }
 
     fn read(text: &str, folder: &Folder, environment: &Environment) -> Result<Self, Vec<Mistake>> {
-        let (document, errors) = DeTable::parse_recoverable(text);
-        let mut findings = Findings::new(text);
-        findings.take_syntax_errors(&errors);
-        let root = Section::new(&findings, "the file", 0..0, Some(document.get_ref()));
-        let config = read_root(root, folder, environment);
-        let found = findings.into_mistakes();
-        match config {
-            Some(config) if found.is_empty() => Ok(config),
-            _ => Err(found),
-        }
+        document::read(text, |document, findings| {
+            read_root(document, findings, folder, environment)
+        })
     }
 }
 
@@ -185,7 +178,13 @@ fn decode(bytes: &[u8]) -> Result<&str, Vec<Mistake>> {
     })
 }
 
-fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> Option<Config> {
+fn read_root(
+    document: &Document<'_>,
+    findings: &Findings<'_>,
+    folder: &Folder,
+    environment: &Environment,
+) -> Result<Option<Config>, NotInPieces> {
+    let root = document.root(findings);
     let server = Server::read(root.section("server", "[server]"), folder);
     let listen = server.as_ref().map(|server| server.listen);
     let http = Http::read(root.section("http", "[http]"), listen);
@@ -198,12 +197,16 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
     let shared_cache = shared_cache::read(&root, folder);
     let telemetry = Telemetry::read(root.section("telemetry", "[telemetry]"), folder);
     let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
-    let sections = root.sections("destination", "[[destination]]");
-    report_empty_policy(&root, &sections);
-    let destinations = read_destinations(sections, &mut upstreams, &credentials);
+    let mut policy = Policy::new(&root);
+    let look = |destination: &Section<'_>| policy.look(destination);
+    let destinations = read_destinations(document, &root, &mut upstreams, &credentials, look)?;
+    policy.report(&root);
     root.finish();
-    Some(Config {
-        server: server?,
+    let Some(server) = server else {
+        return Ok(None);
+    };
+    Ok(Some(Config {
+        server,
         http,
         ext_authz,
         admin,
@@ -214,37 +217,66 @@ fn read_root(root: Section<'_>, folder: &Folder, environment: &Environment) -> O
         upstreams: upstreams.finish(),
         spare_credentials: credentials.spare(&destinations),
         destinations,
-    })
+    }))
 }
 
 fn read_destinations<R: Resolve>(
-    sections: Vec<Section<'_>>,
+    document: &Document<'_>,
+    root: &Section<'_>,
     upstreams: &mut Upstreams,
     credentials: &R,
-) -> Vec<Destination<R::Credential>> {
+    mut look: impl FnMut(&Section<'_>),
+) -> Result<Vec<Destination<R::Credential>>, NotInPieces> {
     let mut names = Unique::default();
     let mut routes = RoutesTaken::default();
-    let mut read =
-        |section| Destination::read(section, &mut names, &mut routes, upstreams, credentials);
-    sections.into_iter().filter_map(&mut read).collect()
+    let mut destinations = Vec::new();
+    document.destinations(root, |section| {
+        look(&section);
+        let read = Destination::read(section, &mut names, &mut routes, upstreams, credentials);
+        destinations.extend(read);
+    })?;
+    Ok(destinations)
 }
 
-/// A broker that may give nobody a token is a mistake that nobody else would see.
-fn report_empty_policy(root: &Section<'_>, destinations: &[Section<'_>]) {
-    if root.lacks("destination") {
-        let message = "no destination is configured: write [[destination]] with id, upstream, an application and a grant";
-        root.findings().report_absence(&root.header(), message);
-        return;
+/// Whether anybody may have a token.
+struct Policy {
+    /// So many mistakes come first in the file.
+    mistakes: usize,
+    /// Where the first destination begins.
+    first: Option<Span>,
+    has_grant: bool,
+}
+
+impl Policy {
+    fn new(root: &Section<'_>) -> Self {
+        Self {
+            mistakes: root.findings().count(),
+            first: None,
+            has_grant: false,
+        }
     }
-    if destinations
-        .iter()
-        .any(|destination| !destination.lacks("grant"))
-    {
-        return;
+
+    fn look(&mut self, destination: &Section<'_>) {
+        let begins = || destination.findings().whole_span(&destination.header());
+        self.first.get_or_insert_with(begins);
+        self.has_grant |= !destination.lacks("grant");
     }
-    if let Some(first) = destinations.first() {
-        let message = "no destination has a grant, so nobody could have a token: write [[destination.grant]] with callers";
-        root.findings().report_absence(&first.header(), message);
+
+    /// A broker that may give nobody a token is a mistake that nobody else would see.
+    fn report(self, root: &Section<'_>) {
+        let (at, message) = match self.first {
+            None if root.lacks("destination") => (
+                root.header(),
+                "no destination is configured: write [[destination]] with id, upstream, an application and a grant",
+            ),
+            Some(first) if !self.has_grant => (
+                first,
+                "no destination has a grant, so nobody could have a token: write [[destination.grant]] with callers",
+            ),
+            _ => return,
+        };
+        let findings = root.findings();
+        findings.report_absence_before(self.mistakes, &at, message);
     }
 }
 

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use toml::de::DeTable;
-
 use super::{
     Destination, Mistake, Mistakes,
     credentials::{Places, Unresolved},
-    findings::Findings,
+    document,
     folder::Folder,
     read_destinations, read_file,
-    reader::Section,
     upstreams::Upstreams,
 };
 use crate::credential::CredentialRef;
@@ -37,23 +34,17 @@ impl Outline {
     }
 
     fn read(text: &str, folder: &Folder) -> Result<Self, Vec<Mistake>> {
-        let (document, errors) = DeTable::parse_recoverable(text);
-        let mut findings = Findings::new(text);
-        findings.take_syntax_errors(&errors);
-        let root = Section::new(&findings, "the file", 0..0, Some(document.get_ref()));
-        let places = Places::read(root.section("credentials", "[credentials]"), folder);
-        let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
-        let sections = root.sections("destination", "[[destination]]");
-        let destinations = read_destinations(sections, &mut upstreams, &Unresolved);
-        let found = findings.into_mistakes();
-        if found.is_empty() {
-            Ok(Self {
+        document::read(text, |document, findings| {
+            let root = document.root(findings);
+            let places = Places::read(root.section("credentials", "[credentials]"), folder);
+            let mut upstreams = Upstreams::read(root.sections("upstream", "[[upstream]]"), folder);
+            let destinations =
+                read_destinations(document, &root, &mut upstreams, &Unresolved, |_| ())?;
+            Ok(Some(Self {
                 places,
                 destinations,
-            })
-        } else {
-            Err(found)
-        }
+            }))
+        })
     }
 }
 
