@@ -13,7 +13,7 @@ const TOLERANCE: f64 = 0.10;
 /// Allocations are exact, but for those that many calls share.
 const SHARED_ALLOCATION: f64 = 0.1;
 /// How many calls share a record's batch is up to the threads: so much more, or less, is told.
-const BATCHED_ALLOCATION: f64 = 2.0;
+const BATCHED_ALLOCATION: f64 = 0.5;
 /// How many counts show how far they differ by themselves.
 const TRIES: usize = 5;
 
