@@ -10,6 +10,9 @@ use crate::{
     trial::{CART, Setup, Trial, ask},
 };
 
+/// When a test that hangs is given up.
+const GIVE_UP: Duration = Duration::from_secs(60);
+
 /// All series of labels that somebody could try to fill.
 async fn series(trial: &Trial) -> BTreeSet<String> {
     let (_, metrics) = trial.http("/metrics").await;
@@ -40,6 +43,14 @@ async fn ask_for_what_there_is_not(trial: &Trial) {
 async fn no_caller_adds_a_series() {
     let trial = Trial::with(1).await;
     ask_for_what_there_is_not(&trial).await;
+    // The states of destinations come with the first look of each second.
+    let asked = Instant::now();
+    let has_looked =
+        |series: &BTreeSet<String>| series.iter().any(|one| one.contains("destination_state"));
+    while !has_looked(&series(&trial).await) {
+        assert!(asked.elapsed() < GIVE_UP, "nobody looks");
+        sleep(Duration::from_millis(10)).await;
+    }
     let before = series(&trial).await;
     assert!(before.iter().any(|series| series.contains("NOT_GRANTED")));
     for _ in 0..20 {
@@ -56,7 +67,6 @@ async fn no_caller_adds_a_series() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reload_removes_loses_its_series() {
-    const GIVE_UP: Duration = Duration::from_secs(60);
     let trial = Trial::start(Setup {
         destinations: 2,
         ..Setup::default()
