@@ -1,13 +1,6 @@
 //! A token, and how long it lives.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
-
-use bytes::Bytes;
-use zeroize::Zeroizing;
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     clock::{Instant, Moment},
@@ -33,15 +26,7 @@ pub struct Token {
     pub secret: Arc<SecretName>,
     /// Who minted it.
     pub origin: Origin,
-    /// What everybody is sent who gets it.
-    pub encoded: Encoded,
 }
-
-/// The part of a reply that is the same for everybody who gets a token, from when a door has
-/// encoded it first. It holds the bearer token: its memory is wiped when nobody sends it any
-/// more, and it is never shown.
-#[derive(Clone, Default)]
-pub struct Encoded(OnceLock<Bytes>);
 
 /// Who minted a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +63,6 @@ impl Token {
             key: Arc::clone(key),
             access_token: Arc::clone(&self.access_token),
             secret: Arc::clone(&self.secret),
-            encoded: self.encoded.clone(),
             ..*self
         }
     }
@@ -99,21 +83,6 @@ impl Token {
     }
 }
 
-impl Encoded {
-    /// The bytes themselves, which are encoded where nobody has asked for them yet. Never
-    /// pass them to a log, an error or a metric.
-    pub fn expose(&self, encode: impl FnOnce() -> Zeroizing<Vec<u8>>) -> Bytes {
-        let encode = || Bytes::from_owner(encode());
-        self.0.get_or_init(encode).clone()
-    }
-}
-
-impl fmt::Debug for Encoded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
 /// A random name for a token; it reveals nothing of the token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenId(u128);
@@ -127,6 +96,11 @@ impl TokenId {
     /// The number that it is.
     pub fn bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
+    }
+
+    /// The name as it is handed out.
+    pub fn digits(self) -> [u8; 32] {
+        hex::digits(self.bytes())
     }
 
     /// Reads a name as it was handed out; any other text names no token.
@@ -148,8 +122,7 @@ impl TokenId {
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits: [u8; 32] = hex::digits(self.bytes());
-        f.write_str(str::from_utf8(&digits).unwrap_or_default())
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 
@@ -217,16 +190,6 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_sent_is_encoded_once_and_never_shown() {
-        let encoded = Encoded::default();
-        for text in ["canary", "another"] {
-            let sent = encoded.expose(|| Zeroizing::new(text.into()));
-            assert_eq!(sent, "canary");
-        }
-        assert_eq!(format!("{encoded:?} {encoded:#?}"), "[secret] [secret]");
-    }
 
     #[test]
     fn missing_zero_negative_and_huge_lifetimes() {

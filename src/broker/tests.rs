@@ -15,7 +15,7 @@ use crate::{
     secret::Secret,
     shared_cache::SharedCache,
     telemetry::Traces,
-    token::{Encoded, LifetimeRule, Minted, Origin, SecretName},
+    token::{LifetimeRule, Minted, Origin, SecretName},
     upstream::{FetchError, Rotation, TokenSource},
 };
 
@@ -80,7 +80,6 @@ fn a_token_of_another_key_does_not_leave() {
         id: TokenId::random(),
         requested_at: Moment::now(),
         origin: Origin::Here,
-        encoded: Encoded::default(),
         lifetime: Duration::from_secs(3600),
         secret: SecretName::sample(),
     });

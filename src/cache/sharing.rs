@@ -16,7 +16,7 @@ use crate::{
     shared_cache::{Begun, Found, Lease, Place, Seen, SharedCache, SharedFailure, SharedToken},
     slot::{FlightNumber, RETRY_AFTER_CAP},
     telemetry::Span,
-    token::{Encoded, Origin, Token, TokenId},
+    token::{Origin, Token, TokenId},
     upstream::FetchError,
 };
 
@@ -303,7 +303,6 @@ impl Quest<'_> {
                 lifetime,
                 secret,
                 origin: Origin::Here,
-                encoded: Encoded::default(),
             })
         });
         Brought {

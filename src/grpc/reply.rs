@@ -2,30 +2,39 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint},
+};
 use tonic::{Status, body::Body as Tonic};
-use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
     api::{proto, v1::GetTokenResponse},
     clock::Instant,
+    secret::Secret,
     token::Token,
 };
 
 /// What precedes a message: that it is not compressed, and its length (gRPC over HTTP/2,
 /// "Length-Prefixed-Message").
 pub(super) const PREFIX: usize = 5;
-/// The most that `expires_in` takes, in bytes: its tag and length, the seconds and the
-/// nanoseconds.
-const MAX_EXPIRES_IN: usize = 2 + 11 + 6;
-/// What `token_id` takes, the last field.
-const TOKEN_ID: usize = 2 + 32;
+/// The numbers of the fields of a `GetTokenResponse` that are texts.
+const ACCESS_TOKEN: u32 = 1;
+const TOKEN_TYPE: u32 = 2;
+const TOKEN_ID: u32 = 5;
+const BEARER: &str = "Bearer";
+/// The most that precedes the bearer token: the prefix, and the token's tag and length.
+const MAX_HEAD: usize = PREFIX + 1 + 10;
+/// The most that follows the bearer token: its type, when it expires and in how long (each with
+/// seconds and nanoseconds), and its id.
+const MAX_TAIL: usize = (2 + BEARER.len()) + 2 * (2 + 11 + 6) + (2 + 32);
 /// The largest part of a message that is sent as one frame. What is smaller than a kibibyte
 /// h2 gathers with the replies of other calls, and writes them all at once.
 const MAX_PART: usize = 1023;
@@ -52,13 +61,14 @@ pub struct Ending {
     is_told: bool,
 }
 
-/// A reply with a token, or a part of it, as it is on the wire. The bearer token is in the
-/// bytes that all its callers share; what differs is around them.
+/// A reply with a token, or a part of it, as it is on the wire. All callers are sent the one
+/// text of the bearer token that there is; what stands around it is each reply's own.
 #[derive(Clone)]
 pub struct Reply {
-    shared: Bytes,
-    /// The prefix; then, behind what is shared, `expires_in` and `token_id`.
-    own: [u8; PREFIX + MAX_EXPIRES_IN + TOKEN_ID],
+    token: Arc<Secret>,
+    head: [u8; MAX_HEAD],
+    token_at: usize,
+    tail: [u8; MAX_TAIL],
     at: usize,
     end: usize,
 }
@@ -66,26 +76,34 @@ pub struct Reply {
 impl Reply {
     /// A token, as of now.
     pub(super) fn new(token: &Token) -> Self {
-        let encoded = token.encoded.expose(|| encode(token));
-        let (shared, id) = (encoded.len() - TOKEN_ID, encoded.len() - TOKEN_ID..);
-        let own_field = GetTokenResponse {
-            expires_in: expires_in(token),
-            ..GetTokenResponse::default()
-        };
-        let mut own = [0; PREFIX + MAX_EXPIRES_IN + TOKEN_ID];
-        let id_at = PREFIX + own_field.encoded_len();
-        let own_end = id_at + TOKEN_ID;
-        let length = shared + own_end - PREFIX;
+        let text = Arc::clone(&token.access_token);
+        let length = text.expose().len();
+        let mut head = [0; MAX_HEAD];
+        let mut rest = &mut head[PREFIX..];
+        begin_text(ACCESS_TOKEN, length, &mut rest);
+        let token_at = MAX_HEAD - rest.len();
+
+        let mut tail = [0; MAX_TAIL];
+        let mut rest = &mut tail[..];
+        begin_text(TOKEN_TYPE, BEARER.len(), &mut rest);
+        rest.put_slice(BEARER.as_bytes());
+        // There is room for the longest.
+        let _ = times(token).encode(&mut rest);
+        let id = token.id.digits();
+        begin_text(TOKEN_ID, id.len(), &mut rest);
+        rest.put_slice(&id);
+
+        let end = token_at + length + MAX_TAIL - rest.len();
         // A token is never so long that its length does not fit.
-        let told = u32::try_from(length).unwrap_or(u32::MAX);
-        own[1..PREFIX].copy_from_slice(&told.to_be_bytes());
-        let _ = own_field.encode(&mut &mut own[PREFIX..id_at]);
-        own[id_at..own_end].copy_from_slice(&encoded[id]);
+        let message = u32::try_from(end - PREFIX).unwrap_or(u32::MAX);
+        head[1..PREFIX].copy_from_slice(&message.to_be_bytes());
         Self {
-            shared: encoded.slice(..shared),
-            own,
+            token: text,
+            head,
+            token_at,
+            tail,
             at: 0,
-            end: PREFIX + length,
+            end,
         }
     }
 
@@ -109,13 +127,14 @@ impl Buf for Reply {
     }
 
     fn chunk(&self) -> &[u8] {
-        let shared_end = PREFIX + self.shared.len();
-        let chunk = if self.at < PREFIX {
-            &self.own[self.at..PREFIX]
-        } else if self.at < shared_end {
-            &self.shared[self.at - PREFIX..]
+        let token = self.token.expose().as_bytes();
+        let tail_at = self.token_at + token.len();
+        let chunk = if self.at < self.token_at {
+            &self.head[self.at..self.token_at]
+        } else if self.at < tail_at {
+            &token[self.at - self.token_at..]
         } else {
-            &self.own[self.at - self.shared.len()..]
+            &self.tail[self.at - tail_at..]
         };
         &chunk[..chunk.len().min(self.remaining())]
     }
@@ -209,33 +228,29 @@ fn all_is_well() -> HeaderMap {
     trailers
 }
 
+/// The tag and the length of a field that is a text.
+fn begin_text(field: u32, length: usize, out: &mut impl BufMut) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(length.try_into().unwrap_or(u64::MAX), out);
+}
+
 /// A token as a message, as of now.
 pub(super) fn message(token: &Token) -> GetTokenResponse {
     GetTokenResponse {
-        expires_in: expires_in(token),
-        ..timeless(token)
-    }
-}
-
-/// What a message says whenever it is sent.
-fn timeless(token: &Token) -> GetTokenResponse {
-    GetTokenResponse {
         access_token: token.access_token.expose().to_owned(),
-        token_type: "Bearer".to_owned(),
-        expires_at: Some(token.expires_at().wall.into()),
-        expires_in: None,
+        token_type: BEARER.to_owned(),
         token_id: token.id.to_string(),
+        ..times(token)
     }
 }
 
-fn encode(token: &Token) -> Zeroizing<Vec<u8>> {
-    let mut message = timeless(token);
-    let encoded = Zeroizing::new(message.encode_to_vec());
-    message.access_token.zeroize();
-    encoded
-}
-
-fn expires_in(token: &Token) -> Option<prost_types::Duration> {
-    let expires_at = token.expires_at().instant;
-    proto(expires_at.saturating_duration_since(Instant::now()))
+/// The part of a message that says how long a token lives, as of now.
+fn times(token: &Token) -> GetTokenResponse {
+    let expires_at = token.expires_at();
+    let expires_in = expires_at.instant.saturating_duration_since(Instant::now());
+    GetTokenResponse {
+        expires_at: Some(expires_at.wall.into()),
+        expires_in: proto(expires_in),
+        ..GetTokenResponse::default()
+    }
 }

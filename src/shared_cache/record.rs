@@ -15,7 +15,7 @@ use crate::{
     destination::{ApplicationName, DestinationId, TokenKey},
     secret::Secret,
     slot::FailureReason,
-    token::{Encoded, Origin, SecretName, Token, TokenId},
+    token::{Origin, SecretName, Token, TokenId},
     usage::{Quarantine, SharedQuarantine, Stamp, millis, of_millis},
 };
 
@@ -179,7 +179,6 @@ impl SharedToken {
             lifetime,
             secret: Arc::new(self.secret),
             origin: Origin::Elsewhere,
-            encoded: Encoded::default(),
         })
     }
 }

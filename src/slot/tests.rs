@@ -5,12 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    clock::Moment,
-    destination::TokenKey,
-    secret::Secret,
-    token::{Encoded, SecretName},
-};
+use crate::{clock::Moment, destination::TokenKey, secret::Secret, token::SecretName};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MARGIN: Duration = Duration::from_secs(60);
@@ -50,7 +45,6 @@ impl Bench {
             id: TokenId::random(),
             requested_at: self.start.after(self.now),
             origin: Origin::Here,
-            encoded: Encoded::default(),
             lifetime,
             secret: SecretName::sample(),
         }

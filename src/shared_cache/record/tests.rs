@@ -21,7 +21,6 @@ fn token(lifetime: Duration, age: Duration) -> Token {
         lifetime,
         secret: SecretName::sample(),
         origin: Origin::Here,
-        encoded: Encoded::default(),
     }
 }
 
