@@ -3,7 +3,7 @@
 //! Everything here is a function of the state and a moment. There is no clock, no
 //! lock, no task and no I/O; those stand around it.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use crate::{
     backoff::Backoff,
@@ -45,7 +45,7 @@ pub struct Slot {
     token: Option<Held>,
     failure: Option<Failed>,
     flight: Option<FlightNumber>,
-    flights: u64,
+    last_flight: Option<FlightNumber>,
     quarantined: bool,
     /// A report of the current token starts no flight before.
     heeds_reports_at: Option<Instant>,
@@ -71,7 +71,7 @@ struct Failed {
 
 /// Names one flight of a slot, so that one from before a quarantine cannot land after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FlightNumber(u64);
+pub struct FlightNumber(NonZeroU64);
 
 /// What to do for a caller.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl Slot {
             token: None,
             failure: None,
             flight: None,
-            flights: 0,
+            last_flight: None,
             quarantined: false,
             heeds_reports_at: None,
         }
@@ -249,8 +249,8 @@ impl Slot {
     /// [`Decision::LaunchAndJoin`] and when [`Slot::due`] has come.
     pub fn launch(&mut self) -> FlightNumber {
         debug_assert!(self.flight.is_none(), "one flight at a time");
-        self.flights += 1;
-        let number = FlightNumber(self.flights);
+        let number = FlightNumber::after(self.last_flight);
+        self.last_flight = Some(number);
         self.flight = Some(number);
         number
     }
@@ -367,7 +367,7 @@ impl Slot {
 
     /// The flight that was launched last, whatever became of it.
     pub fn last_flight(&self) -> Option<FlightNumber> {
-        (self.flights > 0).then_some(FlightNumber(self.flights))
+        self.last_flight
     }
 
     /// Whether an operator stopped it.
@@ -387,6 +387,13 @@ impl Slot {
 
     fn may_launch(&self, now: Instant) -> bool {
         self.flight.is_none() && self.failure.is_none_or(|failed| failed.retry_at <= now)
+    }
+}
+
+impl FlightNumber {
+    fn after(last: Option<Self>) -> Self {
+        let next = last.map_or(NonZeroU64::MIN, |Self(last)| last.saturating_add(1));
+        Self(next)
     }
 }
 

@@ -394,11 +394,16 @@ impl State {
 
     fn tell(&mut self, landed: Option<FlightNumber>, outcome: Outcome) {
         self.landed = landed;
-        // Most slots have nobody who waits most of the time, and this is half of their size.
-        self.news.take_if(|news| news.receiver_count() == 0);
+        self.hush();
         if let Some(news) = &self.news {
             news.send_replace(News { landed, outcome });
         }
+    }
+
+    /// Gives up the place of news where nobody listens: most slots have nobody who waits most
+    /// of the time, and this is half of their size.
+    fn hush(&mut self) {
+        self.news.take_if(|news| news.receiver_count() == 0);
     }
 
     /// Has those who watch look again.
@@ -410,13 +415,16 @@ impl State {
 }
 
 impl Flight {
-    /// Waits for the flight, or a later one of the same slot, to land.
-    pub(super) async fn landed(mut self) -> Outcome {
-        let number = self.number;
-        let landed = self.news.wait_for(|news| news.landed >= Some(number)).await;
+    /// Waits for the flight, or a later one of this slot, to land.
+    pub(super) async fn landed(self, entry: &Entry) -> Outcome {
+        let Self { number, mut news } = self;
+        let landed = news.wait_for(|news| news.landed >= Some(number)).await;
         // The slot outlives its waiters, so there always is news. If it were otherwise,
         // they would rather be told to try again than wait for ever.
-        landed.map_or_else(|_| Err(lost()), |news| news.outcome.clone())
+        let outcome = landed.map_or_else(|_| Err(lost()), |news| news.outcome.clone());
+        drop(news);
+        entry.state().hush();
+        outcome
     }
 }
 

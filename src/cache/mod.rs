@@ -296,7 +296,8 @@ impl Cache {
                 Answer::Now(result) => return Ok(result.map(|token| (token, found))?),
                 Answer::After(flight) => {
                     found = Found::Miss;
-                    let outcome = flight.landed().await;
+                    // Boxed, since hardly any call has to wait.
+                    let outcome = Box::pin(flight.landed(&entry)).await;
                     // A quarantine does not find the slot that a reload forgot.
                     if self.flights.is_outdated(registration)
                         && self.quarantined().holds(&registration.key)
@@ -523,7 +524,7 @@ impl Cache {
         let entry = self.entry(registration);
         match self.flights.renew(&entry, registration, call) {
             Answer::Now(result) => result,
-            Answer::After(flight) => flight.landed().await,
+            Answer::After(flight) => flight.landed(&entry).await,
         }
     }
 

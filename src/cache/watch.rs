@@ -68,7 +68,7 @@ impl Watch {
             let flights = &self.flights;
             let outcome = match flights.ask(entry, registration, now, Duration::ZERO, &self.call) {
                 Answer::Now(outcome) => outcome,
-                Answer::After(flight) => flight.landed().await,
+                Answer::After(flight) => flight.landed(entry).await,
             };
             // A watcher that was asleep for long looks again.
             let overslept = outcome
