@@ -1,18 +1,20 @@
 //! What there is for callers of each destination, as it was at the last look.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder},
     metrics::{MetricType, TypedMetric},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, table::Table};
+use super::Metrics;
 use crate::destination::{ApplicationName, DestinationId};
 
 /// One application of a destination.
@@ -44,97 +46,136 @@ pub const STATES: [&str; 6] = [
     "quarantined",
 ];
 
-#[derive(Debug, Default)]
-pub(super) struct Destinations {
-    by_state: Table<StateLabels, Level>,
-    states: Table<TokenStateLabels, Level>,
-    runways: Table<TokenLabels, Level>,
-    expiries: Table<TokenLabels, Level>,
-}
+/// What was seen at the last look. A clone is the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Destinations(Arc<ArcSwap<Vec<Row>>>);
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct TokenStateLabels {
+/// One application of a destination, of which there may be ten thousand: nothing is kept of it
+/// for each of its series.
+#[derive(Debug)]
+struct Row {
     destination: DestinationId,
     application: ApplicationName,
     state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct TokenLabels {
-    destination: DestinationId,
-    application: ApplicationName,
+    /// Whole seconds.
+    runway: Option<u64>,
+    /// Unix time in seconds.
+    expires_at: Option<u64>,
 }
 
 impl Destinations {
     pub(super) fn register(&self, registry: &mut Registry) {
+        let shown = |encode| Shown {
+            destinations: self.clone(),
+            encode,
+        };
         registry.register(
             "destinations",
             "Destinations, once for each of their applications, by what a caller would meet",
-            self.by_state.clone(),
+            shown(|rows, mut gauges| {
+                for state in STATES {
+                    let count = rows.iter().filter(|row| row.state == state).count();
+                    gauge(&mut gauges, &[("state", state)], count)?;
+                }
+                Ok(())
+            }),
         );
         registry.register(
             "destination_state",
             "1 for the state that a destination is in for an application, and absent for all others",
-            self.states.clone(),
+            shown(|rows, mut gauges| {
+                for row in rows {
+                    let [destination, application] = row.labels();
+                    let labels = [destination, application, ("state", row.state)];
+                    gauge(&mut gauges, &labels, 1_u64)?;
+                }
+                Ok(())
+            }),
         );
         registry.register_with_unit(
             "runway",
             "How long until the first caller would fail if the upstream were gone, for tokens that somebody asked for",
             Unit::Seconds,
-            self.runways.clone(),
+            shown(|rows, mut gauges| {
+                for (row, runway) in rows.iter().filter_map(|row| Some((row, row.runway?))) {
+                    gauge(&mut gauges, &row.labels(), runway)?;
+                }
+                Ok(())
+            }),
         );
         registry.register_with_unit(
             "token_expiry_timestamp",
             "When the token at hand expires, in Unix time",
             Unit::Seconds,
-            self.expiries.clone(),
+            shown(|rows, mut gauges| {
+                for (row, at) in rows.iter().filter_map(|row| Some((row, row.expires_at?))) {
+                    gauge(&mut gauges, &row.labels(), at)?;
+                }
+                Ok(())
+            }),
         );
     }
+}
+
+impl Row {
+    fn labels(&self) -> [(&'static str, &str); 2] {
+        [
+            ("destination", self.destination.as_str()),
+            ("application", self.application.as_str()),
+        ]
+    }
+}
+
+impl From<&Registered<'_>> for Row {
+    fn from(one: &Registered<'_>) -> Self {
+        let since_epoch = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            destination: one.destination.clone(),
+            application: one.application.clone(),
+            state: one.state,
+            runway: one.runway.map(|runway| runway.as_secs()),
+            expires_at: one.expires_at.map(|at| since_epoch(at).as_secs()),
+        }
+    }
+}
+
+/// The series of one metric.
+#[derive(Debug)]
+struct Shown {
+    destinations: Destinations,
+    encode: fn(&[Row], MetricEncoder<'_>) -> fmt::Result,
+}
+
+impl TypedMetric for Shown {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for Shown {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        (self.encode)(&self.destinations.0.load(), encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+fn gauge(
+    gauges: &mut MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    value: impl TryInto<i64>,
+) -> fmt::Result {
+    let value = value.try_into().unwrap_or(i64::MAX);
+    gauges.encode_family(labels)?.encode_gauge(&value)
 }
 
 impl Metrics {
     /// Shows what there is for these, and forgets everything of destinations, applications
     /// and hosts that are not among them.
     pub fn show(&self, all: &[Registered<'_>]) {
-        let mut sums: BTreeMap<_, _> = STATES.map(|state| (state, 0)).into();
-        let mut states = BTreeMap::new();
-        let (mut runways, mut expiries) = (BTreeMap::new(), BTreeMap::new());
-        for one in all {
-            *sums.entry(one.state).or_default() += 1;
-            let labels = TokenLabels {
-                destination: one.destination.clone(),
-                application: one.application.clone(),
-            };
-            if let Some(runway) = one.runway {
-                runways.insert(labels.clone(), Level::of(runway.as_secs()));
-            }
-            if let Some(expires_at) = one.expires_at {
-                let at = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-                expiries.insert(labels.clone(), Level::of(at.as_secs()));
-            }
-            let TokenLabels {
-                destination,
-                application,
-            } = labels;
-            let labels = TokenStateLabels {
-                destination,
-                application,
-                state: one.state,
-            };
-            states.insert(labels, Level(1));
-        }
-        let sums = sums.into_iter();
-        let sums = sums.map(|(state, sum)| (StateLabels { state }, Level::of(sum)));
-        let shown = &self.destinations;
-        shown.by_state.replace(sums.collect());
-        shown.states.replace(states);
-        shown.runways.replace(runways);
-        shown.expiries.replace(expiries);
+        let mut rows: Vec<_> = all.iter().map(Row::from).collect();
+        rows.sort_unstable_by(|a, b| a.labels().cmp(&b.labels()));
+        self.destinations.0.store(Arc::new(rows));
         self.keep(all);
     }
 
@@ -150,31 +191,6 @@ impl Metrics {
         self.flights
             .keep(|destination, application| registered.contains(&(destination, application)));
         self.upstream.keep(|host| hosts.contains(host));
-    }
-}
-
-/// A gauge that is replaced, and not set: with ten thousand destinations there are thirty
-/// thousand.
-#[derive(Clone, Copy, Debug, Default)]
-struct Level(i64);
-
-impl Level {
-    fn of(value: u64) -> Self {
-        Self(i64::try_from(value).unwrap_or(i64::MAX))
-    }
-}
-
-impl TypedMetric for Level {
-    const TYPE: MetricType = MetricType::Gauge;
-}
-
-impl EncodeMetric for Level {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        encoder.encode_gauge(&self.0)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        Self::TYPE
     }
 }
 

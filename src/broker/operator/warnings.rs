@@ -90,7 +90,8 @@ impl Operator {
         let standings = self.broker.cache().standings();
         let catalogue = self.broker.catalogue.load();
         let mut found = BTreeMap::new();
-        let mut shown = Vec::new();
+        // As long as it gets, since there may be ten thousand of them every second.
+        let mut shown = Vec::with_capacity(catalogue.registrations().count());
         for (trouble, message) in &warnings.expiring {
             let nobody = Subject::default();
             found.insert((nobody, *trouble), message.clone());
@@ -107,10 +108,10 @@ impl Operator {
             let standing = standings.of(registration);
             let standing = standing.as_ref();
             let key = &registration.key;
-            let subject = (key.destination.to_string(), key.application.to_string());
             shown.push(self.show(registration, standing));
             for (trouble, message) in troubles(registration, standing, runway_warning, now) {
-                found.insert((subject.clone(), trouble), message);
+                let subject = (key.destination.to_string(), key.application.to_string());
+                found.insert((subject, trouble), message);
             }
         }
         self.metrics.show(&shown);
@@ -251,7 +252,7 @@ mod tests {
     use crate::{
         clock::Moment,
         secret::Secret,
-        token::{Encoded, Minted, Origin, SecretName, Token, TokenId},
+        token::{Minted, Origin, SecretName, Token, TokenId},
         upstream::{FetchError, Minter, Rotation, TokenSource},
     };
 
@@ -280,7 +281,6 @@ mod tests {
             id: TokenId::random(),
             requested_at: Moment::now(),
             origin: Origin::Here,
-            encoded: Encoded::default(),
             lifetime: Duration::from_secs(1000),
             secret: SecretName::sample(),
         };
