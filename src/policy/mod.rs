@@ -31,6 +31,13 @@ pub struct Grant<A> {
 pub struct Grants<A> {
     in_file_order: Vec<Grant<A>>,
     whole: Positions<CallerId>,
+    /// Most destinations name each of their callers, and there may be ten thousand of them.
+    wild: Option<Box<Wild>>,
+}
+
+/// The grants whose patterns stand for many callers.
+#[derive(Clone, Debug, Default)]
+struct Wild {
     by_parent: Positions<Box<str>>,
     by_ancestor: Positions<Box<str>>,
     /// Each length of an ancestor once, in order: nothing of another length is looked up.
@@ -47,9 +54,7 @@ impl<A> Grants<A> {
         let mut compiled = Self {
             in_file_order: Vec::new(),
             whole: Positions::default(),
-            by_parent: Positions::default(),
-            by_ancestor: Positions::default(),
-            ancestor_lengths: Vec::new(),
+            wild: None,
         };
         for (callers, application) in grants {
             compiled.push(Grant {
@@ -69,23 +74,10 @@ impl<A> Grants<A> {
 
     /// The place of that grant in file order, counted from zero.
     pub fn position(&self, caller: &CallerId) -> Option<usize> {
-        let text = caller.as_str();
-        let whole = self.whole.get(caller);
-        let parent = (!self.by_parent.is_empty())
-            .then(|| text.rsplit_once('/'))
-            .flatten()
-            .and_then(|(parent, _)| self.by_parent.get(parent));
-        let ancestors = self
-            .ancestor_lengths
-            .iter()
-            .filter(|end| text.as_bytes().get(**end) == Some(&b'/'))
-            .filter_map(|end| self.by_ancestor.get(&text[..*end]));
-        whole
-            .into_iter()
-            .chain(parent)
-            .chain(ancestors)
-            .min()
-            .copied()
+        let whole = self.whole.get(caller).copied();
+        let wild = self.wild.as_ref();
+        let wild = wild.and_then(|wild| wild.position(caller.as_str()));
+        whole.into_iter().chain(wild).min()
     }
 
     /// All grants, in file order.
@@ -98,15 +90,34 @@ impl<A> Grants<A> {
         // `or_insert`, because the first grant in the file decides.
         match grant.callers.shape() {
             Shape::Whole(caller) => self.whole.entry(caller.clone()).or_insert(position),
-            Shape::Children(parent) => self.by_parent.entry(parent.clone()).or_insert(position),
+            Shape::Children(parent) => {
+                let wild = self.wild.get_or_insert_default();
+                wild.by_parent.entry(parent.clone()).or_insert(position)
+            }
             Shape::Descendants(ancestor) => {
-                if let Err(at) = self.ancestor_lengths.binary_search(&ancestor.len()) {
-                    self.ancestor_lengths.insert(at, ancestor.len());
+                let wild = self.wild.get_or_insert_default();
+                if let Err(at) = wild.ancestor_lengths.binary_search(&ancestor.len()) {
+                    wild.ancestor_lengths.insert(at, ancestor.len());
                 }
-                self.by_ancestor.entry(ancestor.clone()).or_insert(position)
+                wild.by_ancestor.entry(ancestor.clone()).or_insert(position)
             }
         };
         self.in_file_order.push(grant);
+    }
+}
+
+impl Wild {
+    fn position(&self, caller: &str) -> Option<usize> {
+        let parent = (!self.by_parent.is_empty())
+            .then(|| caller.rsplit_once('/'))
+            .flatten()
+            .and_then(|(parent, _)| self.by_parent.get(parent));
+        let ancestors = self
+            .ancestor_lengths
+            .iter()
+            .filter(|end| caller.as_bytes().get(**end) == Some(&b'/'))
+            .filter_map(|end| self.by_ancestor.get(&caller[..*end]));
+        parent.into_iter().chain(ancestors).min().copied()
     }
 }
 

@@ -1,16 +1,19 @@
 //! The first hundred callers of something, noted without a lock.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    iter,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::identity::CallerId;
 
 /// More names than these are not kept.
 pub const MOST_CALLERS: usize = 100;
-/// Where names are kept: most destinations have few callers, so there are few places at first.
-/// A search looks at so many places of a tier before it goes on to the next.
+/// Where names are kept when there is more than one. A search looks at so many places of a tier
+/// before it goes on to the next.
 const TIERS: [Tier; 3] = [
     Tier {
         places: 4,
@@ -36,9 +39,18 @@ struct Tier {
 /// more than a dozen others before.
 #[derive(Debug, Default)]
 pub struct Callers {
-    tiers: [OnceLock<Box<[OnceLock<CallerId>]>>; TIERS.len()],
+    /// Most have one caller, and there may be ten thousand of them.
+    first: Place,
+    others: OnceLock<Box<Others>>,
     count: AtomicUsize,
 }
+
+/// A place for a name. It is never left again, so whoever once found those before it taken
+/// still does.
+type Place = OnceLock<CallerId>;
+
+/// Places of each tier.
+type Others = [OnceLock<Box<[Place]>>; TIERS.len()];
 
 impl Callers {
     /// Notes a caller, unless there are too many.
@@ -47,31 +59,40 @@ impl Callers {
         if self.count.load(Ordering::Relaxed) >= MOST_CALLERS {
             return;
         }
+        if self.is_at(&self.first, caller) {
+            return;
+        }
         let first = place(caller);
-        // A place is never left again, so whoever once found those before it taken still does.
-        for (places, tier) in self.tiers.iter().zip(TIERS) {
-            let places = places.get_or_init(|| (0..tier.places).map(|_| OnceLock::new()).collect());
+        let others = self.others.get_or_init(Box::default);
+        for (places, tier) in others.iter().zip(TIERS) {
+            let places = places.get_or_init(|| (0..tier.places).map(|_| Place::new()).collect());
             let from_there = places.iter().cycle().skip(first % tier.places);
-            for place in from_there.take(tier.looked_at) {
-                let mut is_new = false;
-                let there = place.get_or_init(|| {
-                    is_new = true;
-                    caller.clone()
-                });
-                if is_new {
-                    self.count.fetch_add(1, Ordering::Relaxed);
-                }
-                if there == caller {
-                    return;
-                }
+            let mut looked_at = from_there.take(tier.looked_at);
+            if looked_at.any(|place| self.is_at(place, caller)) {
+                return;
             }
         }
     }
 
+    /// Whether this is the caller's place, who takes it if it is free.
+    fn is_at(&self, place: &Place, caller: &CallerId) -> bool {
+        let there = place.get_or_init(|| {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            caller.clone()
+        });
+        there == caller
+    }
+
     /// Their names in order, no more than [`MOST_CALLERS`].
     pub fn names(&self) -> Vec<&CallerId> {
-        let tiers = self.tiers.iter().filter_map(OnceLock::get);
-        let mut names: Vec<_> = tiers.flatten().filter_map(OnceLock::get).collect();
+        let others = self
+            .others
+            .get()
+            .into_iter()
+            .flat_map(|others| others.iter());
+        let others = others.filter_map(OnceLock::get).flatten();
+        let places = iter::once(&self.first).chain(others);
+        let mut names: Vec<_> = places.filter_map(OnceLock::get).collect();
         names.sort_unstable();
         names.truncate(MOST_CALLERS);
         names

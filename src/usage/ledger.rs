@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -132,6 +133,17 @@ impl Ledger {
             known.map_or_else(Arc::default, Arc::clone)
         });
         Arc::clone(callers)
+    }
+
+    /// Gives back what was only of use while more came: nodes that were filled in order are
+    /// half empty.
+    pub fn shrink(&mut self) {
+        fn rebuilt<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+            *map = mem::take(map).into_iter().collect();
+        }
+        rebuilt(&mut self.grants);
+        rebuilt(&mut self.credentials);
+        rebuilt(&mut self.served);
     }
 
     /// Who was served with them, as far as this configuration has that application.
