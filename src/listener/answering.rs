@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::future::{FutureExt as _, TryFutureExt as _};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tonic::{Status, body::Body as Tonic, service::Routes};
@@ -52,15 +53,19 @@ impl Answering {
             }
             self.doors.routes.clone().call(request)
         });
-        async move {
-            let answer = match entered {
-                Ok(call) => call.answer().await,
-                Err(answer) => answer.await?.map(Body::Other),
-            };
-            Ok(answer.map(|body| Reply {
-                body,
-                _under_way: under_way,
-            }))
+        let reply = |body| Reply {
+            body,
+            _under_way: under_way,
+        };
+        // Combined rather than awaited: what a block awaits takes its place twice.
+        match entered {
+            Ok(call) => call
+                .answer()
+                .map(|answer| Ok(answer.map(reply)))
+                .left_future(),
+            Err(answer) => answer
+                .map_ok(|answer| answer.map(|body| reply(Body::Other(body))))
+                .right_future(),
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
     crowd::Crowd,
     handshake,
     meter::Flood,
-    nameless::Nameless,
+    nameless::{Nameless, Stranger},
     talk::{Leave, Talk},
     terms::Terms,
 };
@@ -61,42 +61,15 @@ impl Lobby {
         let mut newest = self.terms.clone();
         let terms = Arc::clone(&newest.borrow_and_update());
         // Boxed, so that what only the handshake needs does not stay as long as the connection.
-        let stream = match Box::pin(self.shake_hands(&terms, stream)).await {
-            Ok(stream) => stream,
+        let stream = Box::pin(self.shake_hands(&terms, stream)).await;
+        let visit = stream.and_then(|stream| self.welcome(stream, terms, newest));
+        let mut visit = match visit {
+            Ok(visit) => visit,
             Err(why) => return self.metrics.connection(why),
         };
-        let chain = chain(&stream);
-        let (peer, stranger) = match identify(&chain, &terms.limits) {
-            Ok(caller) => match self.admission.connect(&caller, Instant::now()) {
-                Ok(connected) => (Some(Arc::new(connected)), None),
-                Err(Unwelcome::TooManyConnections) => {
-                    return self.metrics.connection("over_caller_capacity");
-                }
-                Err(Unwelcome::Barred) => return self.metrics.connection("barred"),
-            },
-            Err(error) => {
-                debug!(%error, "the certificate names no caller");
-                let Some(stranger) = self.nameless.enter(terms.limits.count) else {
-                    return self.metrics.connection("over_nameless_capacity");
-                };
-                self.metrics.connection(error.label());
-                (None, Some(stranger))
-            }
-        };
-        if peer.is_some() {
-            self.metrics.connection("ok");
-        }
         let open = self.metrics.open_connection();
-        let visit = Visit {
-            lobby: self,
-            terms,
-            newest,
-            judge_at: next_expiry(&chain),
-            chain,
-            peer,
-        };
-        let why = Box::pin(visit.serve(stream)).await;
-        drop((open, stranger));
+        let why = visit.serve().await;
+        drop((open, visit));
         self.metrics.closed(why);
     }
 
@@ -130,11 +103,60 @@ impl Lobby {
             Some(Ok(Ok(stream))) => Ok(stream),
         }
     }
+
+    /// Begins to speak with whoever shook hands.
+    ///
+    /// # Errors
+    /// The label of why there is no place for it.
+    fn welcome(
+        &self,
+        stream: TlsStream<TcpStream>,
+        terms: Arc<Terms>,
+        newest: watch::Receiver<Arc<Terms>>,
+    ) -> Result<Visit<'_>, &'static str> {
+        let chain = chain(&stream);
+        let (peer, stranger) = match identify(&chain, &terms.limits) {
+            Ok(caller) => match self.admission.connect(&caller, Instant::now()) {
+                Ok(connected) => {
+                    self.metrics.connection("ok");
+                    (Some(Arc::new(connected)), None)
+                }
+                Err(Unwelcome::TooManyConnections) => return Err("over_caller_capacity"),
+                Err(Unwelcome::Barred) => return Err("barred"),
+            },
+            Err(error) => {
+                debug!(%error, "the certificate names no caller");
+                let stranger = self.nameless.enter(terms.limits.count);
+                let stranger = stranger.ok_or("over_nameless_capacity")?;
+                self.metrics.connection(error.label());
+                (None, Some(stranger))
+            }
+        };
+        let activity = Activity::new();
+        let answering = Answering {
+            doors: self.doors.clone(),
+            peer: peer.clone(),
+            activity: Arc::clone(&activity),
+        };
+        Ok(Visit {
+            lobby: self,
+            talk: Talk::new(stream, answering, terms.limits.first_request),
+            activity,
+            terms,
+            newest,
+            judge_at: next_expiry(&chain),
+            chain,
+            peer,
+            _stranger: stranger,
+        })
+    }
 }
 
 /// A connection whose handshake is done.
 struct Visit<'a> {
     lobby: &'a Lobby,
+    talk: Talk,
+    activity: Arc<Activity>,
     /// What the connection was made on.
     terms: Arc<Terms>,
     /// What its client is judged by.
@@ -145,20 +167,16 @@ struct Visit<'a> {
     /// Nobody, where the certificate names no caller: such a peer is told so, soon sent
     /// away, and nothing else.
     peer: Option<Arc<Connected>>,
+    /// The place of such a peer.
+    _stranger: Option<Stranger>,
 }
 
 impl Visit<'_> {
     /// Serves the connection to its end, and says why it ended.
-    async fn serve(mut self, stream: TlsStream<TcpStream>) -> &'static str {
+    async fn serve(&mut self) -> &'static str {
         let terms = Arc::clone(&self.terms);
         let limits = &terms.limits;
-        let activity = Activity::new();
-        let answering = Answering {
-            doors: self.lobby.doors.clone(),
-            peer: self.peer.clone(),
-            activity: Arc::clone(&activity),
-        };
-        let mut talk = Talk::new(stream, answering, limits.first_request);
+        let activity = Arc::clone(&self.activity);
         let mut idle = pin!(activity.idle(limits.first_request, limits.idle));
         let mut age = pin!(sleep_until(Instant::now() + self.age()));
         // Why the connection was asked to end and how, and when it is cut if it does not.
@@ -167,12 +185,12 @@ impl Visit<'_> {
         loop {
             let cut_at = leaving.and_then(|(_, cut_at, _)| cut_at);
             let why = tokio::select! {
-                ended = talk.ended() => {
-                    if let Some(flood) = talk.flood() {
+                ended = self.talk.ended() => {
+                    if let Some(flood) = self.talk.flood() {
                         self.strike(flood);
                         return flood.label();
                     }
-                    if talk.was_slow() {
+                    if self.talk.was_slow() {
                         return "slow_request";
                     }
                     if let Err(error) = &ended {
@@ -206,7 +224,7 @@ impl Visit<'_> {
                 () = sleep_until(cut_at.unwrap_or(self.judge_at)), if cut_at.is_some() => {
                     match leaving {
                         // It was begun before the peer could know that none should be.
-                        Some((why, _, Leave::Gently)) if talk.may_begin() && !activity.is_quiet() => {
+                        Some((why, _, Leave::Gently)) if self.talk.may_begin() && !activity.is_quiet() => {
                             (why, Some(Instant::now() + limits.last_calls), Leave::Soon)
                         }
                         leaving => return leaving.map_or("cut", |(why, ..)| why),
@@ -225,11 +243,11 @@ impl Visit<'_> {
             let (why, cut_at, how) = why;
             // A peer that has not begun to speak has nothing to end, and would hold its
             // place for as long as it says nothing.
-            if !talk.has_begun() {
+            if !self.talk.has_begun() {
                 return why;
             }
             leaving = Some((why, cut_at, how));
-            talk.leave(how);
+            self.talk.leave(how);
         }
     }
 

@@ -74,11 +74,9 @@ impl Listener {
             }
             let (lobby, cut) = (Arc::clone(&lobby), cut.clone());
             connections.spawn(async move {
-                if cut
-                    .run_until_cancelled(lobby.receive(stream))
-                    .await
-                    .is_none()
-                {
+                // Boxed, since what can be cancelled takes its place twice.
+                let connection = Box::pin(lobby.receive(stream));
+                if cut.run_until_cancelled(connection).await.is_none() {
                     lobby.metrics.closed("drain_deadline");
                 }
             });
