@@ -90,15 +90,11 @@ impl Shortcut {
 impl Ordinary {
     /// Answers it.
     pub async fn answer(self) -> Response<Body> {
-        let Self {
-            tokens,
-            peer,
-            under_way,
-            headers,
-            asked,
-        } = self;
-        let answer = tokens.token(Ok(&peer), &headers, &asked).await;
-        drop(under_way);
+        let call = self
+            .tokens
+            .token(Ok(&self.peer), &self.headers, &self.asked);
+        let answer = call.await;
+        drop(self.under_way);
         match answer {
             Ok(token) => {
                 let mut response = Response::new(Body::from(&*token));

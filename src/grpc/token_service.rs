@@ -1,6 +1,11 @@
 //! `tokenbroker.v1.TokenBroker`.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     StreamExt as _,
@@ -104,7 +109,8 @@ impl TokenService {
             Ok(min_validity) => {
                 let longest = peer.map_or(Duration::ZERO, Connected::longest_call);
                 let deadline = Some(Instant::now() + deadline::of(headers, longest));
-                until(deadline, self.broker.token(&asker, &granted, min_validity)).await
+                let token = pin!(self.broker.token(&asker, &granted, min_validity));
+                until(deadline, token).await
             }
             Err(error) => Err(error),
         };
@@ -150,7 +156,8 @@ impl TokenBroker for TokenService {
         let watch = Some((self.broker.watch(asker, &granted), span));
         let events = stream::unfold(watch, move |watch| async move {
             let (mut watch, span) = watch?;
-            let event = match until(deadline, watch.next()).await {
+            let next = until(deadline, pin!(watch.next())).await;
+            let event = match next {
                 Ok(token) => Event::Token(message(&token)),
                 Err(error @ (CallError::Refused(_) | CallError::AuditUnavailable { .. })) => {
                     Event::Unavailable(unavailable(error))
@@ -220,27 +227,23 @@ fn name(peer: Result<&Connected, CallError>) -> &str {
     peer.map_or("", |peer| peer.id().as_str())
 }
 
-/// Waits for a call, until its deadline if it has one.
-pub(super) async fn until<T>(
+/// Waits for a call, until its deadline if it has one. The call is pinned where it is: what an
+/// `async fn` is given takes its place twice.
+pub(super) fn until<T>(
     deadline: Option<Instant>,
-    call: impl Future<Output = Result<T, CallError>>,
-) -> Result<T, CallError> {
-    let (mut call, mut timer) = (pin!(call), pin!(None));
-    poll_fn(|context| {
+    mut call: Pin<&mut impl Future<Output = Result<T, CallError>>>,
+) -> impl Future<Output = Result<T, CallError>> {
+    let mut timer = None;
+    poll_fn(move |context| {
         let answer = call.as_mut().poll(context);
         let Some(deadline) = deadline.filter(|_| answer.is_pending()) else {
             return answer;
         };
         // Only who has to wait pays for a timer.
-        if timer.is_none() {
-            timer.set(Some(sleep_until(deadline)));
-        }
-        match timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err(CallError::DeadlineExceeded)),
-            Some(Poll::Pending) | None => Poll::Pending,
-        }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let is_late = timer.as_mut().poll(context);
+        is_late.map(|()| Err(CallError::DeadlineExceeded))
     })
-    .await
 }
 
 fn validity(wanted: Option<&prost_types::Duration>) -> Result<Duration, CallError> {

@@ -3,7 +3,7 @@
 
 mod verdict;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, CheckResponse, authorization_server::Authorization,
@@ -75,7 +75,7 @@ impl ExtAuthz {
     ) -> Result<Arc<Token>, CallError> {
         let longest = peer(request)?.longest_call();
         let deadline = Instant::now() + deadline::of(request.metadata().as_ref(), longest);
-        let token = self.broker.token(asker, granted, Duration::ZERO);
+        let token = pin!(self.broker.token(asker, granted, Duration::ZERO));
         until(Some(deadline), token).await
     }
 }

@@ -10,7 +10,7 @@ mod refused;
 mod resource;
 mod subscriptions;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::service::{
     discovery::v3::{
@@ -76,7 +76,7 @@ impl Sds {
         granted: &Granted,
         deadline: Instant,
     ) -> Result<Arc<Token>, CallError> {
-        let token = self.broker.token(asker, granted, Duration::ZERO);
+        let token = pin!(self.broker.token(asker, granted, Duration::ZERO));
         until(Some(deadline), token).await
     }
 
