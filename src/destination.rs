@@ -144,6 +144,13 @@ pub struct TokenKey {
     pub client_id: Arc<str>,
     /// The state of those credentials.
     pub generation: Generation,
+    /// What the endpoint is asked for, which most destinations have in common.
+    pub asked: Arc<AskedFor>,
+}
+
+/// The part of a token request that says which token is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedFor {
     /// The `scope` parameter (RFC 6749 §3.3).
     pub scope: Option<String>,
     /// The `audience` parameter.
@@ -175,10 +182,7 @@ impl TokenKey {
             application: ApplicationName("app".into()),
             client_id: "client".into(),
             generation: Generation(1),
-            scope: None,
-            audience: None,
-            resource: Vec::new(),
-            parameters: Vec::new(),
+            asked: Arc::default(),
         }
     }
 
@@ -280,10 +284,12 @@ mod tests {
                     application: ApplicationName::parse(&application).unwrap(),
                     client_id: client_id.into(),
                     generation: Generation(generation),
-                    scope,
-                    audience,
-                    resource,
-                    parameters,
+                    asked: Arc::new(AskedFor {
+                        scope,
+                        audience,
+                        resource,
+                        parameters,
+                    }),
                 },
             )
     }
@@ -292,17 +298,18 @@ mod tests {
         #[test]
         fn any_changed_field_changes_the_key(key in any_key(), other in any_key(), field in 0..10_usize) {
             let mut changed = key.clone();
+            let (asked, other_asked) = (Arc::make_mut(&mut changed.asked), AskedFor::clone(&other.asked));
             let differs = match field {
                 0 => { changed.protocol = other.protocol; key.protocol != other.protocol }
                 1 => { changed.endpoint = other.endpoint.clone(); key.endpoint != other.endpoint }
                 2 => { changed.destination = other.destination.clone(); key.destination != other.destination }
                 3 => { changed.application = other.application.clone(); key.application != other.application }
                 4 => { changed.generation = other.generation; key.generation != other.generation }
-                5 => { changed.scope = other.scope.clone(); key.scope != other.scope }
-                6 => { changed.audience = other.audience.clone(); key.audience != other.audience }
+                5 => { asked.scope = other_asked.scope; key.asked.scope != other.asked.scope }
+                6 => { asked.audience = other_asked.audience; key.asked.audience != other.asked.audience }
                 8 => { changed.client_id = other.client_id.clone(); key.client_id != other.client_id }
-                7 => { changed.resource = other.resource.clone(); key.resource != other.resource }
-                _ => { changed.parameters = other.parameters.clone(); key.parameters != other.parameters }
+                7 => { asked.resource = other_asked.resource; key.asked.resource != other.asked.resource }
+                _ => { asked.parameters = other_asked.parameters; key.asked.parameters != other.asked.parameters }
             };
             prop_assert_eq!(key != changed, differs);
             let credentials = matches!(field, 4 | 8);

@@ -21,7 +21,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use token_broker::{
     credential::{Credential, CredentialRef, Proof},
-    destination::DestinationId,
+    destination::{AskedFor, DestinationId},
     secret::Secret,
     slot::{Failure, FailureReason},
     telemetry::Span,
@@ -88,11 +88,12 @@ async fn a_refused_resource_or_scope_is_an_operators_business() {
     let provider = Provider::shared();
     let client = provider.client("client_secret_basic");
     let unknown = |settings: &mut OAuth2Settings| {
-        settings.resource = vec!["https://api.example/unknown".to_owned()];
+        Arc::make_mut(&mut settings.asked).resource =
+            vec!["https://api.example/unknown".to_owned()];
     };
     assert_rejected(provider.mint(client, unknown).await, 400, "invalid_target");
     let ungranted = |settings: &mut OAuth2Settings| {
-        settings.scope = Some("orders.write".to_owned());
+        Arc::make_mut(&mut settings.asked).scope = Some("orders.write".to_owned());
     };
     assert_rejected(provider.mint(client, ungranted).await, 400, "invalid_scope");
 }
@@ -208,9 +209,11 @@ impl Provider {
     ) -> Arc<dyn token_broker::upstream::TokenSource> {
         let mut settings = OAuth2Settings {
             client_authentication: ClientAuthentication::parse(&client.method).unwrap(),
-            scope: Some(self.told.scope.clone()),
-            resource: vec![self.told.resource.clone()],
-            ..OAuth2Settings::default()
+            asked: Arc::new(AskedFor {
+                scope: Some(self.told.scope.clone()),
+                resource: vec![self.told.resource.clone()],
+                ..AskedFor::default()
+            }),
         };
         change(&mut settings);
         let http = HttpClient::new(&HttpSettings {

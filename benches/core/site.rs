@@ -14,7 +14,9 @@ use token_broker::{
     broker::{Asker, Broker, Catalogue, Granted, Listing, Opening, Operator, Rules},
     cache::{Cache, Edition, Host, Registration, Schedule, Whereabouts},
     clock::Instant,
-    destination::{ApplicationName, DestinationId, DestinationName, Generation, TokenKey},
+    destination::{
+        ApplicationName, AskedFor, DestinationId, DestinationName, Generation, TokenKey,
+    },
     grpc::{Door, Readiness, Shortcut},
     identity::CallerId,
     mesh::LiveMesh,
@@ -255,10 +257,10 @@ fn registration(id: &str, host: &Arc<Host>) -> Arc<Registration> {
         application: ApplicationName::parse("shop").unwrap(),
         client_id: Arc::from("client-of-shop"),
         generation: Generation(1),
-        scope: Some("orders.read".to_owned()),
-        audience: None,
-        resource: Vec::new(),
-        parameters: Vec::new(),
+        asked: Arc::new(AskedFor {
+            scope: Some("orders.read".to_owned()),
+            ..AskedFor::default()
+        }),
     };
     let minter = Minter {
         source: Arc::new(Endpoint),

@@ -12,14 +12,12 @@ use crate::{
     cache::{Edition, Host, Registration, Whereabouts},
     config::{Application, Config, Destination, Protected, Protection, Upstream},
     credential::{Credential, CredentialSet},
-    destination::{ApplicationName, TokenKey},
+    destination::{ApplicationName, AskedFor, TokenKey},
     mesh::{Mesh, Routes},
     metrics::Tally,
     policy::Grants,
     shared_cache::{Place, Ring},
-    upstream::{
-        self, Endpoint, HttpClient, Minter, OAuth2Settings, Protocol, Rotation, SetupError,
-    },
+    upstream::{self, Endpoint, HttpClient, Minter, Protocol, Rotation, SetupError},
     usage::{GrantName, Ledger, Stamp},
 };
 
@@ -35,6 +33,7 @@ pub(super) fn catalogue(
         expiry_margin: config.cache.expiry_margin,
         clients: HashMap::new(),
         endpoints: HashSet::new(),
+        nothing: Arc::default(),
         kept: Kept::default(),
         ledger: Ledger::default(),
         now: Stamp::now(),
@@ -57,6 +56,7 @@ pub(super) fn catalogue(
         });
     }
     wiring.keep_credentials(config);
+    wiring.ledger.shrink();
     let ledger = Arc::new(wiring.ledger);
     let mut catalogue = Catalogue::new(edition, Arc::clone(&ledger));
     for listing in listings {
@@ -95,6 +95,8 @@ struct Wiring<'a> {
     clients: HashMap<&'a str, HttpClient>,
     /// Thousands of destinations may have the same endpoint, whose text is kept once.
     endpoints: HashSet<Arc<str>>,
+    /// What an endpoint is asked for that knows by the application.
+    nothing: Arc<AskedFor>,
     kept: Kept,
     ledger: Ledger,
     now: Stamp,
@@ -155,7 +157,13 @@ impl<'a> Wiring<'a> {
         let mut registrations = Registrations::with_capacity(protected.applications.len());
         for application in &protected.applications {
             let endpoint = self.endpoint(&protected.endpoint);
-            let key = key(destination, protected, endpoint, application);
+            let key = key(
+                destination,
+                protected,
+                endpoint,
+                self.asked(protected),
+                application,
+            );
             let last = self.last.rotations.get_key_value(&key);
             // The same key as before where it can be: two that are one are equal at a glance.
             let key = last.map_or_else(|| Arc::new(key), |(key, _)| Arc::clone(key));
@@ -260,6 +268,14 @@ impl<'a> Wiring<'a> {
         text
     }
 
+    fn asked(&self, protected: &Protected) -> Arc<AskedFor> {
+        // How the broker authenticates is a part of the protocol's name.
+        Arc::clone(match &protected.protocol {
+            Protocol::OAuth2(settings) => &settings.asked,
+            Protocol::Occtoo | Protocol::OcctooIngest => &self.nothing,
+        })
+    }
+
     fn client(&mut self, upstream: &'a Upstream) -> Result<HttpClient, StartError> {
         if let Some(client) = self.clients.get(upstream.name.as_str()) {
             return Ok(client.clone());
@@ -295,18 +311,9 @@ fn key(
     destination: &Destination,
     protected: &Protected,
     endpoint: Arc<str>,
+    asked: Arc<AskedFor>,
     application: &Application,
 ) -> TokenKey {
-    let OAuth2Settings {
-        client_authentication: _, // a part of the protocol's name
-        scope,
-        audience,
-        resource,
-        parameters,
-    } = match &protected.protocol {
-        Protocol::OAuth2(settings) => OAuth2Settings::clone(settings),
-        Protocol::Occtoo | Protocol::OcctooIngest => OAuth2Settings::default(),
-    };
     TokenKey {
         protocol: protected.protocol.name(),
         endpoint,
@@ -314,10 +321,7 @@ fn key(
         application: application.name.clone(),
         client_id: Arc::clone(&application.credential.current.client_id),
         generation: application.credential.generation(),
-        scope,
-        audience,
-        resource,
-        parameters,
+        asked,
     }
 }
 

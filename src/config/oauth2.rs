@@ -1,10 +1,15 @@
 //! The keys of a destination that say what an OAuth 2 token endpoint is asked for.
 
+use std::sync::Arc;
+
 use toml::de::DeValue;
 use url::Url;
 
 use super::{reader::Section, suggestion::quoted, values};
-use crate::upstream::{ClientAuthentication, OAuth2Settings};
+use crate::{
+    destination::AskedFor,
+    upstream::{ClientAuthentication, OAuth2Settings},
+};
 
 /// The keys of a destination that mean something to OAuth 2 endpoints only.
 pub(super) const KEYS: [&str; 6] = [
@@ -24,10 +29,12 @@ pub(super) fn read(section: &Section<'_>) -> OAuth2Settings {
             ClientAuthentication::default(),
             values::choice(&ClientAuthentication::ALL.map(|known| (known.as_str(), known))),
         ),
-        scope: owned("scope"),
-        audience: owned("audience"),
-        resource: section.one_or_list("resource", resource),
-        parameters: parameters(section),
+        asked: Arc::new(AskedFor {
+            scope: owned("scope"),
+            audience: owned("audience"),
+            resource: section.one_or_list("resource", resource),
+            parameters: parameters(section),
+        }),
     }
 }
 

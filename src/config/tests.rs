@@ -427,13 +427,13 @@ fn the_destinations_of_the_example_are_read() {
         ClientAuthentication::PrivateKeyJwt
     );
     assert_eq!(
-        oauth2.scope.as_deref(),
+        oauth2.asked.scope.as_deref(),
         Some("invoices.read invoices.write")
     );
-    assert_eq!(oauth2.audience.as_deref(), Some("urn:invoices"));
-    assert_eq!(oauth2.resource, ["https://invoices.example/api"]);
+    assert_eq!(oauth2.asked.audience.as_deref(), Some("urn:invoices"));
+    assert_eq!(oauth2.asked.resource, ["https://invoices.example/api"]);
     assert_eq!(
-        oauth2.parameters,
+        oauth2.asked.parameters,
         [("tenant".to_owned(), "corp".to_owned())]
     );
     assert!(matches!(
@@ -497,12 +497,13 @@ credential = "file:shop"
     }
     let oauth2 = oauth2(&config.destinations[1]);
     let names: Vec<_> = oauth2
+        .asked
         .parameters
         .iter()
         .map(|(name, _)| name.as_str())
         .collect();
     assert_eq!(names, ["z", "a", "m"], "in file order");
-    assert_eq!(oauth2.resource, ["https://a.example", "urn:b"]);
+    assert_eq!(oauth2.asked.resource, ["https://a.example", "urn:b"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     credential::CredentialSet,
-    destination::{ApplicationName, DestinationId, TokenKey},
+    destination::{ApplicationName, AskedFor, DestinationId, TokenKey},
 };
 
 /// Where replicas keep what they share of one registration.
@@ -50,11 +50,14 @@ impl Place {
                 application,
                 client_id,
                 generation: _, // good for one process only: replicas go by the fingerprint
+                asked,
+            } = key;
+            let AskedFor {
                 scope,
                 audience,
                 resource,
                 parameters,
-            } = key;
+            } = &**asked;
             slot.text(protocol);
             slot.text(endpoint);
             slot.text(destination.as_str());
@@ -288,16 +291,17 @@ mod tests {
         ) {
             let mut changed = key.clone();
             let mut changed_parts = parts.clone();
+            let (asked, other_asked) = (Arc::make_mut(&mut changed.asked), AskedFor::clone(&other.asked));
             match field {
                 0 => changed.protocol = other.protocol,
                 1 => changed.endpoint = other.endpoint,
                 2 => changed.destination = other.destination,
                 3 => changed.application = other.application,
                 4 => changed.client_id = other.client_id,
-                5 => changed.scope = other.scope,
-                6 => changed.audience = other.audience,
-                7 => changed.resource = other.resource,
-                8 => changed.parameters = other.parameters,
+                5 => asked.scope = other_asked.scope,
+                6 => asked.audience = other_asked.audience,
+                7 => asked.resource = other_asked.resource,
+                8 => asked.parameters = other_asked.parameters,
                 9 => changed_parts = other_parts,
                 // Good for one process only.
                 _ => changed.generation = Generation(7),

@@ -6,11 +6,11 @@ use super::*;
 use crate::{
     clock::Moment,
     credential::{Credential, CredentialRef, CredentialSet, Proof},
-    destination::{ApplicationName, DestinationId, TokenKey},
+    destination::{ApplicationName, AskedFor, DestinationId, TokenKey},
     secret::Secret,
     shared_cache::shelf::Shelf,
     slot::FailureReason,
-    token::{Encoded, Origin, SecretName, TokenId},
+    token::{Origin, SecretName, TokenId},
     usage::{Quarantine, Stamp},
 };
 
@@ -40,7 +40,10 @@ fn key() -> TokenKey {
         endpoint: "https://canary-host".into(),
         application: ApplicationName::parse("canary-application").unwrap(),
         client_id: "canary-client".into(),
-        scope: Some("canary-scope".to_owned()),
+        asked: Arc::new(AskedFor {
+            scope: Some("canary-scope".to_owned()),
+            ..AskedFor::default()
+        }),
         ..TokenKey::sample("canary-destination")
     }
 }
@@ -70,7 +73,6 @@ pub(super) fn token() -> Token {
             client_id: "canary-client".into(),
         }),
         origin: Origin::Here,
-        encoded: Encoded::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     http::{Request, Target},
     setup::client_secret,
 };
-use crate::{credential::Credential, telemetry::Span, token::Minted};
+use crate::{credential::Credential, destination::AskedFor, telemetry::Span, token::Minted};
 
 pub(super) const READING: Reading = Reading {
     token,
@@ -43,14 +43,8 @@ pub enum ClientAuthentication {
 pub struct OAuth2Settings {
     /// How the broker authenticates.
     pub client_authentication: ClientAuthentication,
-    /// The `scope` parameter (RFC 6749 §3.3).
-    pub scope: Option<String>,
-    /// The `audience` parameter.
-    pub audience: Option<String>,
-    /// The `resource` parameters (RFC 8707 §2).
-    pub resource: Vec<String>,
-    /// Any further form parameters, in the order in which they are sent.
-    pub parameters: Vec<(String, String)>,
+    /// Which token is meant.
+    pub asked: Arc<AskedFor>,
 }
 
 impl OAuth2Settings {
@@ -110,6 +104,7 @@ impl OAuth2 {
         credential: Arc<Credential>,
     ) -> Result<Self, SetupError> {
         if let Some((name, _)) = settings
+            .asked
             .parameters
             .iter()
             .find(|(name, _)| OAuth2Settings::RESERVED.contains(&name.as_str()))
@@ -164,7 +159,7 @@ impl OAuth2 {
                 ]);
             }
         }
-        let asked = &self.settings;
+        let asked = &self.settings.asked;
         fields.extend(asked.scope.iter().map(|scope| ("scope", scope.as_str())));
         fields.extend(asked.audience.iter().map(|it| ("audience", it.as_str())));
         fields.extend(asked.resource.iter().map(|it| ("resource", it.as_str())));
@@ -255,13 +250,15 @@ mod tests {
     fn everything_asked_for_is_sent_in_order() {
         let source = source(OAuth2Settings {
             client_authentication: ClientAuthentication::SecretPost,
-            scope: Some("read write".to_owned()),
-            audience: Some("tenant".to_owned()),
-            resource: vec!["https://b".to_owned(), "https://a".to_owned()],
-            parameters: vec![
-                ("z".to_owned(), "1".to_owned()),
-                ("y".to_owned(), "2".to_owned()),
-            ],
+            asked: Arc::new(AskedFor {
+                scope: Some("read write".to_owned()),
+                audience: Some("tenant".to_owned()),
+                resource: vec!["https://b".to_owned(), "https://a".to_owned()],
+                parameters: vec![
+                    ("z".to_owned(), "1".to_owned()),
+                    ("y".to_owned(), "2".to_owned()),
+                ],
+            }),
         })
         .unwrap();
         let request = source.request(SystemTime::now()).unwrap();
@@ -276,8 +273,12 @@ mod tests {
     #[test]
     fn parameters_cannot_replace_what_the_grant_sends() {
         for name in OAuth2Settings::RESERVED {
-            let refused = source(OAuth2Settings {
+            let asked = AskedFor {
                 parameters: vec![(name.to_owned(), "x".to_owned())],
+                ..AskedFor::default()
+            };
+            let refused = source(OAuth2Settings {
+                asked: Arc::new(asked),
                 ..OAuth2Settings::default()
             });
             assert_eq!(
