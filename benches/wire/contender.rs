@@ -41,11 +41,10 @@ impl<'a> Contender<'a> {
         })
     }
 
-    /// Asks so many times a second, and returns how long the calls took, the fastest first.
+    /// Asks so many times a second, and returns how long the calls took, in the
+    /// order of their answers.
     pub(crate) fn steady(&mut self, rate: f64, time: Duration) -> io::Result<Vec<Duration>> {
-        let mut latencies = self.load.steady(rate, time)?;
-        latencies.sort_unstable();
-        Ok(latencies)
+        self.load.steady(rate, time)
     }
 
     fn cost(&self) -> Cost {

@@ -2,7 +2,16 @@
 
 use std::{io, time::Duration};
 
-use crate::{contender::Contender, options::Options, table::Table};
+use crate::{
+    contender::Contender,
+    options::Options,
+    table::{Spread, Table},
+};
+
+/// A machine that stops for milliseconds, as virtual ones do, decides about the slowest hundredth
+/// of a longer time. What a server does to its calls is in each of these, and the median of all
+/// of them is told beside the whole.
+const WINDOW: Duration = Duration::from_millis(100);
 
 /// Everybody is asked half as often as the first can be; and the others half as often as
 /// they themselves can be.
@@ -27,13 +36,34 @@ pub(crate) fn measure(
             let latencies = contenders[*who].steady(*rate, options.round())?;
             if round > 0 {
                 for (what, part) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
-                    let at = (latencies.len() * part / 1000).min(latencies.len() - 1);
-                    table.note(what, column, micros(latencies[at]));
+                    table.note(what, column, micros(percentile(&latencies, part)));
                 }
+                let windows = latencies.chunks(calls_in(WINDOW, *rate));
+                let each = windows.map(|window| micros(percentile(window, 990)));
+                let each: Vec<_> = each.collect();
+                table.note("p99 of 0.1 s", column, Spread::of(&each).median);
             }
         }
     }
     Ok(table)
+}
+
+fn calls_in(time: Duration, rate: f64) -> usize {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "some thousands"
+    )]
+    let calls = (rate * time.as_secs_f64()) as usize;
+    calls.max(1)
+}
+
+/// What so many thousandths of the calls stay below.
+fn percentile(latencies: &[Duration], thousandths: usize) -> Duration {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    let at = (sorted.len() * thousandths / 1000).min(sorted.len() - 1);
+    sorted[at]
 }
 
 fn micros(latency: Duration) -> f64 {
