@@ -19,10 +19,10 @@ use crate::{
     site::{ORDINARY, Site},
 };
 
-/// Enough for calls to differ, and for what happens once not to count.
+/// Enough for calls to differ.
 const CALLS: u32 = 4096;
-/// Enough for everything to have happened that happens once.
-const FIRST: usize = 256;
+/// The same calls come before those that count, so that what happens once does not.
+const FIRST: usize = CALLS as usize;
 /// The functions by which Rust allocates.
 const ALLOCATES: [&str; 5] = [
     "malloc",
