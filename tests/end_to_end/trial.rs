@@ -222,6 +222,8 @@ pub(crate) fn trusting(authority: &Authority) -> ClientTlsConfig {
 
 /// The status and the body of a plain HTTP GET.
 pub(crate) async fn http(address: SocketAddr, path: &str) -> reqwest::Result<(u16, String)> {
+    // The first to ask may have started no broker, which would have seen to it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build()?;
     let response = client.get(format!("http://{address}{path}")).send().await?;
     Ok((response.status().as_u16(), response.text().await?))
