@@ -31,20 +31,21 @@ impl<'a> Contender<'a> {
     pub(crate) fn full(&mut self, streams: usize, time: Duration) -> io::Result<Full> {
         let before = self.cost();
         let done = self.load.full(streams, time)?;
-        let after = self.cost();
         Ok(Full {
             calls: done.calls,
             took: done.took,
-            processor: after.processor.saturating_sub(before.processor),
-            switches: after.switches - before.switches,
-            load: after.load.saturating_sub(before.load),
+            cost: self.cost().since(&before),
         })
     }
 
-    /// Asks so many times a second, and returns how long the calls took, in the
-    /// order of their answers.
-    pub(crate) fn steady(&mut self, rate: f64, time: Duration) -> io::Result<Vec<Duration>> {
-        self.load.steady(rate, time)
+    /// Asks so many times a second.
+    pub(crate) fn steady(&mut self, rate: f64, time: Duration) -> io::Result<Steady> {
+        let before = self.cost();
+        let latencies = self.load.steady(rate, time)?;
+        Ok(Steady {
+            latencies,
+            cost: self.cost().since(&before),
+        })
     }
 
     fn cost(&self) -> Cost {
@@ -56,32 +57,59 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// What had been spent at a moment.
+/// What had been spent at a moment, or was between two.
 struct Cost {
     processor: Duration,
     switches: u64,
     load: Duration,
 }
 
+impl Cost {
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            processor: self.processor.saturating_sub(before.processor),
+            switches: self.switches - before.switches,
+            load: self.load.saturating_sub(before.load),
+        }
+    }
+
+    /// What each of so many calls cost the server.
+    #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    fn note(&self, calls: u64, column: usize, table: &mut Table) {
+        let micros = self.processor.as_secs_f64() * 1e6;
+        table.note("CPU us/call", column, micros / calls as f64);
+        table.note("switches/call", column, self.switches as f64 / calls as f64);
+    }
+}
+
 /// What a round of full load was like.
 pub(crate) struct Full {
     calls: u64,
     took: Duration,
-    processor: Duration,
-    switches: u64,
-    load: Duration,
+    cost: Cost,
 }
 
 impl Full {
     pub(crate) fn note(&self, column: usize, table: &mut Table) {
         #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        let (calls, switches) = (self.calls as f64, self.switches as f64);
-        let micros = self.processor.as_secs_f64() * 1e6;
+        let calls = self.calls as f64;
         let busy = |time: Duration| 100.0 * time.div_duration_f64(self.took);
         table.note(THROUGHPUT, column, calls / self.took.as_secs_f64());
-        table.note("CPU us/call", column, micros / calls);
-        table.note("switches/call", column, switches / calls);
-        table.note("server busy, %", column, busy(self.processor));
-        table.note("load busy, %", column, busy(self.load));
+        self.cost.note(self.calls, column, table);
+        table.note("server busy, %", column, busy(self.cost.processor));
+        table.note("load busy, %", column, busy(self.cost.load));
+    }
+}
+
+/// What a round of a steady load was like.
+pub(crate) struct Steady {
+    /// How long the calls took, in the order of their answers.
+    pub(crate) latencies: Vec<Duration>,
+    cost: Cost,
+}
+
+impl Steady {
+    pub(crate) fn note_cost(&self, column: usize, table: &mut Table) {
+        self.cost.note(self.latencies.len() as u64, column, table);
     }
 }

@@ -33,8 +33,10 @@ pub(crate) fn measure(
     );
     for round in options.rounds() {
         for (column, (who, rate)) in columns.iter().enumerate() {
-            let mut latencies = contenders[*who].steady(*rate, options.round())?;
+            let mut steady = contenders[*who].steady(*rate, options.round())?;
             if round > 0 {
+                steady.note_cost(column, &mut table);
+                let latencies = &mut steady.latencies;
                 // The windows first, since they are in the order of the answers.
                 let windows = latencies.chunks_mut(calls_in(WINDOW, *rate));
                 let each = windows.map(|window| {
@@ -44,7 +46,7 @@ pub(crate) fn measure(
                 let each: Vec<_> = each.collect();
                 latencies.sort_unstable();
                 for (what, part) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
-                    table.note(what, column, micros(percentile(&latencies, part)));
+                    table.note(what, column, micros(percentile(latencies, part)));
                 }
                 table.note("p99 of 0.1 s", column, Spread::of(&each).median);
             }

@@ -10,6 +10,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    at_once::AtOnce,
     chain::{Link, MAX_LINE, Record},
     kind::Kind,
 };
@@ -26,6 +27,7 @@ pub(super) struct AuditFile {
     whole: u64,
     /// There may be something behind that.
     torn: bool,
+    at_once: AtOnce,
 }
 
 /// Why a file cannot be written.
@@ -66,6 +68,7 @@ impl AuditFile {
             file,
             path: fs::canonicalize(path)?,
             torn: false,
+            at_once: AtOnce::default(),
         };
         // Whoever held the lock until now may have moved it away in the meantime.
         if file.is_in_place() {
@@ -96,10 +99,20 @@ impl AuditFile {
         })
     }
 
+    /// Appends lines if that takes no waiting. If it does, they have to come next: part of
+    /// them may be in the file.
+    pub(super) fn append_at_once(&mut self, lines: &[u8]) -> bool {
+        let appended = !self.torn && self.at_once.write(&self.file, lines);
+        if appended {
+            self.whole += lines.len() as u64;
+        }
+        appended
+    }
+
     /// Appends lines, all of them or none.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         self.mend()?;
-        if let Err(error) = self.file.write_all(lines) {
+        if let Err(error) = self.file.write_all(self.at_once.rest(lines)) {
             self.torn = true;
             // Tried again before anything else is written, if it does not work now.
             let _ = self.mend();

@@ -1,12 +1,14 @@
 //! The audit trail: who was given which token, in records that hang together.
 //!
 //! A record is accepted when one sink has written it, and only then does its token leave.
-//! Each sink has a thread, an open batch and a chain of its own. A sink that errs or
+//! Each sink has an open batch, a chain of its own, and a thread for all that may have to
+//! wait. A sink that errs or
 //! stalls fails by itself: it costs nobody more than [`Settings::stall_timeout`] once.
 //!
 //! Written means handed to the system: that survives the end of the process however it
 //! comes, but not a power cut. A file is written through to the disk when it ends.
 
+mod at_once;
 mod chain;
 mod event;
 mod file;

@@ -1,9 +1,10 @@
 //! The records that wait for one sink, and what the sink is up to.
 //!
 //! Callers add to the open batch. Whoever attends to the queue lets it fill with what else
-//! is ready in the same round of the runtime, and then wakes the sink's thread; meanwhile
-//! the next one begins. So one write carries as many records as came meanwhile, and nobody
-//! makes a system call for a record of their own.
+//! is ready in the same round of the runtime, and then has it written: at once where that
+//! takes no waiting, or by the sink's thread; meanwhile the next one begins. So one write
+//! carries as many records as came meanwhile, and nobody makes a system call for a record
+//! of their own.
 
 use std::{
     future::poll_fn,
@@ -48,6 +49,8 @@ struct State {
     /// Whoever attends waits for the first record of a batch.
     attendant: Option<Waker>,
     at_work: Option<AtWork>,
+    /// What is at work and has come to the thread, since it takes waiting.
+    handed_over: Option<Records>,
     /// Records that the sink does not have, and that no gap record tells of yet.
     missed: u64,
     /// The thread sleeps, and must be woken for work.
@@ -62,7 +65,7 @@ enum Condition {
     Failed(Option<Instant>),
 }
 
-/// What the thread is doing.
+/// What is being written, opened or begun.
 struct AtWork {
     /// When the oldest record of it was queued.
     since: Instant,
@@ -129,6 +132,7 @@ impl Queue {
                     since: Instant::now(),
                     waiting: None,
                 }),
+                handed_over: None,
                 missed: 0,
                 asleep: false,
                 rotate: false,
@@ -199,7 +203,13 @@ impl Queue {
 
     /// Has batches written that have begun, and lets the sink fail when it stalls, until the
     /// thread has `ended`. Whatever is queued then is lost.
-    pub(super) async fn attend(&self, ended: oneshot::Receiver<()>) {
+    ///
+    /// The thread writes what cannot be written `at_once`, which says whether it was.
+    pub(super) async fn attend(
+        &self,
+        ended: oneshot::Receiver<()>,
+        at_once: impl Fn(&Records) -> bool,
+    ) {
         let _attendance = Attendance(self);
         let (mut ended, mut stalls) = (pin!(ended), pin!(sleep(self.stall_timeout)));
         loop {
@@ -208,7 +218,7 @@ impl Queue {
                 () = self.begun() => {
                     // Whatever is ready comes along.
                     yield_now().await;
-                    self.release();
+                    self.release(&at_once);
                 }
                 // It is set anew when it has run out, and not for each batch.
                 () = &mut stalls => stalls.as_mut().reset(time::Instant::now() + self.look()),
@@ -302,10 +312,29 @@ impl Queue {
     }
 
     /// Has the open batch written.
-    fn release(&self) {
+    fn release(&self, at_once: impl FnOnce(&Records) -> bool) {
         let mut state = self.state();
         state.held = false;
-        if !state.open.records.is_empty() {
+        if state.open.records.is_empty() {
+            return;
+        }
+        if !state.is_free() {
+            return self.rouse(state);
+        }
+        let records = state.begin();
+        // What comes meanwhile waits for whoever attends, who looks for it afterwards.
+        state.held = true;
+        drop(state);
+        if at_once(&records) {
+            self.done(Ok(()), 0, records.len());
+            state = self.state();
+        } else {
+            state = self.state();
+            state.handed_over = Some(records);
+        }
+        state.held = !state.open.records.is_empty();
+        // It may have been told to do something else meanwhile.
+        if state.handed_over.is_some() || state.rotate || state.close {
             self.rouse(state);
         }
     }
@@ -424,29 +453,42 @@ impl State {
         (lost.records.len(), lost.waiting.told(false))
     }
 
+    /// Whether the open batch is next, and nobody writes another.
+    fn is_free(&self) -> bool {
+        let is_idle = self.at_work.is_none() && !self.rotate;
+        self.accepts() && is_idle && self.missed == 0
+    }
+
+    /// Begins with the open batch, even if there is nothing in it.
+    fn begin(&mut self) -> Records {
+        let batch = std::mem::take(&mut self.open);
+        self.at_work = Some(AtWork {
+            since: batch.since.unwrap_or_else(Instant::now),
+            waiting: Some(batch.waiting),
+        });
+        batch.records
+    }
+
     fn job(&mut self, now: Instant) -> Option<Job> {
+        if let Some(records) = self.handed_over.take() {
+            return Some(Job::Write { missed: 0, records });
+        }
+        if self.at_work.is_some() {
+            return None;
+        }
         let is_open = !self.open.records.is_empty() && (!self.held || self.close);
         let due = match self.condition {
             Condition::Works => self.missed > 0 || is_open,
             Condition::Failed(retry_at) => retry_at.is_none_or(|retry_at| retry_at <= now),
         };
-        let mut at_work = AtWork {
-            since: now,
-            waiting: None,
-        };
         let job = if self.rotate {
             self.rotate = false;
             Job::Rotate
         } else if due && !(self.close && matches!(self.condition, Condition::Failed(_))) {
-            let batch = std::mem::take(&mut self.open);
-            at_work = AtWork {
-                since: batch.since.unwrap_or(now),
-                waiting: Some(batch.waiting),
-            };
-            Job::Write {
+            return Some(Job::Write {
                 missed: std::mem::take(&mut self.missed),
-                records: batch.records,
-            }
+                records: self.begin(),
+            });
         } else if self.close {
             Job::Close {
                 missed: std::mem::take(&mut self.missed),
@@ -454,7 +496,10 @@ impl State {
         } else {
             return None;
         };
-        self.at_work = Some(at_work);
+        self.at_work = Some(AtWork {
+            since: now,
+            waiting: None,
+        });
         Some(job)
     }
 }
@@ -560,6 +605,66 @@ mod tests {
             (outcome(&queue, &c), outcome(&queue, &d)),
             (Some(true), Some(true))
         );
+    }
+
+    #[test]
+    fn what_is_written_at_once_does_not_come_to_the_thread() {
+        let queue = queue();
+        queue.done(Ok(()), 0, 0);
+        let a = offer(&queue, "a").unwrap();
+        let mut b = None;
+        queue.release(|records| {
+            assert_eq!(records.iter().collect::<Vec<_>>(), ["a"]);
+            assert_eq!(outcome(&queue, &a), None);
+            // Somebody else's, meanwhile.
+            b = offer(&queue, "b");
+            assert!(queue.state().job(Instant::now()).is_none());
+            true
+        });
+        let b = b.unwrap();
+        assert_eq!(
+            (outcome(&queue, &a), outcome(&queue, &b)),
+            (Some(true), None)
+        );
+        assert!(queue.state().job(Instant::now()).is_none());
+        // It is held for the next round.
+        assert!(queue.state().held);
+        queue.release(|records| records.iter().eq(["b"]));
+        assert_eq!(outcome(&queue, &b), Some(true));
+        assert!(!queue.state().held);
+    }
+
+    #[test]
+    fn what_takes_waiting_is_handed_to_the_thread() {
+        let queue = queue();
+        queue.done(Ok(()), 0, 0);
+        let a = offer(&queue, "a").unwrap();
+        queue.release(|_| false);
+        assert_eq!(outcome(&queue, &a), None);
+        offer(&queue, "b").unwrap();
+        // The thread is not done with the first.
+        assert_eq!(records(&queue.next()), (0, vec!["a"]));
+        queue.release(|_| panic!("two write at a time"));
+        queue.done(Ok(()), 0, 1);
+        assert_eq!(outcome(&queue, &a), Some(true));
+        assert_eq!(records(&queue.next()), (0, vec!["b"]));
+    }
+
+    #[test]
+    fn what_the_thread_is_told_while_others_write_is_not_forgotten() {
+        let queue = queue();
+        queue.done(Ok(()), 0, 0);
+        offer(&queue, "a").unwrap();
+        queue.release(|_| {
+            queue.rotate();
+            assert!(queue.state().job(Instant::now()).is_none());
+            true
+        });
+        assert!(matches!(queue.next(), Job::Rotate));
+        offer(&queue, "b").unwrap();
+        queue.release(|_| panic!("the next file is not there yet"));
+        queue.rotated(Ok(()));
+        assert_eq!(records(&queue.next()), (0, vec!["b"]));
     }
 
     #[test]

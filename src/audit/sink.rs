@@ -1,4 +1,4 @@
-//! One sink: a queue, and the thread that empties it.
+//! One sink: a queue, and who empties it.
 
 use std::{
     io,
@@ -32,19 +32,27 @@ struct Thread {
 
 impl Sink {
     /// Starts the thread, which begins with opening what it writes to, and the task that
-    /// attends to its queue.
+    /// attends to its queue and writes what takes no waiting.
     pub(super) fn start(name: &'static str, writer: Writer, queue: Queue) -> io::Result<Self> {
         let queue = Arc::new(queue);
         let (end, ended) = oneshot::channel();
-        let jobs = Arc::clone(&queue);
+        let writer = Arc::new(Mutex::new(writer));
+        let (jobs, work) = (Arc::clone(&queue), Arc::clone(&writer));
         let handle = thread::Builder::new()
             .name(format!("audit-{name}"))
             .spawn(move || {
-                write(&jobs, writer);
+                write(&jobs, &work);
                 drop(end);
             })?;
         let attended = Arc::clone(&queue);
-        let attendant = tokio::spawn(async move { attended.attend(ended).await });
+        let attendant = tokio::spawn(async move {
+            let at_once = |records: &Records| {
+                // The thread has it only while it is at work, and is not asked for it then.
+                let writer = writer.try_lock();
+                writer.is_ok_and(|mut writer| writer.write_at_once(records))
+            };
+            attended.attend(ended, at_once).await;
+        });
         Ok(Self {
             name,
             queue,
@@ -107,18 +115,22 @@ impl Drop for Sink {
 }
 
 /// Does one job after the other until the sink is closed.
-fn write(queue: &Queue, mut writer: Writer) {
+fn write(queue: &Queue, writer: &Mutex<Writer>) {
+    let writer = || writer.lock().unwrap_or_else(PoisonError::into_inner);
     // The queue knows that this is under way.
-    let opened = writer.write(0, &Records::default());
+    let opened = writer().write(0, &Records::default());
     queue.done(opened, 0, 0);
     loop {
         match queue.next() {
             Job::Write { missed, records } => {
-                let written = writer.write(missed, &records);
+                let written = writer().write(missed, &records);
                 queue.done(written, missed, records.len());
             }
-            Job::Rotate => queue.rotated(writer.rotate()),
-            Job::Close { missed } => return writer.close(missed),
+            Job::Rotate => {
+                let rotated = writer().rotate();
+                queue.rotated(rotated);
+            }
+            Job::Close { missed } => return writer().close(missed),
         }
     }
 }

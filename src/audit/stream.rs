@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use super::at_once::AtOnce;
+
 /// How long to wait for a reader where the system does not.
 const WAIT_FOR_READER: Duration = Duration::from_millis(5);
 
@@ -17,19 +19,34 @@ pub(super) struct Stream {
     file: File,
     /// The last line was not written to its end.
     torn: bool,
+    at_once: AtOnce,
 }
 
 impl Stream {
     /// Opens a pipe or a device. A pipe is waited for until somebody reads it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).open(path)?;
-        Ok(Self { file, torn: false })
+        Ok(Self::new(file))
     }
 
     /// Standard output, past its buffer.
     pub(super) fn stdout() -> io::Result<Self> {
         let file = io::stdout().as_fd().try_clone_to_owned()?.into();
-        Ok(Self { file, torn: false })
+        Ok(Self::new(file))
+    }
+
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            torn: false,
+            at_once: AtOnce::default(),
+        }
+    }
+
+    /// Sends lines if that takes no waiting. If it does, they have to come next: part of
+    /// them may be sent.
+    pub(super) fn append_at_once(&mut self, lines: &[u8]) -> bool {
+        !self.torn && self.at_once.write(&self.file, lines)
     }
 
     /// Sends lines. After an error some of them may be sent.
@@ -39,7 +56,8 @@ impl Stream {
             self.send(b"\n")?;
         }
         self.torn = true;
-        self.send(lines)?;
+        let rest = self.at_once.rest(lines);
+        self.send(rest)?;
         self.torn = false;
         Ok(())
     }
@@ -58,5 +76,30 @@ impl Stream {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{io::Read as _, os::fd::OwnedFd};
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_half_at_once_comes_whole_and_once() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut stream = Stream::new(OwnedFd::from(writer).into());
+        // More than a pipe holds.
+        let lines = "a line\n".repeat(300_000);
+        assert!(!stream.append_at_once(lines.as_bytes()));
+        let read = thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        });
+        stream.append(lines.as_bytes()).unwrap();
+        stream.append(b"last\n").unwrap();
+        drop(stream);
+        let read = read.join().unwrap().unwrap();
+        assert!(read == lines + "last\n");
     }
 }

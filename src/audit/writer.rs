@@ -1,4 +1,4 @@
-//! Writes the records of one sink, in its thread.
+//! Writes the records of one sink.
 
 use std::{
     fs, io,
@@ -72,18 +72,36 @@ impl Writer {
         if self.output.is_none() {
             self.open()?;
         }
-        if let Some(Output::File(Regular { file, limit, bare })) = &self.output {
-            let longest = records.bytes() + OVERHEAD * records.len();
-            let full = file.len() + longest as u64 > *limit;
-            if full && file.len() > *bare {
-                self.rotate()?;
-            }
+        if let Some(Output::File(regular)) = &self.output
+            && regular.is_full_with(records)
+        {
+            self.rotate()?;
         }
         if missed == 0 && records.is_empty() {
             return Ok(());
         }
         let gap = (missed > 0).then(|| Mark::Gap { missed }.body());
         self.append(gap.iter().map(String::as_str).chain(records.iter()))
+    }
+
+    /// Writes records if that takes no waiting. If it does, they have to come next, by
+    /// [`Self::write`] and with nothing that was missed before them.
+    pub(super) fn write_at_once(&mut self, records: &Records) -> bool {
+        if let Some(Output::File(regular)) = &self.output
+            && regular.is_full_with(records)
+        {
+            return false;
+        }
+        let chain = self.seal(records.iter());
+        let written = match &mut self.output {
+            Some(Output::File(regular)) => regular.file.append_at_once(&self.lines),
+            Some(Output::Stream(stream)) => stream.append_at_once(&self.lines),
+            None => false,
+        };
+        if written {
+            self.chain = chain;
+        }
+        written
     }
 
     /// Begins a new file, unless there is nothing in the last one. One that somebody has
@@ -126,7 +144,7 @@ impl Writer {
     }
 
     /// Ends in order, as far as it works.
-    pub(super) fn close(mut self, missed: u64) {
+    pub(super) fn close(&mut self, missed: u64) {
         if self.output.is_some() {
             let gap = (missed > 0).then(|| Mark::Gap { missed }.body());
             let close = close("stop");
@@ -138,7 +156,7 @@ impl Writer {
         if let Some(Output::File(Regular { file, .. })) = &self.output {
             sync(file);
         }
-        for sync in self.syncs {
+        for sync in self.syncs.drain(..) {
             // A panic has been reported where it happened.
             let _ = sync.join();
         }
@@ -197,11 +215,7 @@ impl Writer {
 
     /// Appends records in one write. The chain goes on only if they are in it.
     fn append<'a>(&mut self, bodies: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
-        let mut chain = self.chain;
-        self.lines.clear();
-        for body in bodies {
-            chain.seal(body, &mut self.lines);
-        }
+        let chain = self.seal(bodies);
         let appended = match &mut self.output {
             Some(Output::File(regular)) => regular.file.append(&self.lines),
             Some(Output::Stream(stream)) => stream.append(&self.lines),
@@ -223,6 +237,16 @@ impl Writer {
         appended
     }
 
+    /// Puts lines together, and says what the chain is once they are written.
+    fn seal<'a>(&mut self, bodies: impl IntoIterator<Item = &'a str>) -> Chain {
+        let mut chain = self.chain;
+        self.lines.clear();
+        for body in bodies {
+            chain.seal(body, &mut self.lines);
+        }
+        chain
+    }
+
     /// Writes a file that has ended to the disk, while the next one is written already: it
     /// may take long.
     fn sync_later(&mut self, file: AuditFile) {
@@ -231,6 +255,15 @@ impl Writer {
         if let Ok(sync) = thread.spawn(move || sync(&file)) {
             self.syncs.push(sync);
         }
+    }
+}
+
+impl Regular {
+    /// Whether records belong into the next file.
+    fn is_full_with(&self, records: &Records) -> bool {
+        let longest = records.bytes() + OVERHEAD * records.len();
+        let length = self.file.len();
+        length + longest as u64 > self.limit && length > self.bare
     }
 }
 
