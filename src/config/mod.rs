@@ -235,6 +235,8 @@ fn read_destinations<R: Resolve>(
         let read = Destination::read(section, &mut names, &mut routes, upstreams, credentials);
         destinations.extend(read);
     })?;
+    // They stay, and there may be ten thousand of them.
+    destinations.shrink_to_fit();
     Ok(destinations)
 }
 

@@ -24,20 +24,23 @@ pub struct Grant<A> {
 
 /// The grants of one destination, ready to be asked.
 ///
-/// Of all the grants that match a caller the first in file order decides. It is found
-/// by lookups, so that the cost grows with the length of the caller's name, never with
-/// the number of grants.
+/// Of all the grants that match a caller the first in file order decides. Where there are
+/// more than a few it is found by lookups, so that the cost grows with the length of the
+/// caller's name, never with the number of grants.
 #[derive(Clone, Debug)]
 pub struct Grants<A> {
-    in_file_order: Vec<Grant<A>>,
-    whole: Positions<CallerId>,
-    /// Most destinations name each of their callers, and there may be ten thousand of them.
-    wild: Option<Box<Wild>>,
+    in_file_order: Box<[Grant<A>]>,
+    /// Most destinations have few callers, and there may be ten thousand of them.
+    index: Option<Box<Index>>,
 }
 
-/// The grants whose patterns stand for many callers.
+/// So many grants are looked at one by one, which takes no longer than a lookup.
+const FEW: usize = 8;
+
+/// Where in file order the first grant is of each pattern.
 #[derive(Clone, Debug, Default)]
-struct Wild {
+struct Index {
+    whole: Positions<CallerId>,
     by_parent: Positions<Box<str>>,
     by_ancestor: Positions<Box<str>>,
     /// Each length of an ancestor once, in order: nothing of another length is looked up.
@@ -51,19 +54,17 @@ type Positions<Name> = HashMap<Name, usize, RandomState>;
 impl<A> Grants<A> {
     /// Compiles the grants, which are in file order.
     pub fn new(grants: impl IntoIterator<Item = (CallerPattern, A)>) -> Self {
-        let mut compiled = Self {
-            in_file_order: Vec::new(),
-            whole: Positions::default(),
-            wild: None,
-        };
-        for (callers, application) in grants {
-            compiled.push(Grant {
-                callers,
-                application,
-            });
+        let grants = grants.into_iter().map(|(callers, application)| Grant {
+            callers,
+            application,
+        });
+        let in_file_order: Box<[_]> = grants.collect();
+        let index = (in_file_order.len() > FEW)
+            .then(|| Box::new(Index::of(in_file_order.iter().map(|grant| &grant.callers))));
+        Self {
+            in_file_order,
+            index,
         }
-        compiled.in_file_order.shrink_to_fit();
-        compiled
     }
 
     /// The grant that decides about this caller; none means denied.
@@ -74,40 +75,42 @@ impl<A> Grants<A> {
 
     /// The place of that grant in file order, counted from zero.
     pub fn position(&self, caller: &CallerId) -> Option<usize> {
-        let whole = self.whole.get(caller).copied();
-        let wild = self.wild.as_ref();
-        let wild = wild.and_then(|wild| wild.position(caller.as_str()));
-        whole.into_iter().chain(wild).min()
+        match &self.index {
+            Some(index) => index.position(caller),
+            None => (self.in_file_order.iter()).position(|grant| grant.callers.matches(caller)),
+        }
     }
 
     /// All grants, in file order.
     pub fn as_slice(&self) -> &[Grant<A>] {
         &self.in_file_order
     }
-
-    fn push(&mut self, grant: Grant<A>) {
-        let position = self.in_file_order.len();
-        // `or_insert`, because the first grant in the file decides.
-        match grant.callers.shape() {
-            Shape::Whole(caller) => self.whole.entry(caller.clone()).or_insert(position),
-            Shape::Children(parent) => {
-                let wild = self.wild.get_or_insert_default();
-                wild.by_parent.entry(parent.clone()).or_insert(position)
-            }
-            Shape::Descendants(ancestor) => {
-                let wild = self.wild.get_or_insert_default();
-                if let Err(at) = wild.ancestor_lengths.binary_search(&ancestor.len()) {
-                    wild.ancestor_lengths.insert(at, ancestor.len());
-                }
-                wild.by_ancestor.entry(ancestor.clone()).or_insert(position)
-            }
-        };
-        self.in_file_order.push(grant);
-    }
 }
 
-impl Wild {
-    fn position(&self, caller: &str) -> Option<usize> {
+impl Index {
+    fn of<'a>(in_file_order: impl Iterator<Item = &'a CallerPattern>) -> Self {
+        let mut index = Self::default();
+        for (position, callers) in in_file_order.enumerate() {
+            // `or_insert`, because the first grant in the file decides.
+            match callers.shape() {
+                Shape::Whole(caller) => index.whole.entry(caller.clone()).or_insert(position),
+                Shape::Children(parent) => {
+                    index.by_parent.entry(parent.clone()).or_insert(position)
+                }
+                Shape::Descendants(ancestor) => {
+                    if let Err(at) = index.ancestor_lengths.binary_search(&ancestor.len()) {
+                        index.ancestor_lengths.insert(at, ancestor.len());
+                    }
+                    (index.by_ancestor.entry(ancestor.clone())).or_insert(position)
+                }
+            };
+        }
+        index
+    }
+
+    fn position(&self, caller: &CallerId) -> Option<usize> {
+        let whole = self.whole.get(caller);
+        let caller = caller.as_str();
         let parent = (!self.by_parent.is_empty())
             .then(|| caller.rsplit_once('/'))
             .flatten()
@@ -117,7 +120,8 @@ impl Wild {
             .iter()
             .filter(|end| caller.as_bytes().get(**end) == Some(&b'/'))
             .filter_map(|end| self.by_ancestor.get(&caller[..*end]));
-        parent.into_iter().chain(ancestors).min().copied()
+        let found = whole.into_iter().chain(parent).chain(ancestors);
+        found.min().copied()
     }
 }
 
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_first_matching_grant_decides() {
-        let table = grants(&[
+        let mut patterns = vec![
             "spiffe://td/ns/shop/sa/cart",
             "spiffe://td/ns/shop/**",
             "spiffe://td/ns/*",
@@ -155,7 +159,10 @@ mod tests {
             "spiffe://td/**",
             "spiffe://td/ns/**",
             "host.example",
-        ]);
+        ];
+        let few = grants(&patterns);
+        patterns.extend(["spiffe://td/ns/more"; FEW]);
+        let many = grants(&patterns);
         for (caller, expected) in [
             ("spiffe://td/ns/shop/sa/cart", Some(0)),
             ("spiffe://td/ns/shop/sa/till", Some(1)),
@@ -167,9 +174,11 @@ mod tests {
             ("a.host.example", None),
         ] {
             let caller = CallerId::parse(caller).unwrap();
-            assert_eq!(table.position(&caller), expected, "{caller}");
-            let decided = table.decide(&caller).map(|grant| grant.application);
-            assert_eq!(decided, expected, "{caller}");
+            for table in [&few, &many] {
+                assert_eq!(table.position(&caller), expected, "{caller}");
+                let decided = table.decide(&caller).map(|grant| grant.application);
+                assert_eq!(decided, expected, "{caller}");
+            }
         }
     }
 
