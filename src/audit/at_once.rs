@@ -25,13 +25,16 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
+    /// Whether it is worth trying with the next batch: asked once for each.
+    pub(super) fn is_worth_trying(&mut self) -> bool {
+        let is_paused = self.pause > 0;
+        self.pause = self.pause.saturating_sub(1);
+        !is_paused
+    }
+
     /// Writes what takes no waiting, and says whether that was all. If it was not, the same
     /// bytes have to come next, and [`Self::rest`] says which of them are left.
     pub(super) fn write(&mut self, file: &File, bytes: &[u8]) -> bool {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return false;
-        }
         // An error comes again when the thread writes, which deals with it.
         self.begun = without_waiting(file, bytes).unwrap_or(0);
         if self.begun == bytes.len() {
@@ -118,13 +121,14 @@ mod tests {
         (&writer).write_all(&vec![b'x'; held]).unwrap();
         let mut at_once = AtOnce::default();
         for _ in 0..PATIENCE {
-            assert!(!at_once.write(&writer, b"a"));
+            assert!(at_once.is_worth_trying() && !at_once.write(&writer, b"a"));
         }
         reader.read_exact(&mut vec![0; held]).unwrap();
         // There is room for it now, but nobody asks.
-        let tries = (1..2 * PAUSE).find(|_| at_once.write(&writer, b"a"));
+        let tries = (1..2 * PAUSE).find(|_| at_once.is_worth_trying());
         assert_eq!(tries, Some(PAUSE + 1));
         assert!(at_once.write(&writer, b"a"));
+        assert!(at_once.is_worth_trying());
     }
 
     #[test]

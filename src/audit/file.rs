@@ -99,10 +99,15 @@ impl AuditFile {
         })
     }
 
+    /// Whether the next lines may be appended at once.
+    pub(super) fn is_worth_trying(&mut self) -> bool {
+        self.at_once.is_worth_trying() && !self.torn
+    }
+
     /// Appends lines if that takes no waiting. If it does, they have to come next: part of
     /// them may be in the file.
     pub(super) fn append_at_once(&mut self, lines: &[u8]) -> bool {
-        let appended = !self.torn && self.at_once.write(&self.file, lines);
+        let appended = self.at_once.write(&self.file, lines);
         if appended {
             self.whole += lines.len() as u64;
         }

@@ -43,10 +43,15 @@ impl Stream {
         }
     }
 
+    /// Whether the next lines may be sent at once.
+    pub(super) fn is_worth_trying(&mut self) -> bool {
+        self.at_once.is_worth_trying() && !self.torn
+    }
+
     /// Sends lines if that takes no waiting. If it does, they have to come next: part of
     /// them may be sent.
     pub(super) fn append_at_once(&mut self, lines: &[u8]) -> bool {
-        !self.torn && self.at_once.write(&self.file, lines)
+        self.at_once.write(&self.file, lines)
     }
 
     /// Sends lines. After an error some of them may be sent.

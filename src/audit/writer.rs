@@ -87,9 +87,15 @@ impl Writer {
     /// Writes records if that takes no waiting. If it does, they have to come next, by
     /// [`Self::write`] and with nothing that was missed before them.
     pub(super) fn write_at_once(&mut self, records: &Records) -> bool {
-        if let Some(Output::File(regular)) = &self.output
-            && regular.is_full_with(records)
-        {
+        // Before the records are hashed, which is the most of the work.
+        let is_worth_trying = match &mut self.output {
+            Some(Output::File(regular)) => {
+                regular.file.is_worth_trying() && !regular.is_full_with(records)
+            }
+            Some(Output::Stream(stream)) => stream.is_worth_trying(),
+            None => false,
+        };
+        if !is_worth_trying {
             return false;
         }
         let chain = self.seal(records.iter());
