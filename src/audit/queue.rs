@@ -333,8 +333,9 @@ impl Queue {
             state.handed_over = Some(records);
         }
         state.held = !state.open.records.is_empty();
-        // It may have been told to do something else meanwhile.
-        if state.handed_over.is_some() || state.rotate || state.close {
+        // There may be something else for the thread by now.
+        let is_thread_due = state.handed_over.is_some() || state.missed > 0;
+        if is_thread_due || state.rotate || state.close {
             self.rouse(state);
         }
     }
