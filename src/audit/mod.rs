@@ -2,8 +2,8 @@
 //!
 //! A record is accepted when one sink has written it, and only then does its token leave.
 //! Each sink has an open batch, a chain of its own, and a thread for all that may have to
-//! wait. A sink that errs or
-//! stalls fails by itself: it costs nobody more than [`Settings::stall_timeout`] once.
+//! wait. A sink that errs or stalls fails by itself: it costs nobody more than
+//! [`Settings::stall_timeout`] once.
 //!
 //! Written means handed to the system: that survives the end of the process however it
 //! comes, but not a power cut. A file is written through to the disk when it ends.

@@ -325,13 +325,14 @@ impl Queue {
         // What comes meanwhile waits for whoever attends, who looks for it afterwards.
         state.held = true;
         drop(state);
-        if at_once(&records) {
+        let left = if at_once(&records) {
             self.done(Ok(()), 0, records.len());
-            state = self.state();
+            None
         } else {
-            state = self.state();
-            state.handed_over = Some(records);
-        }
+            Some(records)
+        };
+        let mut state = self.state();
+        state.handed_over = left;
         state.held = !state.open.records.is_empty();
         // There may be something else for the thread by now.
         let is_thread_due = state.handed_over.is_some() || state.missed > 0;
