@@ -44,7 +44,7 @@ pub(super) fn catalogue(
     for upstream in &config.upstreams {
         wiring.client(upstream)?;
     }
-    let mut listings = Vec::new();
+    let mut listings = Vec::with_capacity(config.destinations.len());
     for destination in &config.destinations {
         let registrations = wiring.registrations(destination)?;
         listings.push(Listing {

@@ -196,7 +196,7 @@ pub struct Standing {
 
 /// What is known of all slots at one moment.
 pub struct Standings {
-    entries: HashMap<Arc<TokenKey>, Arc<Entry>>,
+    entries: HashMap<Arc<TokenKey>, Arc<Entry>, RandomState>,
     now: Instant,
 }
 
@@ -639,11 +639,13 @@ impl Cache {
 
     /// What is known of all slots. Looking does not count as use.
     pub fn standings(&self) -> Standings {
+        // Moka's count is about right, which is enough to make room for them.
+        let room = usize::try_from(self.slots.entry_count()).unwrap_or(0);
+        let mut entries = HashMap::with_capacity_and_hasher(room, RandomState::default());
         let slots = self.slots.iter();
+        entries.extend(slots.map(|(key, entry)| (Arc::clone(&*key), entry)));
         Standings {
-            entries: slots
-                .map(|(key, entry)| (Arc::clone(&*key), entry))
-                .collect(),
+            entries,
             now: Instant::now(),
         }
     }

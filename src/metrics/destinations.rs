@@ -118,6 +118,10 @@ impl Destinations {
 }
 
 impl Row {
+    fn name(&self) -> (&DestinationId, &ApplicationName) {
+        (&self.destination, &self.application)
+    }
+
     fn labels(&self) -> [(&'static str, &str); 2] {
         [
             ("destination", self.destination.as_str()),
@@ -126,8 +130,8 @@ impl Row {
     }
 }
 
-impl From<&Registered<'_>> for Row {
-    fn from(one: &Registered<'_>) -> Self {
+impl From<Registered<'_>> for Row {
+    fn from(one: Registered<'_>) -> Self {
         let since_epoch = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             destination: one.destination.clone(),
@@ -172,24 +176,30 @@ fn gauge(
 impl Metrics {
     /// Shows what there is for these, and forgets everything of destinations, applications
     /// and hosts that are not among them.
-    pub fn show(&self, all: &[Registered<'_>]) {
-        let mut rows: Vec<_> = all.iter().map(Row::from).collect();
-        rows.sort_unstable_by(|a, b| a.labels().cmp(&b.labels()));
+    pub fn show<'a>(&self, all: impl IntoIterator<Item = Registered<'a>>) {
+        let mut hosts = HashSet::new();
+        // As long as it was, since there may be ten thousand of them every second.
+        let mut rows = Vec::with_capacity(self.destinations.0.load().len());
+        rows.extend(all.into_iter().map(|one| {
+            hosts.insert(one.host);
+            Row::from(one)
+        }));
+        rows.sort_unstable_by(|a, b| a.name().cmp(&b.name()));
+        self.keep(&rows, &hosts);
         self.destinations.0.store(Arc::new(rows));
-        self.keep(all);
     }
 
     /// Ends what is of none of these: whoever reloads again and again must not leave series
     /// behind. What a last flight or call counts afterwards ends at the next look.
-    fn keep(&self, all: &[Registered<'_>]) {
-        let destinations: HashSet<_> = all.iter().map(|one| one.destination).collect();
-        let registered = all.iter().map(|one| (one.destination, one.application));
-        let registered: HashSet<_> = registered.collect();
-        let hosts: HashSet<_> = all.iter().map(|one| one.host).collect();
-        self.calls
-            .keep(|destination| destinations.contains(destination));
-        self.flights
-            .keep(|destination, application| registered.contains(&(destination, application)));
+    fn keep(&self, rows: &[Row], hosts: &HashSet<&str>) {
+        self.calls.keep(|destination| {
+            let found = rows.binary_search_by(|row| row.destination.cmp(destination));
+            found.is_ok()
+        });
+        self.flights.keep(|destination, application| {
+            let found = rows.binary_search_by(|row| row.name().cmp(&(destination, application)));
+            found.is_ok()
+        });
         self.upstream.keep(|host| hosts.contains(host));
     }
 }
@@ -273,7 +283,7 @@ mod tests {
             r#"token_broker_calls_total{door="grpc",destination="",outcome="NOT_GRANTED"} 1"#;
 
         let ([a, b], app) = (["a", "b"].map(id), app());
-        metrics.show(&[
+        metrics.show([
             registered(&a, &app, "one:443", 5),
             registered(&b, &app, "two:443", 0),
         ]);
@@ -295,10 +305,10 @@ mod tests {
             assert!(all.iter().any(|known| known == line), "{line} in {all:#?}");
         }
 
-        metrics.show(&[registered(&a, &app, "one:443", 0)]);
+        metrics.show([registered(&a, &app, "one:443", 0)]);
         // As the last flight and call of a destination that is gone do.
         count(&metrics, "b", "two:443");
-        metrics.show(&[registered(&a, &app, "one:443", 0)]);
+        metrics.show([registered(&a, &app, "one:443", 0)]);
         let rest = series(&metrics);
         assert!(
             !rest

@@ -235,8 +235,8 @@ impl Reply {
         if announced > MAX_BODY as u64 {
             return Err(TOO_LONG);
         }
-        // Allocated once: a buffer that grows leaves copies of the token behind.
-        let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
+        let room = usize::try_from(announced).unwrap_or(0);
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
         while let Some(chunk) = self
             .response
             .chunk()
@@ -246,10 +246,21 @@ impl Reply {
             if body.len() + chunk.len() > MAX_BODY {
                 return Err(TOO_LONG);
             }
-            body.extend_from_slice(&chunk);
+            append(&mut body, &chunk);
         }
         Ok(body)
     }
+}
+
+/// Adds a part to a body. A vector that grows by itself leaves copies of the token behind.
+fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+    let length = body.len() + chunk.len();
+    if length > body.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+    body.extend_from_slice(chunk);
 }
 
 /// Resolves names to permitted addresses only. What it judged is what is connected to,

@@ -90,8 +90,6 @@ impl Operator {
         let standings = self.broker.cache().standings();
         let catalogue = self.broker.catalogue.load();
         let mut found = BTreeMap::new();
-        // As long as it gets, since there may be ten thousand of them every second.
-        let mut shown = Vec::with_capacity(catalogue.registrations().count());
         for (trouble, message) in &warnings.expiring {
             let nobody = Subject::default();
             found.insert((nobody, *trouble), message.clone());
@@ -104,17 +102,17 @@ impl Operator {
             );
             found.insert(name, message);
         }
-        for registration in catalogue.registrations() {
+        let shown = catalogue.registrations().map(|registration| {
             let standing = standings.of(registration);
             let standing = standing.as_ref();
             let key = &registration.key;
-            shown.push(self.show(registration, standing));
             for (trouble, message) in troubles(registration, standing, runway_warning, now) {
                 let subject = (key.destination.to_string(), key.application.to_string());
                 found.insert((subject, trouble), message);
             }
-        }
-        self.metrics.show(&shown);
+            self.show(registration, standing)
+        });
+        self.metrics.show(shown);
         warnings.take_in(found, &self.metrics);
     }
 
