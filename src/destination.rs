@@ -186,6 +186,11 @@ impl TokenKey {
         }
     }
 
+    /// Whose tokens they are: the destination's, under the application.
+    pub fn name(&self) -> (&DestinationId, &ApplicationName) {
+        (&self.destination, &self.application)
+    }
+
     /// Whether it is of this application at a destination, or of any there.
     pub fn is_of(
         &self,

@@ -43,7 +43,8 @@ const RETRY_AFTER_SPREAD: f64 = 0.1;
 pub struct Slot {
     expiry_margin: Duration,
     token: Option<Held>,
-    failure: Option<Failed>,
+    /// Apart, since hardly one of ten thousand slots has any.
+    failure: Option<Box<Failed>>,
     flight: Option<FlightNumber>,
     last_flight: Option<FlightNumber>,
     quarantined: bool,
@@ -208,7 +209,7 @@ impl Slot {
         if let Some(number) = self.flight {
             return Decision::Join(number);
         }
-        match self.failure {
+        match &self.failure {
             Some(failed) if now < failed.retry_at => Decision::Refuse(failed.refusal()),
             _ => Decision::LaunchAndJoin,
         }
@@ -281,9 +282,10 @@ impl Slot {
                 Ok(token)
             }
             Err(failure) => {
-                let failed = Failed::after(self.failure, failure, now, draw);
-                self.failure = Some(failed);
-                Err(failed.refusal())
+                let failed = Failed::after(self.failures(), failure, now, draw);
+                let refusal = failed.refusal();
+                self.failure = Some(Box::new(failed));
+                Err(refusal)
             }
         }
     }
@@ -314,7 +316,7 @@ impl Slot {
             return None;
         }
         let refresh_at = self.token.as_ref().map(|held| held.refresh_at);
-        let retry_at = self.failure.map(|failed| failed.retry_at);
+        let retry_at = self.retry_at();
         // The later of the two: a back-off delays a refresh, and a token delays a retry.
         refresh_at.max(retry_at)
     }
@@ -351,7 +353,7 @@ impl Slot {
 
     /// When minting may be tried again, if it failed last.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.failure.map(|failed| failed.retry_at)
+        self.failure.as_ref().map(|failed| failed.retry_at)
     }
 
     /// How long until the first caller would fail if the upstream were gone.
@@ -377,16 +379,16 @@ impl Slot {
 
     /// How often minting failed since it last succeeded.
     pub fn failures(&self) -> u32 {
-        self.failure.map_or(0, |failed| failed.in_a_row)
+        self.failure.as_ref().map_or(0, |failed| failed.in_a_row)
     }
 
     /// Why minting failed last, if it has not succeeded since.
     pub fn failing(&self) -> Option<FailureReason> {
-        self.failure.map(|failed| failed.reason)
+        self.failure.as_ref().map(|failed| failed.reason)
     }
 
     fn may_launch(&self, now: Instant) -> bool {
-        self.flight.is_none() && self.failure.is_none_or(|failed| failed.retry_at <= now)
+        self.flight.is_none() && self.retry_at().is_none_or(|at| at <= now)
     }
 }
 
@@ -477,8 +479,8 @@ impl Held {
 }
 
 impl Failed {
-    fn after(previous: Option<Self>, failure: Failure, now: Instant, draw: f64) -> Self {
-        let failures = previous.map_or(0, |failed| failed.in_a_row);
+    /// The next failure after so many in a row.
+    fn after(failures: u32, failure: Failure, now: Instant, draw: f64) -> Self {
         if let Retry::With { wait, in_a_row } = failure.retry {
             let wait = wait.clamp(TOLD_FLOOR, RETRY_AFTER_CAP);
             return Self {

@@ -7,12 +7,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use token_broker::{
-    destination::{ApplicationName, DestinationId},
-    metrics::{Door, Format, Metrics, OK, Registered, STATES, Tally},
+    destination::{ApplicationName, DestinationId, Generation, TokenKey},
+    metrics::{Door, Format, Metrics, OK, Registered, STATES},
 };
 
 const PAGE: &str = include_str!("../docs/metrics.md");
@@ -84,19 +85,27 @@ const NOT_METRICS: [&str; 3] = [
 fn exposed() -> BTreeMap<String, Known> {
     let metrics = Metrics::new();
     let orders = DestinationId::parse("orders").unwrap();
-    let shop = ApplicationName::parse("shop").unwrap();
-    metrics.show(&[Registered {
-        destination: &orders,
-        application: &shop,
+    let key = Arc::new(TokenKey {
+        protocol: "occtoo",
+        endpoint: "https://auth.example".into(),
+        destination: orders.clone(),
+        application: ApplicationName::parse("shop").unwrap(),
+        client_id: "shop".into(),
+        generation: Generation(1),
+        asked: Arc::default(),
+    });
+    metrics.show([Registered {
+        key: &key,
         host: "auth.example:443",
         state: STATES[0],
         runway: Some(Duration::ZERO),
         expires_at: Some(SystemTime::now()),
     }]);
-    metrics.call(Door::Grpc, Some(&Tally::new(orders.clone())), OK);
+    let tally = metrics.tally(&orders);
+    metrics.call(Door::Grpc, Some(&tally), OK);
     metrics.call_took(Door::Grpc, Duration::ZERO);
     metrics.trace_spans("exported", 1);
-    metrics.landed(&orders, &shop, "ok");
+    metrics.landed(&key, "ok");
     metrics.answered("auth.example:443", "ok", Duration::ZERO);
     metrics.connection("ok");
     metrics.closed("peer");

@@ -12,7 +12,7 @@ use token_broker::{
     api::v1::GetTokenRequest,
     audit::{self, Audit, OnFailure},
     broker::{Asker, Broker, Catalogue, Granted, Listing, Opening, Operator, Rules},
-    cache::{Cache, Edition, Host, Registration, Schedule, Whereabouts},
+    cache::{Cache, Edition, Host, Registration, Schedule, Terms, Whereabouts},
     clock::Instant,
     destination::{
         ApplicationName, AskedFor, DestinationId, DestinationName, Generation, TokenKey,
@@ -20,7 +20,7 @@ use token_broker::{
     grpc::{Door, Readiness, Shortcut},
     identity::CallerId,
     mesh::LiveMesh,
-    metrics::{self, Metrics, Tally},
+    metrics::{self, Metrics},
     policy::{CallerPattern, Grants},
     request_id::RequestId,
     secret::Secret,
@@ -89,7 +89,11 @@ impl Site {
             Arc::clone(&shared),
             Traces::off(),
         );
-        let broker = Arc::new(Broker::new(catalogue(size), cache, Arc::clone(&audit)));
+        let broker = Arc::new(Broker::new(
+            catalogue(size, &metrics),
+            cache,
+            Arc::clone(&audit),
+        ));
         let mut landings = broker.cache().landings();
         broker.warm();
         let all = u64::try_from(size.destinations).unwrap();
@@ -208,14 +212,22 @@ fn caller(n: usize) -> String {
     format!("spiffe://corp.example/ns/shop/sa/service-{n}")
 }
 
-fn catalogue(size: Size) -> Catalogue {
+fn catalogue(size: Size, metrics: &Metrics) -> Catalogue {
     let host = Arc::new(Host::new("upstream.example:443".to_owned(), 64));
+    let terms = Arc::new(Terms {
+        lifetimes: LifetimeRule {
+            default: Duration::from_secs(3600),
+            max: Duration::from_secs(24 * 60 * 60),
+        },
+        expiry_margin: Duration::from_secs(60),
+        timeout: Duration::from_secs(5),
+    });
     let credential = Arc::from(CREDENTIAL);
     let (mut ledger, none) = (Ledger::default(), Ledger::default());
     let mut listings = Vec::new();
     for n in 0..size.destinations {
         let id = destination(n);
-        let registration = registration(&id, &host);
+        let registration = registration(&id, &host, &terms);
         let (id, shop) = (Arc::from(id), Arc::from("shop"));
         let served = ledger.keep_callers(Arc::clone(&id), Arc::clone(&shop), &none);
         let mut grants = Vec::new();
@@ -235,7 +247,7 @@ fn catalogue(size: Size) -> Catalogue {
         }
         let id = registration.key.destination.clone();
         listings.push(Listing {
-            tally: Arc::new(Tally::new(id.clone())),
+            tally: metrics.tally(&id),
             id,
             name: None,
             grants: Grants::new(grants),
@@ -249,7 +261,7 @@ fn catalogue(size: Size) -> Catalogue {
     catalogue
 }
 
-fn registration(id: &str, host: &Arc<Host>) -> Arc<Registration> {
+fn registration(id: &str, host: &Arc<Host>, terms: &Arc<Terms>) -> Arc<Registration> {
     let key = TokenKey {
         protocol: "oauth2/client_secret_basic",
         endpoint: Arc::from("https://upstream.example/oauth2/token"),
@@ -275,12 +287,7 @@ fn registration(id: &str, host: &Arc<Host>) -> Arc<Registration> {
         key: Arc::new(key),
         rotation: Arc::new(Rotation::new(minter, None)),
         host: Arc::clone(host),
-        lifetimes: LifetimeRule {
-            default: Duration::from_secs(3600),
-            max: Duration::from_secs(24 * 60 * 60),
-        },
-        expiry_margin: Duration::from_secs(60),
-        timeout: Duration::from_secs(5),
+        terms: Arc::clone(terms),
         warm: true,
         place: None,
         whereabouts: Whereabouts::default(),

@@ -152,7 +152,7 @@ impl App {
         let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
-        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last)?;
+        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last, &metrics)?;
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
@@ -310,7 +310,8 @@ impl App {
 pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
     books::open(&config.admin)?;
-    wiring::catalogue(config, Edition::default(), &Kept::default())?;
+    let (last, metrics) = (Kept::default(), Metrics::new());
+    wiring::catalogue(config, Edition::default(), &last, &metrics)?;
     Ok(())
 }
 

@@ -141,8 +141,9 @@ impl Live {
         let in_force = reading.config.map_err(StartError::from).and_then(|config| {
             let terms = Terms::of(&config.server)?;
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let edition = self.broker.edition().next();
             let catalogue;
-            (catalogue, *kept) = wiring::catalogue(&config, self.broker.edition().next(), &kept)?;
+            (catalogue, *kept) = wiring::catalogue(&config, edition, &kept, &self.metrics)?;
             drop(kept);
             // Nothing can fail any more.
             self.shared.replace(config.shared_cache.clone());

@@ -9,12 +9,12 @@ use std::{
 use super::StartError;
 use crate::{
     broker::{Catalogue, Listing, Opening},
-    cache::{Edition, Host, Registration, Whereabouts},
+    cache::{Edition, Host, Registration, Terms, Whereabouts},
     config::{Application, Config, Destination, Protected, Protection, Upstream},
     credential::{Credential, CredentialSet},
     destination::{ApplicationName, AskedFor, TokenKey},
     mesh::{Mesh, Routes},
-    metrics::Tally,
+    metrics::Metrics,
     policy::Grants,
     shared_cache::{Place, Ring},
     upstream::{self, Endpoint, HttpClient, Minter, Protocol, Rotation, SetupError},
@@ -22,15 +22,18 @@ use crate::{
 };
 
 /// All destinations, ready to be asked for, and what goes on when the next configuration
-/// comes. Of what the `last` one left, all that is in both goes on.
+/// comes. Of what the `last` one left, all that is in both goes on; calls are counted in
+/// `metrics`.
 pub(super) fn catalogue(
     config: &Config,
     edition: Edition,
     last: &Kept,
+    metrics: &Metrics,
 ) -> Result<(Catalogue, Kept), StartError> {
     let mut wiring = Wiring {
         edition,
         expiry_margin: config.cache.expiry_margin,
+        terms: HashMap::new(),
         clients: HashMap::new(),
         endpoints: HashSet::new(),
         nothing: Arc::default(),
@@ -52,7 +55,7 @@ pub(super) fn catalogue(
             name: destination.name.clone(),
             grants: wiring.grants(destination, &registrations),
             registrations,
-            tally: Arc::new(Tally::new(destination.id.clone())),
+            tally: metrics.tally(&destination.id),
         });
     }
     wiring.keep_credentials(config);
@@ -91,6 +94,8 @@ type Registrations = Vec<Arc<Registration>>;
 struct Wiring<'a> {
     edition: Edition,
     expiry_margin: Duration,
+    /// For each upstream, by its name, and for so many exchanges in a flight.
+    terms: HashMap<(&'a str, u32), Arc<Terms>>,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
     /// Thousands of destinations may have the same endpoint, whose text is kept once.
@@ -196,9 +201,7 @@ impl<'a> Wiring<'a> {
                 key,
                 rotation,
                 host: Arc::clone(&host),
-                lifetimes: upstream.lifetimes,
-                expiry_margin: self.expiry_margin,
-                timeout: upstream.http.total_timeout * exchanges,
+                terms: self.terms(upstream, exchanges),
                 warm: destination.warm,
                 place,
                 whereabouts: Whereabouts::default(),
@@ -274,6 +277,18 @@ impl<'a> Wiring<'a> {
             Protocol::OAuth2(settings) => &settings.asked,
             Protocol::Occtoo | Protocol::OcctooIngest => &self.nothing,
         })
+    }
+
+    fn terms(&mut self, upstream: &'a Upstream, exchanges: u32) -> Arc<Terms> {
+        let terms = self.terms.entry((upstream.name.as_str(), exchanges));
+        let terms = terms.or_insert_with(|| {
+            Arc::new(Terms {
+                lifetimes: upstream.lifetimes,
+                expiry_margin: self.expiry_margin,
+                timeout: upstream.http.total_timeout * exchanges,
+            })
+        });
+        Arc::clone(terms)
     }
 
     fn client(&mut self, upstream: &'a Upstream) -> Result<HttpClient, StartError> {

@@ -70,7 +70,7 @@ impl Listing {
         };
         let id = registration.key.destination.clone();
         Self {
-            tally: Arc::new(Tally::new(id.clone())),
+            tally: crate::metrics::Metrics::new().tally(&id),
             id,
             name: None,
             grants: Grants::new([(callers, opening)]),
@@ -147,12 +147,12 @@ impl Catalogue {
         let mut keys: HashMap<_, Vec<_>> = HashMap::new();
         for registration in last.registrations() {
             let key = &*registration.key;
-            let name = (&key.destination, &key.application);
+            let name = key.name();
             keys.entry(name).or_default().push(key);
         }
         self.registrations().filter_map(move |registration| {
             let key = &*registration.key;
-            let last = keys.get(&(&key.destination, &key.application))?;
+            let last = keys.get(&key.name())?;
             let predecessor = last
                 .iter()
                 .find(|last| **last != key && last.is_same_but_for_credentials(key))?;

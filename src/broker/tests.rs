@@ -7,9 +7,9 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use super::*;
 use crate::{
     audit::{OnFailure, Settings},
-    cache::Schedule,
+    cache::{Schedule, Terms},
     clock::Moment,
-    metrics::{Door, Metrics, Tally},
+    metrics::{Door, Metrics},
     policy::CallerPattern,
     request_id::RequestId,
     secret::Secret,
@@ -64,7 +64,7 @@ fn catalogue(edition: Edition, registrations: &[Arc<Registration>]) -> Catalogue
             name: None,
             grants: crate::policy::Grants::new([]),
             registrations: vec![Arc::clone(registration)],
-            tally: Arc::new(Tally::new(registration.key.destination.clone())),
+            tally: Metrics::new().tally(&registration.key.destination),
         };
         catalogue.add(listing);
     }
@@ -266,11 +266,14 @@ async fn stalled(life: Duration) -> (tempfile::TempDir, Arc<Broker>, Schedule) {
         on_failure: OnFailure::Refuse,
     };
     let one = Registration {
-        lifetimes: LifetimeRule {
-            default: life,
-            max: life,
-        },
-        expiry_margin: Duration::ZERO,
+        terms: Arc::new(Terms {
+            lifetimes: LifetimeRule {
+                default: life,
+                max: life,
+            },
+            expiry_margin: Duration::ZERO,
+            ..Terms::sample()
+        }),
         ..sample("one")
     };
     let (broker, _, schedule) = broker_of(Arc::new(one), settings).await;

@@ -42,14 +42,16 @@ pub(super) struct State {
     /// Where those who wait or watch hear of it; nothing while there are none.
     news: Option<watch::Sender<News>>,
     last_success: Option<Moment>,
-    last_failure: Option<(FailureReason, Moment)>,
+    /// Apart, since most slots never have one.
+    last_failure: Option<Box<(FailureReason, Moment)>>,
     /// When an operator stopped it last, or released it elsewhere. What is older must not come
     /// back from elsewhere.
     stopped_at: Option<SystemTime>,
     /// Nobody wanted the token any more when its successor was due.
     lapsed: bool,
-    /// Where the flight under way stands in its trace, or the last one did.
-    flight: Option<TraceContext>,
+    /// Where the flight under way stands in its trace, or the last one did. Apart,
+    /// since mostly none is traced.
+    flight: Option<Box<TraceContext>>,
     /// Up to here, flights are no news when they land: their waiters get what a later one brings.
     disowned: Option<FlightNumber>,
 }
@@ -100,7 +102,7 @@ impl Entry {
     pub(super) fn new(registration: Arc<Registration>) -> Self {
         Self {
             state: Mutex::new(State {
-                slot: Slot::new(registration.expiry_margin),
+                slot: Slot::new(registration.terms.expiry_margin),
                 registration,
                 landed: None,
                 news: None,
@@ -160,7 +162,7 @@ impl Entry {
         let used_at = self.created_at.instant + Duration::from_millis(stamp);
         let state = self.state();
         let life = state.slot.token().map(|token| token.lifetime);
-        let life = life.unwrap_or(state.registration.lifetimes.default);
+        let life = life.unwrap_or(state.registration.terms.lifetimes.default);
         let is_current = edition <= state.registration.edition;
         is_current && (state.registration.warm || (stamp > 0 && now <= used_at + life))
     }
@@ -185,7 +187,7 @@ impl Entry {
             retry_at: state.slot.retry_at(),
             runway: state.slot.runway(now),
             last_success: state.last_success,
-            last_failure: state.last_failure,
+            last_failure: state.last_failure.as_deref().copied(),
             last_used: used_after.map(|after| self.created_at.after(after)),
         }
     }
@@ -337,7 +339,7 @@ impl State {
     /// Notes how the last flight went.
     pub(super) fn remember(&mut self, now: Moment, failing: Option<FailureReason>) {
         match failing {
-            Some(reason) => self.last_failure = Some((reason, now)),
+            Some(reason) => self.last_failure = Some(Box::new((reason, now))),
             None => self.last_success = Some(now),
         }
     }
@@ -351,18 +353,18 @@ impl State {
     pub(super) fn register(&mut self, registration: &Arc<Registration>) {
         if self.registration.edition < registration.edition {
             self.registration = Arc::clone(registration);
-            self.slot.keep_margin(registration.expiry_margin);
+            self.slot.keep_margin(registration.terms.expiry_margin);
         }
     }
 
     /// Notes where the flight that was launched stands in its trace.
     pub(super) fn trace(&mut self, flight: Option<TraceContext>) {
-        self.flight = flight;
+        self.flight = flight.map(Box::new);
     }
 
     /// Where the flight under way stands in its trace.
     pub(super) fn traced(&self) -> Option<TraceContext> {
-        self.flight
+        self.flight.as_deref().copied()
     }
 
     /// The flight with this number, to wait for.

@@ -320,8 +320,7 @@ impl Flights {
         }
         span.end(end);
         let (End::Well(outcome) | End::Badly(outcome)) = end;
-        self.metrics
-            .landed(&key.destination, &key.application, outcome);
+        self.metrics.landed(key, outcome);
         if let Some(lag) = landing.lag {
             self.metrics.refreshed(lag);
         }

@@ -67,18 +67,25 @@ pub struct Registration {
     pub rotation: Arc<Rotation>,
     /// The host that is asked, whose pauses and concurrency are shared.
     pub host: Arc<Host>,
-    /// How declared lifetimes are read.
-    pub lifetimes: LifetimeRule,
-    /// How long before its expiry a token is no longer handed out.
-    pub expiry_margin: Duration,
-    /// How long one call to the token endpoint may take.
-    pub timeout: Duration,
+    /// What thousands of destinations have in common.
+    pub terms: Arc<Terms>,
     /// Whether a token is kept at hand although nobody asks.
     pub warm: bool,
     /// Where replicas share its tokens, if they do.
     pub place: Option<Arc<Place>>,
     /// Where its slot was found last.
     pub whereabouts: Whereabouts,
+}
+
+/// How long everything takes that has to do with an upstream's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How declared lifetimes are read.
+    pub lifetimes: LifetimeRule,
+    /// How long before its expiry a token is no longer handed out.
+    pub expiry_margin: Duration,
+    /// How long one call to the token endpoint may take.
+    pub timeout: Duration,
 }
 
 #[cfg(test)]
@@ -90,15 +97,25 @@ impl Registration {
             key: Arc::new(TokenKey::sample(destination)),
             rotation,
             host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
+            terms: Arc::new(Terms::sample()),
+            warm: false,
+            place: None,
+            whereabouts: Whereabouts::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Terms {
+    /// Tokens that live an hour, for tests.
+    pub(crate) fn sample() -> Self {
+        Self {
             lifetimes: LifetimeRule {
                 default: Duration::from_secs(3600),
                 max: Duration::from_secs(86_400),
             },
             expiry_margin: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
-            warm: false,
-            place: None,
-            whereabouts: Whereabouts::default(),
         }
     }
 }

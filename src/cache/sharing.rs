@@ -104,7 +104,7 @@ impl Quest<'_> {
     }
 
     async fn bring_for_all(&self, place: &Place, queue_until: Instant) -> Brought {
-        let lease_life = self.registration.timeout + GRACE;
+        let lease_life = self.registration.terms.timeout + GRACE;
         let patience = lease_life * LEASES_WAITED_FOR;
         let mut search = Search::default();
         loop {
@@ -273,9 +273,12 @@ impl Quest<'_> {
             return Err(FetchError::TimedOut).into();
         }
         let requested_at = Moment::now();
-        let answer = timeout(registration.timeout, registration.rotation.mint(self.span))
-            .await
-            .unwrap_or(Err(FetchError::TimedOut));
+        let answer = timeout(
+            registration.terms.timeout,
+            registration.rotation.mint(self.span),
+        )
+        .await
+        .unwrap_or(Err(FetchError::TimedOut));
         drop(turn);
         let now = Moment::now();
         let outcome = answer.as_ref().map_or_else(FetchError::class, |_| "ok");
@@ -292,6 +295,7 @@ impl Quest<'_> {
         });
         let result = answer.and_then(|(minted, secret)| {
             let lifetime = registration
+                .terms
                 .lifetimes
                 .apply(minted.expires_in)
                 .map_err(|_| FetchError::Malformed("the declared lifetime is zero or less"))?;
@@ -351,7 +355,7 @@ pub(super) fn arrive(
     registration: &Registration,
     now: Moment,
 ) -> Option<Token> {
-    let max = registration.lifetimes.max;
+    let max = registration.terms.lifetimes.max;
     let token = token.arrive(&registration.key, max, now);
     token
         .map_err(|untimely| shared.count("adopt", untimely.code()))

@@ -569,6 +569,7 @@ fn renewed(registration: &Registration, source: Arc<Scripted>) -> Arc<Registrati
         host: Arc::clone(&registration.host),
         place: None,
         whereabouts: Whereabouts::default(),
+        terms: Arc::clone(&registration.terms),
         ..*registration
     })
 }
@@ -625,6 +626,7 @@ fn next_edition(registration: &Registration, source: Arc<Scripted>) -> Arc<Regis
         host: Arc::clone(&registration.host),
         place: None,
         whereabouts: Whereabouts::default(),
+        terms: Arc::clone(&registration.terms),
         ..*registration
     })
 }
@@ -690,7 +692,10 @@ async fn a_slow_upstream_is_not_asked_again_and_again_for_more_validity() {
     });
     let (cache, _guard) = cache();
     let slow = Arc::new(Registration {
-        timeout: secs(60),
+        terms: Arc::new(Terms {
+            timeout: secs(60),
+            ..Terms::sample()
+        }),
         ..registration("slow", Arc::clone(&source), &host())
     });
     let refusal = cache.token(&slow, secs(3595)).await.unwrap_err();
@@ -912,6 +917,7 @@ async fn what_stops_a_destination_stops_every_application_that_comes() {
         warm: true,
         place: None,
         whereabouts: Whereabouts::default(),
+        terms: Arc::clone(&shop.terms),
         ..*shop
     });
     let destination = &shop.key.destination;

@@ -66,11 +66,15 @@ impl Calls {
         );
     }
 
-    /// Keeps the series of these destinations.
-    pub(super) fn keep(&self, is_destination: impl Fn(&DestinationId) -> bool) {
+    /// Ends the series of destinations whose calls are counted no more.
+    pub(super) fn keep(&self) {
         let Answered { well, otherwise } = &self.answered;
-        well.keep(&is_destination);
-        otherwise.keep(|labels| labels.destination.as_ref().is_none_or(&is_destination));
+        well.keep();
+        otherwise.keep(|labels| labels.destination.as_ref().is_none_or(|id| well.has(id)));
+    }
+
+    pub(super) fn tallies(&self) -> &Tallies {
+        &self.answered.well
     }
 }
 
@@ -78,18 +82,17 @@ impl Metrics {
     /// A call was answered. It is told where calls to its destination are counted, unless
     /// the caller was not granted it; `outcome` is [`OK`] or a reason code.
     pub fn call(&self, door: Door, to: Option<&Tally>, outcome: &'static str) {
-        let Answered { well, otherwise } = &self.calls.answered;
         if let Some(tally) = to
             && outcome == OK
         {
-            return well.count(door, tally);
+            return tally.count(door);
         }
         let labels = CallLabels {
             door: door.name(),
             destination: to.map(|tally| tally.destination().clone()),
             outcome,
         };
-        otherwise.at(&labels).inc();
+        self.calls.answered.otherwise.at(&labels).inc();
     }
 
     /// A call was answered after this time. Streams are no such calls.

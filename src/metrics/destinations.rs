@@ -15,15 +15,13 @@ use prometheus_client::{
 };
 
 use super::Metrics;
-use crate::destination::{ApplicationName, DestinationId};
+use crate::destination::{ApplicationName, DestinationId, TokenKey};
 
 /// One application of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered<'a> {
-    /// The configured id.
-    pub destination: &'a DestinationId,
-    /// The configured name.
-    pub application: &'a ApplicationName,
+    /// What is registered.
+    pub key: &'a Arc<TokenKey>,
     /// The host and port that mints its tokens.
     pub host: &'a str,
     /// What a caller would meet: one of [`STATES`].
@@ -54,8 +52,7 @@ pub(super) struct Destinations(Arc<ArcSwap<Vec<Row>>>);
 /// for each of its series.
 #[derive(Debug)]
 struct Row {
-    destination: DestinationId,
-    application: ApplicationName,
+    key: Arc<TokenKey>,
     state: &'static str,
     /// Whole seconds.
     runway: Option<u64>,
@@ -118,14 +115,11 @@ impl Destinations {
 }
 
 impl Row {
-    fn name(&self) -> (&DestinationId, &ApplicationName) {
-        (&self.destination, &self.application)
-    }
-
     fn labels(&self) -> [(&'static str, &str); 2] {
+        let (destination, application) = self.key.name();
         [
-            ("destination", self.destination.as_str()),
-            ("application", self.application.as_str()),
+            ("destination", destination.as_str()),
+            ("application", application.as_str()),
         ]
     }
 }
@@ -134,8 +128,7 @@ impl From<Registered<'_>> for Row {
     fn from(one: Registered<'_>) -> Self {
         let since_epoch = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            destination: one.destination.clone(),
-            application: one.application.clone(),
+            key: Arc::clone(one.key),
             state: one.state,
             runway: one.runway.map(|runway| runway.as_secs()),
             expires_at: one.expires_at.map(|at| since_epoch(at).as_secs()),
@@ -184,7 +177,7 @@ impl Metrics {
             hosts.insert(one.host);
             Row::from(one)
         }));
-        rows.sort_unstable_by(|a, b| a.name().cmp(&b.name()));
+        rows.sort_unstable_by(|a, b| a.key.name().cmp(&b.key.name()));
         self.keep(&rows, &hosts);
         self.destinations.0.store(Arc::new(rows));
     }
@@ -192,12 +185,9 @@ impl Metrics {
     /// Ends what is of none of these: whoever reloads again and again must not leave series
     /// behind. What a last flight or call counts afterwards ends at the next look.
     fn keep(&self, rows: &[Row], hosts: &HashSet<&str>) {
-        self.calls.keep(|destination| {
-            let found = rows.binary_search_by(|row| row.destination.cmp(destination));
-            found.is_ok()
-        });
-        self.flights.keep(|destination, application| {
-            let found = rows.binary_search_by(|row| row.name().cmp(&(destination, application)));
+        self.calls.keep();
+        self.flights.keep(|key| {
+            let found = rows.binary_search_by(|row| row.key.name().cmp(&key.name()));
             found.is_ok()
         });
         self.upstream.keep(|host| hosts.contains(host));
@@ -219,26 +209,13 @@ impl EncodeLabelValue for ApplicationName {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Door, OK, Tally},
+        super::{Door, OK},
         *,
     };
-    fn id(text: &str) -> DestinationId {
-        DestinationId::parse(text).unwrap()
-    }
 
-    fn app() -> ApplicationName {
-        ApplicationName::parse("app").unwrap()
-    }
-
-    fn registered<'a>(
-        destination: &'a DestinationId,
-        application: &'a ApplicationName,
-        host: &'a str,
-        runway: u64,
-    ) -> Registered<'a> {
+    fn registered<'a>(key: &'a Arc<TokenKey>, host: &'a str, runway: u64) -> Registered<'a> {
         Registered {
-            destination,
-            application,
+            key,
             host,
             state: if runway == 0 { "failing" } else { "fresh" },
             runway: Some(Duration::from_secs(runway)),
@@ -257,11 +234,11 @@ mod tests {
         lines.map(str::to_owned).collect()
     }
 
-    fn count(metrics: &Metrics, destination: &str, host: &str) {
-        let destination = id(destination);
-        let tally = Tally::new(destination.clone());
+    fn count(metrics: &Metrics, key: &Arc<TokenKey>, host: &str) {
+        let tally = metrics.tally(&key.destination);
         metrics.call(Door::Grpc, Some(&tally), OK);
-        metrics.landed(&destination, &app(), "ok");
+        metrics.call(Door::Grpc, Some(&tally), "UPSTREAM_UNAVAILABLE");
+        metrics.landed(key, "ok");
         metrics.answered(host, "ok", Duration::ZERO);
     }
 
@@ -282,13 +259,12 @@ mod tests {
         let nobody =
             r#"token_broker_calls_total{door="grpc",destination="",outcome="NOT_GRANTED"} 1"#;
 
-        let ([a, b], app) = (["a", "b"].map(id), app());
-        metrics.show([
-            registered(&a, &app, "one:443", 5),
-            registered(&b, &app, "two:443", 0),
-        ]);
-        count(&metrics, "a", "one:443");
-        count(&metrics, "b", "two:443");
+        let [a, b] = ["a", "b"].map(|id| Arc::new(TokenKey::sample(id)));
+        // What is configured has its tally.
+        let [_a, of_b] = [&a, &b].map(|key| metrics.tally(&key.destination));
+        metrics.show([registered(&a, "one:443", 5), registered(&b, "two:443", 0)]);
+        count(&metrics, &a, "one:443");
+        count(&metrics, &b, "two:443");
         let all = series(&metrics);
         for line in sums(1, 1) {
             assert!(all.contains(&line), "{line} in {all:#?}");
@@ -300,15 +276,18 @@ mod tests {
             r#"token_broker_token_expiry_timestamp_seconds{destination="a",application="app"} 99"#,
             r#"token_broker_destination_state{destination="a",application="app",state="fresh"} 1"#,
             r#"token_broker_destination_state{destination="b",application="app",state="failing"} 1"#,
+            r#"token_broker_calls_total{door="grpc",destination="a",outcome="ok"} 1"#,
+            r#"token_broker_calls_total{door="grpc",destination="b",outcome="UPSTREAM_UNAVAILABLE"} 1"#,
             r#"token_broker_upstream_calls_total{host="two:443",outcome="ok"} 1"#,
         ] {
             assert!(all.iter().any(|known| known == line), "{line} in {all:#?}");
         }
 
-        metrics.show([registered(&a, &app, "one:443", 0)]);
+        metrics.show([registered(&a, "one:443", 0)]);
+        drop(of_b);
         // As the last flight and call of a destination that is gone do.
-        count(&metrics, "b", "two:443");
-        metrics.show([registered(&a, &app, "one:443", 0)]);
+        count(&metrics, &b, "two:443");
+        metrics.show([registered(&a, "one:443", 0)]);
         let rest = series(&metrics);
         assert!(
             !rest
@@ -321,8 +300,15 @@ mod tests {
             "{rest:#?}"
         );
         assert!(rest.iter().any(|line| line == nobody));
-        let minted =
-            r#"token_broker_mints_total{destination="a",application="app",outcome="ok"} 1"#;
-        assert!(rest.iter().any(|line| line == minted), "{rest:#?}");
+        for line in [
+            r#"token_broker_mints_total{destination="a",application="app",outcome="ok"} 1"#,
+            r#"token_broker_calls_total{door="grpc",destination="a",outcome="ok"} 1"#,
+            r#"token_broker_calls_total{door="grpc",destination="a",outcome="UPSTREAM_UNAVAILABLE"} 1"#,
+        ] {
+            assert!(
+                rest.iter().any(|known| known == line),
+                "{line} in {rest:#?}"
+            );
+        }
     }
 }

@@ -1,15 +1,15 @@
 //! Tries to mint a token, and how late they were.
 
-use std::time::Duration;
+use std::{cmp::Ordering, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
     metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
 use super::{Metrics, histogram::Histogram, table::Table};
-use crate::destination::{ApplicationName, DestinationId};
+use crate::destination::TokenKey;
 
 /// Upper bounds of the lag of refreshes, in seconds: from one answer of a token endpoint to
 /// an outage that lasts longer than most tokens live.
@@ -24,10 +24,10 @@ pub(super) struct Flights {
     lag: Histogram,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+/// There may be ten thousand of them, so their texts are those of the key.
+#[derive(Clone, Debug)]
 struct MintLabels {
-    destination: DestinationId,
-    application: ApplicationName,
+    key: Arc<TokenKey>,
     outcome: &'static str,
 }
 
@@ -61,10 +61,47 @@ impl Flights {
         );
     }
 
-    /// Keeps the series of these destinations and applications.
-    pub(super) fn keep(&self, is_registered: impl Fn(&DestinationId, &ApplicationName) -> bool) {
-        self.mints
-            .keep(|labels| is_registered(&labels.destination, &labels.application));
+    /// Keeps the series of these.
+    pub(super) fn keep(&self, is_registered: impl Fn(&TokenKey) -> bool) {
+        self.mints.keep(|labels| is_registered(&labels.key));
+    }
+}
+
+impl MintLabels {
+    /// Keys that differ in more than this have a series in common.
+    fn texts(&self) -> [&str; 3] {
+        let (destination, application) = self.key.name();
+        [destination.as_str(), application.as_str(), self.outcome]
+    }
+}
+
+impl EncodeLabelSet for MintLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let names = ["destination", "application", "outcome"];
+        names.into_iter().zip(self.texts()).try_for_each(|label| {
+            let label: (&str, &str) = label;
+            EncodeLabel::encode(&label, encoder.encode_label())
+        })
+    }
+}
+
+impl PartialEq for MintLabels {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts() == other.texts()
+    }
+}
+
+impl Eq for MintLabels {}
+
+impl PartialOrd for MintLabels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for MintLabels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.texts().cmp(&other.texts())
     }
 }
 
@@ -75,19 +112,10 @@ impl Metrics {
     }
 
     /// A flight landed.
-    pub fn landed(
-        &self,
-        destination: &DestinationId,
-        application: &ApplicationName,
-        outcome: &'static str,
-    ) {
+    pub fn landed(&self, key: &Arc<TokenKey>, outcome: &'static str) {
         self.flights.in_progress.dec();
-        let labels = MintLabels {
-            destination: destination.clone(),
-            application: application.clone(),
-            outcome,
-        };
-        self.flights.mints.at(&labels).inc();
+        let key = Arc::clone(key);
+        self.flights.mints.at(&MintLabels { key, outcome }).inc();
     }
 
     /// The successor of a token came so long after it was due.

@@ -12,7 +12,6 @@ use super::{Operator, explain::shown};
 use crate::{
     cache::{Condition, Registration, Standing},
     clock::Instant,
-    destination::TokenKey,
     metrics::{Metrics, Registered},
     slot::FailureReason,
     upstream::Trial,
@@ -122,22 +121,17 @@ impl Operator {
         registration: &'a Registration,
         standing: Option<&Standing>,
     ) -> Registered<'a> {
-        let TokenKey {
-            destination,
-            application,
-            ..
-        } = &*registration.key;
+        let (key, cache) = (&registration.key, self.broker.cache());
         let condition = match standing {
             Some(standing) => standing.condition,
-            None if self.broker.cache().is_quarantined(destination, application) => {
+            None if cache.is_quarantined(&key.destination, &key.application) => {
                 Condition::Quarantined
             }
             None => Condition::Cold,
         };
         let token = standing.and_then(|standing| standing.token.as_ref());
         Registered {
-            destination,
-            application,
+            key,
             host: registration.host.name(),
             state: condition.label(),
             runway: standing.map(|standing| standing.runway),
@@ -226,7 +220,7 @@ fn troubles(
         troubles.push((Trouble::CredentialRejected, message));
     }
     let life = standing.token.as_ref().map(|token| token.lifetime);
-    let life = life.unwrap_or(registration.lifetimes.default);
+    let life = life.unwrap_or(registration.terms.lifetimes.default);
     if standing.runway < runway_warning.min(life / SHARE_OF_LIFE) {
         let message = if standing.runway.is_zero() {
             "minting fails, and there is no token for callers".to_owned()
@@ -249,6 +243,7 @@ mod tests {
     use crate::telemetry::Span;
     use crate::{
         clock::Moment,
+        destination::TokenKey,
         secret::Secret,
         token::{Minted, Origin, SecretName, Token, TokenId},
         upstream::{FetchError, Minter, Rotation, TokenSource},

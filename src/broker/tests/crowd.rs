@@ -57,10 +57,13 @@ impl Crowd {
         for id in &names {
             let registration = Arc::new(Registration {
                 rotation: Rotation::of(Arc::clone(&source) as _),
-                lifetimes: LifetimeRule {
-                    default: lifetime,
-                    max: lifetime,
-                },
+                terms: Arc::new(Terms {
+                    lifetimes: LifetimeRule {
+                        default: lifetime,
+                        max: lifetime,
+                    },
+                    ..Terms::sample()
+                }),
                 warm: false,
                 ..sample(id.as_str())
             });

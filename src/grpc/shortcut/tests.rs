@@ -29,7 +29,7 @@ use crate::{
     grpc::{Door, Readiness},
     identity::CallerId,
     mesh::LiveMesh,
-    metrics::{Format, Metrics, Tally},
+    metrics::{Format, Metrics},
     policy::{CallerPattern, Grants},
     secret::Secret,
     shared_cache::SharedCache,
@@ -271,7 +271,7 @@ fn broker() -> Arc<Broker> {
     };
     let id = TokenKey::sample("public").destination;
     catalogue.add(Listing {
-        tally: Arc::new(Tally::new(id.clone())),
+        tally: Metrics::new().tally(&id),
         id,
         name: None,
         grants: Grants::new([(callers(), opening)]),

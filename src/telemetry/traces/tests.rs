@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanId, Status};
 use super::*;
 use crate::{
     destination::DestinationId,
-    metrics::{Door, Tally},
+    metrics::{Door, Metrics},
     request_id::RequestId,
     telemetry::{Calls, End},
 };
@@ -46,7 +46,7 @@ fn a_call_goes_on_with_the_trace_of_its_caller() {
     let (parent, state) = call.span.passed_on().unwrap();
     assert_eq!(parent, context.to_string());
     assert_eq!(state.as_deref(), Some("a=1,b=2"));
-    let orders = Tally::new(DestinationId::parse("orders").unwrap());
+    let orders = Metrics::new().tally(&DestinationId::parse("orders").unwrap());
     calls.answered(
         &call,
         "spiffe://corp.example/a",
