@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::texts::Texts;
+
 /// The longest destination id, in bytes.
 const MAX_ID: usize = 128;
 
@@ -80,6 +82,11 @@ impl Borrow<str> for DestinationId {
 }
 
 impl ApplicationName {
+    /// Has its text in common with all who have the same.
+    pub fn keep_once(&mut self, texts: &mut Texts) {
+        self.0 = texts.once(Arc::clone(&self.0));
+    }
+
     /// Reads an application name.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::texts::Texts;
+
 /// The longest SPIFFE ID that implementations must support, in bytes (SPIFFE ID §2.3).
 const MAX_SPIFFE_ID: usize = 2048;
 /// The longest trust domain name, in bytes (SPIFFE ID §2.1).
@@ -61,6 +63,11 @@ impl IdentityError {
 }
 
 impl CallerId {
+    /// Has its text in common with all who have the same.
+    pub fn keep_once(&mut self, texts: &mut Texts) {
+        self.0 = texts.once(Arc::clone(&self.0));
+    }
+
     /// Reads a SPIFFE ID (SPIFFE ID and SVID standard, §2), which must have a path.
     ///
     /// # Errors

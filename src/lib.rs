@@ -17,6 +17,7 @@
 //! | | [`token`] | a token, and how long it lives |
 //! | | [`request_id`] | the name of a request |
 //! | | [`trace_context`] | where a call stands in a trace |
+//! | | [`texts`] | texts that are kept once, however many have them |
 //! | | [`small_file`] | reading files that ought to be small |
 //! | | [`whole_file`] | writing files that are never half-written |
 //! | | [`pem_file`] | certificates and keys from such files |
@@ -102,6 +103,7 @@ pub mod shared_cache;
 pub mod slot;
 pub mod small_file;
 pub mod telemetry;
+pub mod texts;
 pub mod token;
 pub mod trace_context;
 pub mod upstream;

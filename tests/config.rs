@@ -279,7 +279,7 @@ fn a_kubernetes_mount_is_read_and_its_renewal_is_seen() {
     symlink("..data/client_id", folder.join("client_id")).unwrap();
     symlink("..data/client_secret", folder.join("client_secret")).unwrap();
     let old = site.credential().unwrap();
-    assert_eq!((&*old.client_id, secret(&old)), ("id", "old"));
+    assert_eq!((&**old.client_id(), secret(&old)), ("id", "old"));
     assert_eq!(site.credential().unwrap().generation, old.generation);
 
     site.write("credentials/shop/..2026_2/client_id", "id");
@@ -321,7 +321,7 @@ fn a_renewal_never_mixes_two_states() {
         });
         for _ in 0..2_000 {
             let credential = site.credential().unwrap();
-            assert_eq!(&*credential.client_id, secret(&credential));
+            assert_eq!(&**credential.client_id(), secret(&credential));
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });

@@ -152,7 +152,7 @@ impl App {
         let http = http.map(|http| bind("[http]", http.listen)).transpose()?;
         let (state_file, state) = books::open(&config.admin)?;
         let last = Kept::with(state.ledger);
-        let (catalogue, kept) = wiring::catalogue(&config, Edition::default(), &last, &metrics)?;
+        let (catalogue, kept) = wiring::catalogue(&config, None, &last, &metrics)?;
         let mesh = Arc::new(LiveMesh::from_pointee(wiring::mesh(&config)));
         let audit = Arc::new(Audit::start(&config.audit, &metrics)?);
         let (shared, others) = replicas::connection(config.shared_cache.clone(), &metrics);
@@ -311,7 +311,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     Tls::load(&config.server.tls)?;
     books::open(&config.admin)?;
     let (last, metrics) = (Kept::default(), Metrics::new());
-    wiring::catalogue(config, Edition::default(), &last, &metrics)?;
+    wiring::catalogue(config, None, &last, &metrics)?;
     Ok(())
 }
 

@@ -141,9 +141,9 @@ impl Live {
         let in_force = reading.config.map_err(StartError::from).and_then(|config| {
             let terms = Terms::of(&config.server)?;
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let edition = self.broker.edition().next();
+            let in_force = self.broker.catalogue();
             let catalogue;
-            (catalogue, *kept) = wiring::catalogue(&config, edition, &kept, &self.metrics)?;
+            (catalogue, *kept) = wiring::catalogue(&config, Some(&in_force), &kept, &self.metrics)?;
             drop(kept);
             // Nothing can fail any more.
             self.shared.replace(config.shared_cache.clone());

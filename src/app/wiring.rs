@@ -1,10 +1,6 @@
 //! From configured destinations to what mints their tokens.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::StartError;
 use crate::{
@@ -17,29 +13,33 @@ use crate::{
     metrics::Metrics,
     policy::Grants,
     shared_cache::{Place, Ring},
+    texts::Texts,
     upstream::{self, Endpoint, HttpClient, Minter, Protocol, Rotation, SetupError},
     usage::{GrantName, Ledger, Stamp},
 };
 
 /// All destinations, ready to be asked for, and what goes on when the next configuration
-/// comes. Of what the `last` one left, all that is in both goes on; calls are counted in
-/// `metrics`.
+/// comes. Of what is `in_force` and what the `last` one left, all that is in both goes on;
+/// calls are counted in `metrics`.
 pub(super) fn catalogue(
     config: &Config,
-    edition: Edition,
+    in_force: Option<&Catalogue>,
     last: &Kept,
     metrics: &Metrics,
 ) -> Result<(Catalogue, Kept), StartError> {
+    let edition = in_force.map(|catalogue| catalogue.edition().next());
+    let edition = edition.unwrap_or_default();
     let mut wiring = Wiring {
         edition,
         expiry_margin: config.cache.expiry_margin,
         terms: HashMap::new(),
         clients: HashMap::new(),
-        endpoints: HashSet::new(),
+        texts: Texts::default(),
         nothing: Arc::default(),
         kept: Kept::default(),
         ledger: Ledger::default(),
         now: Stamp::now(),
+        in_force,
         last,
         ring: config.shared_cache.as_ref().map(|shared| &shared.ring),
     };
@@ -47,10 +47,11 @@ pub(super) fn catalogue(
     for upstream in &config.upstreams {
         wiring.client(upstream)?;
     }
-    let mut listings = Vec::with_capacity(config.destinations.len());
+    let mut catalogue = Catalogue::new(edition, Arc::default());
+    catalogue.reserve(config.destinations.len());
     for destination in &config.destinations {
         let registrations = wiring.registrations(destination)?;
-        listings.push(Listing {
+        catalogue.add(Listing {
             id: destination.id.clone(),
             name: destination.name.clone(),
             grants: wiring.grants(destination, &registrations),
@@ -61,10 +62,7 @@ pub(super) fn catalogue(
     wiring.keep_credentials(config);
     wiring.ledger.shrink();
     let ledger = Arc::new(wiring.ledger);
-    let mut catalogue = Catalogue::new(edition, Arc::clone(&ledger));
-    for listing in listings {
-        catalogue.add(listing);
-    }
+    catalogue.keep(Arc::clone(&ledger));
     let kept = Kept {
         ledger,
         ..wiring.kept
@@ -98,13 +96,14 @@ struct Wiring<'a> {
     terms: HashMap<(&'a str, u32), Arc<Terms>>,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
-    /// Thousands of destinations may have the same endpoint, whose text is kept once.
-    endpoints: HashSet<Arc<str>>,
+    texts: Texts,
     /// What an endpoint is asked for that knows by the application.
     nothing: Arc<AskedFor>,
     kept: Kept,
     ledger: Ledger,
     now: Stamp,
+    /// Whose registrations have gone on so far.
+    in_force: Option<&'a Catalogue>,
     last: &'a Kept,
     /// What replicas seal with, if they share anything.
     ring: Option<&'a Arc<Ring>>,
@@ -116,8 +115,6 @@ pub(super) struct Kept {
     /// One for each host and port, however many upstreams and destinations mean it, since a
     /// host limits rates without regard to our names for it.
     hosts: HashMap<String, Arc<Host>>,
-    /// Whose next secrets have been tried.
-    rotations: HashMap<Arc<TokenKey>, Arc<Rotation>>,
     /// When everything was used last.
     ledger: Arc<Ledger>,
 }
@@ -161,7 +158,7 @@ impl<'a> Wiring<'a> {
             .host(self.last, &protected.endpoint, upstream.concurrency);
         let mut registrations = Registrations::with_capacity(protected.applications.len());
         for application in &protected.applications {
-            let endpoint = self.endpoint(&protected.endpoint);
+            let endpoint = self.texts.once(protected.endpoint.as_str());
             let key = key(
                 destination,
                 protected,
@@ -169,9 +166,11 @@ impl<'a> Wiring<'a> {
                 self.asked(protected),
                 application,
             );
-            let last = self.last.rotations.get_key_value(&key);
+            let last = self
+                .in_force
+                .and_then(|catalogue| catalogue.registration(&key));
             // The same key as before where it can be: two that are one are equal at a glance.
-            let key = last.map_or_else(|| Arc::new(key), |(key, _)| Arc::clone(key));
+            let key = last.map_or_else(|| Arc::new(key), |last| Arc::clone(&last.key));
             let minter = |credential: &Arc<Credential>| {
                 minter(destination, protected, &client, credential).map_err(|source| {
                     StartError::Destination {
@@ -186,20 +185,16 @@ impl<'a> Wiring<'a> {
             let exchanges = if next.is_some() { 2 } else { 1 };
             let rotation = Rotation::new(minter(current)?, next.as_ref().map(minter).transpose()?);
             let rotation = match last {
-                Some((_, last)) => rotation.after(last),
+                Some(last) => rotation.after(&last.rotation),
                 None => rotation,
             };
-            let rotation = Arc::new(rotation);
-            self.kept
-                .rotations
-                .insert(Arc::clone(&key), Arc::clone(&rotation));
             let place = self
                 .ring
                 .map(|ring| Arc::new(Place::new(ring, &key, &application.credential, host.name())));
             let registration = Registration {
                 edition: self.edition,
                 key,
-                rotation,
+                rotation: Arc::new(rotation),
                 host: Arc::clone(&host),
                 terms: self.terms(upstream, exchanges),
                 warm: destination.warm,
@@ -260,15 +255,6 @@ impl<'a> Wiring<'a> {
         let spare = spare.map(|name| Arc::from(name.as_str()));
         self.ledger
             .keep_credentials(referred.chain(spare), &self.last.ledger, self.now);
-    }
-
-    fn endpoint(&mut self, endpoint: &Endpoint) -> Arc<str> {
-        if let Some(known) = self.endpoints.get(endpoint.as_str()) {
-            return Arc::clone(known);
-        }
-        let text = Arc::from(endpoint.as_str());
-        self.endpoints.insert(Arc::clone(&text));
-        text
     }
 
     fn asked(&self, protected: &Protected) -> Arc<AskedFor> {
@@ -334,7 +320,7 @@ fn key(
         endpoint,
         destination: destination.id.clone(),
         application: application.name.clone(),
-        client_id: Arc::clone(&application.credential.current.client_id),
+        client_id: Arc::clone(application.credential.current.client_id()),
         generation: application.credential.generation(),
         asked,
     }

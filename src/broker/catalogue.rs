@@ -91,6 +91,18 @@ impl Catalogue {
         }
     }
 
+    /// Makes room for so many destinations. There may be ten thousand of them, and whatever
+    /// has to grow leaves holes in memory.
+    pub fn reserve(&mut self, destinations: usize) {
+        self.by_name.reserve(destinations);
+        self.listings.reserve_exact(destinations);
+    }
+
+    /// Keeps the books on what is in it from now on.
+    pub fn keep(&mut self, ledger: Arc<Ledger>) {
+        self.ledger = ledger;
+    }
+
     /// Which catalogue this is.
     pub fn edition(&self) -> Edition {
         self.edition
@@ -121,8 +133,14 @@ impl Catalogue {
         self.by_name.get(name.into().as_str())
     }
 
+    /// What is registered with this key.
+    pub fn registration(&self, key: &TokenKey) -> Option<&Arc<Registration>> {
+        let mut registrations = self.find(&key.destination)?.registrations.iter();
+        registrations.find(|registration| *registration.key == *key)
+    }
+
     /// Every application that is registered for some destination.
-    pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> {
+    pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> + Clone {
         let listings = self.listings.iter();
         listings.flat_map(|listing| &listing.registrations)
     }

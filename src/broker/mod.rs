@@ -119,9 +119,9 @@ impl Broker {
         self.policy.send_replace(());
     }
 
-    /// Which catalogue is in force.
-    pub fn edition(&self) -> Edition {
-        self.catalogue.load().edition()
+    /// The catalogue that is in force.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
     }
 
     /// Asks the policy.

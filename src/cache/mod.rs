@@ -122,7 +122,7 @@ impl Terms {
 
 /// Tells one catalogue from those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Edition(u64);
+pub struct Edition(u32);
 
 /// Holds tokens and keeps them fresh.
 pub struct Cache {
@@ -417,13 +417,18 @@ impl Cache {
     pub fn adopt<'a>(
         &self,
         edition: Edition,
-        registrations: impl Iterator<Item = &'a Arc<Registration>>,
+        registrations: impl Iterator<Item = &'a Arc<Registration>> + Clone,
     ) {
         self.flights.keep_up_to(edition);
         let now = Instant::now();
+        self.know(registrations.clone());
+        let mut slots = self.slots.iter().peekable();
+        if slots.peek().is_none() {
+            // At the start, when a table of all of them would be of no use.
+            return self.changes.add();
+        }
         let registrations: HashMap<_, _> = registrations.map(|one| (&*one.key, one)).collect();
-        self.know(registrations.values().copied());
-        for (key, entry) in &self.slots {
+        for (key, entry) in slots {
             match registrations.get(&**key) {
                 Some(registration) => {
                     entry.state().register(registration);

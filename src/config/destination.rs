@@ -20,6 +20,7 @@ use crate::{
     credential::CredentialSet,
     destination::DestinationId,
     mesh::Route,
+    texts::Texts,
     upstream::{Endpoint, Protocol},
 };
 
@@ -115,6 +116,23 @@ impl<C> Destination<C> {
             grants,
             routes,
         })
+    }
+
+    /// Has the names of its applications and callers in common with all who have the same.
+    pub(super) fn keep_once(&mut self, texts: &mut Texts) {
+        if let Protection::Protected(protected) = &mut self.protection {
+            for application in &mut protected.applications {
+                application.name.keep_once(texts);
+            }
+        }
+        for grant in &mut self.grants {
+            for callers in &mut grant.callers {
+                callers.keep_once(texts);
+            }
+            if let Some(application) = &mut grant.application {
+                application.keep_once(texts);
+            }
+        }
     }
 }
 

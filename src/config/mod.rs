@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     audit::Settings as AuditSettings, credential::Environment,
-    shared_cache::Settings as SharedCacheSettings, small_file,
+    shared_cache::Settings as SharedCacheSettings, small_file, texts::Texts,
 };
 
 pub use admin::Admin;
@@ -229,11 +229,15 @@ fn read_destinations<R: Resolve>(
 ) -> Result<Vec<Destination<R::Credential>>, NotInPieces> {
     let mut names = Unique::default();
     let mut routes = RoutesTaken::default();
+    let mut texts = Texts::default();
     let mut destinations = Vec::new();
     document.destinations(root, |section| {
         look(&section);
         let read = Destination::read(section, &mut names, &mut routes, upstreams, credentials);
-        destinations.extend(read);
+        destinations.extend(read.map(|mut destination| {
+            destination.keep_once(&mut texts);
+            destination
+        }));
     })?;
     // They stay, and there may be ten thousand of them.
     destinations.shrink_to_fit();

@@ -399,8 +399,11 @@ fn the_destinations_of_the_example_are_read() {
     assert_eq!(*protocol, Protocol::Occtoo);
     assert_eq!(*endpoint, url("https://destinations.occtoo.com"));
     assert_eq!(applications[0].name.as_str(), "shop");
-    assert_eq!(&*applications[0].credential.current.client_id, "shop-id");
-    assert_eq!(&*applications[1].credential.current.client_id, "depot-id");
+    assert_eq!(&**applications[0].credential.current.client_id(), "shop-id");
+    assert_eq!(
+        &**applications[1].credential.current.client_id(),
+        "depot-id"
+    );
     let grants: Vec<_> = catalogue
         .grants
         .iter()
@@ -877,7 +880,7 @@ fn every_kind_of_reference_can_be_in_one_configuration() {
         .iter()
         .map(|application| {
             let current = &application.credential.current;
-            (&*current.name.credential, &*current.client_id)
+            (&*current.name.credential, &**current.client_id())
         })
         .collect();
     let expected = [

@@ -108,7 +108,7 @@ mod tests {
             ("BARE_CLIENT_ID", "id"),
         ]);
         let shop = environment.load("SHOP").unwrap().current;
-        assert_eq!(&*shop.client_id, "id");
+        assert_eq!(&**shop.client_id(), "id");
         assert!(matches!(&shop.proof, Proof::ClientSecret(secret) if secret.expose() == "secret"));
         let keyed = environment.load("KEYED").unwrap().current;
         assert!(matches!(&keyed.proof, Proof::PrivateKey { key_id: Some(id), .. } if id == "k"));

@@ -41,8 +41,6 @@ pub struct CredentialSet {
 /// What an application was given when it was registered with an upstream.
 #[derive(Debug)]
 pub struct Credential {
-    /// The client identifier (RFC 6749 §2.2).
-    pub client_id: Arc<str>,
     /// What proves that the broker is that client.
     pub proof: Proof,
     /// Changes whenever any of the above does.
@@ -76,17 +74,20 @@ impl Credential {
         proof: Proof,
         number: String,
     ) -> Self {
-        let client_id = Arc::<str>::from(client_id);
         Self {
             generation: generation::of(&client_id, &proof),
             name: Arc::new(SecretName {
                 credential: reference.to_string().into(),
                 generation: number,
-                client_id: Arc::clone(&client_id),
+                client_id: client_id.into(),
             }),
-            client_id,
             proof,
         }
+    }
+
+    /// The client identifier (RFC 6749 §2.2).
+    pub fn client_id(&self) -> &Arc<str> {
+        &self.name.client_id
     }
 }
 

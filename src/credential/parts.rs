@@ -161,7 +161,7 @@ mod tests {
                 None,
             ];
             let credential = assemble(parts).unwrap();
-            assert_eq!(&*credential.client_id, "id");
+            assert_eq!(&**credential.client_id(), "id");
             let Proof::ClientSecret(secret) = credential.proof else {
                 panic!("a secret was written")
             };

@@ -4,7 +4,7 @@
 
 mod pattern;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 
@@ -41,8 +41,8 @@ const FEW: usize = 8;
 #[derive(Clone, Debug, Default)]
 struct Index {
     whole: Positions<CallerId>,
-    by_parent: Positions<Box<str>>,
-    by_ancestor: Positions<Box<str>>,
+    by_parent: Positions<Arc<str>>,
+    by_ancestor: Positions<Arc<str>>,
     /// Each length of an ancestor once, in order: nothing of another length is looked up.
     ancestor_lengths: Vec<usize>,
 }
@@ -94,14 +94,15 @@ impl Index {
             // `or_insert`, because the first grant in the file decides.
             match callers.shape() {
                 Shape::Whole(caller) => index.whole.entry(caller.clone()).or_insert(position),
-                Shape::Children(parent) => {
-                    index.by_parent.entry(parent.clone()).or_insert(position)
-                }
+                Shape::Children(parent) => index
+                    .by_parent
+                    .entry(Arc::clone(parent))
+                    .or_insert(position),
                 Shape::Descendants(ancestor) => {
                     if let Err(at) = index.ancestor_lengths.binary_search(&ancestor.len()) {
                         index.ancestor_lengths.insert(at, ancestor.len());
                     }
-                    (index.by_ancestor.entry(ancestor.clone())).or_insert(position)
+                    (index.by_ancestor.entry(Arc::clone(ancestor))).or_insert(position)
                 }
             };
         }

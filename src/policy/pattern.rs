@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::identity::{CallerId, IdentityError};
+use crate::{
+    identity::{CallerId, IdentityError},
+    texts::Texts,
+};
 
 /// One caller, or all callers below one SPIFFE path.
 ///
@@ -29,9 +32,9 @@ pub enum PatternError {
 pub(super) enum Shape {
     Whole(CallerId),
     /// Everything one level below this text.
-    Children(Box<str>),
+    Children(Arc<str>),
     /// Everything one or more levels below this text.
-    Descendants(Box<str>),
+    Descendants(Arc<str>),
 }
 
 impl CallerPattern {
@@ -65,6 +68,15 @@ impl CallerPattern {
         }
     }
 
+    /// Has its text in common with all who have the same.
+    pub fn keep_once(&mut self, texts: &mut Texts) {
+        match &mut self.0 {
+            Shape::Whole(whole) => whole.keep_once(texts),
+            Shape::Children(parent) => *parent = texts.once(Arc::clone(parent)),
+            Shape::Descendants(ancestor) => *ancestor = texts.once(Arc::clone(ancestor)),
+        }
+    }
+
     /// The text of the pattern, for whoever keeps it.
     pub fn to_shared(&self) -> Arc<str> {
         match &self.0 {
@@ -88,7 +100,7 @@ impl fmt::Display for CallerPattern {
     }
 }
 
-fn parent_of_some_caller(text: &str) -> Result<Box<str>, PatternError> {
+fn parent_of_some_caller(text: &str) -> Result<Arc<str>, PatternError> {
     if text.contains('*') {
         return Err(PatternError::Wild);
     }

@@ -187,7 +187,7 @@ impl Key {
             context.update(part);
         };
         for credential in credentials.iter() {
-            update(credential.client_id.as_bytes());
+            update(credential.client_id().as_bytes());
             match &credential.proof {
                 Proof::ClientSecret(secret) => {
                     update(b"secret");

@@ -41,7 +41,7 @@ impl AssertionSigner {
         };
         let (algorithm, key) = signing_key(pem.expose()).ok_or(SetupError::UnusableKey)?;
         Ok(Self {
-            client_id: Arc::clone(&credential.client_id),
+            client_id: Arc::clone(credential.client_id()),
             algorithm,
             key_id: key_id.clone(),
             key,

@@ -114,7 +114,7 @@ impl OAuth2 {
         let authentication = match settings.client_authentication {
             ClientAuthentication::SecretBasic => {
                 let secret = client_secret(&credential)?;
-                Authentication::Basic(basic(&credential.client_id, secret.expose())?)
+                Authentication::Basic(basic(credential.client_id(), secret.expose())?)
             }
             ClientAuthentication::SecretPost => {
                 client_secret(&credential)?;
@@ -139,7 +139,7 @@ impl OAuth2 {
 
     fn request(&self, now: SystemTime) -> Result<Request, FetchError> {
         let assertion;
-        let client_id = &*self.credential.client_id;
+        let client_id = &**self.credential.client_id();
         let mut fields = vec![("grant_type", "client_credentials")];
         let mut authorization = None;
         match &self.authentication {

@@ -62,7 +62,7 @@ impl Occtoo {
             return Err(FetchError::CredentialMissing);
         };
         let body = Body {
-            client_id: &self.credential.client_id,
+            client_id: self.credential.client_id(),
             client_secret: secret.expose(),
         };
         let texts = body.client_id.len() + body.client_secret.len();

@@ -54,7 +54,7 @@ impl OcctooIngest {
             return Err(FetchError::CredentialMissing);
         };
         let body = Body {
-            id: &self.credential.client_id,
+            id: self.credential.client_id(),
             secret: secret.expose(),
         };
         let texts = body.id.len() + body.secret.len();

@@ -27,7 +27,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// Mints with one of an application's two secrets.
 pub struct Rotation {
     current: Minter,
-    next: Option<Next>,
+    /// Apart, since most have none.
+    next: Option<Box<Next>>,
 }
 
 /// The secret on trial.
@@ -77,9 +78,9 @@ impl Rotation {
 
     /// A rotation whose trial has come so far.
     pub(crate) fn on_trial(current: Minter, next: Option<Minter>, trial: Trial) -> Self {
-        let next = next.map(|minter| Next {
-            minter,
-            trial: Arc::new(Mutex::new(trial)),
+        let next = next.map(|minter| {
+            let trial = Arc::new(Mutex::new(trial));
+            Box::new(Next { minter, trial })
         });
         Self { current, next }
     }

@@ -635,7 +635,7 @@ async fn two_who_begin_the_same_rotation_do_not_overwrite_each_other() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let contents = site.store().read().unwrap();
     let next = contents.find("d0").unwrap().next.as_ref().unwrap();
-    assert_eq!(&*next.credential.client_id, "third");
+    assert_eq!(&**next.credential.client_id(), "third");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,7 +116,7 @@ async fn a_good_secret_takes_over_and_the_old_one_goes() {
     let old = client_secret("d0");
     let contents = site.store().read().unwrap();
     let current = &contents.find("d0").unwrap().current.credential;
-    assert_eq!(&*current.client_id, "client-new");
+    assert_eq!(&**current.client_id(), "client-new");
     until("the end of the rotation is taken in", async || {
         taken_in(&broker).await == 2
     })

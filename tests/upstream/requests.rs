@@ -58,7 +58,7 @@ async fn every_protocol_gets_a_token_of_its_destination_and_client() {
             signer,
         ),
     ] {
-        let client_id = credential.client_id.clone();
+        let client_id = credential.client_id().clone();
         let minted = mint(&protocol, endpoint, credential).await.unwrap();
         let minted_for = standin.minted_for(minted.access_token.expose()).unwrap();
         assert_eq!(minted.expires_in, Some(3600), "{protocol:?}");

@@ -64,7 +64,7 @@ fn write_text(out: &mut impl Write, outline: &Outline, contents: &Contents) -> i
                 secret.generation.to_string(),
                 secret.stored_at.to_string(),
                 proof(secret).replace('_', " "),
-                secret.credential.client_id.to_string(),
+                secret.credential.client_id().to_string(),
                 users.clone(),
             ]);
         }
@@ -112,7 +112,7 @@ fn json(outline: &Outline, contents: &Contents) -> Value {
 
 fn secret_json(secret: &StoredSecret) -> Value {
     json!({
-        "client_id": *secret.credential.client_id,
+        "client_id": **secret.credential.client_id(),
         "proof": proof(secret),
         "generation": secret.generation,
         "stored_at": secret.stored_at.to_string(),

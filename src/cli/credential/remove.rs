@@ -41,7 +41,7 @@ pub(super) fn run(args: &RemoveArgs) -> Result<(), CommandError> {
     let removed = store.change(|contents| contents.remove(name))?;
     let mut out = io::stdout();
     for secret in removed.iter() {
-        let client_id = &secret.credential.client_id;
+        let client_id = secret.credential.client_id();
         let generation = secret.generation;
         writeln!(
             out,

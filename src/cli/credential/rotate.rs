@@ -70,7 +70,7 @@ async fn begin(args: RotateArgs, outline: &Outline, store: &Store) -> Result<(),
         return Err(Refusal::UnderWay(name.to_owned()).into());
     }
     args.proof.check(outline, name)?;
-    let current = &stored.current.credential.client_id;
+    let current = stored.current.credential.client_id();
     let client_id = args.client_id.unwrap_or_else(|| current.to_string());
     let credential = Arc::new(args.source.read(name, client_id)?);
     contents.check_rotation(name, &credential)?;

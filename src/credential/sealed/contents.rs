@@ -223,7 +223,7 @@ impl Stored {
 
 impl StoredSecret {
     fn new(name: &str, new: &Credential, generation: u64, now: Timestamp) -> Self {
-        let (client_id, proof) = (new.client_id.to_string(), copy(&new.proof));
+        let (client_id, proof) = (new.client_id().to_string(), copy(&new.proof));
         Self::of(name, client_id, proof, generation, now)
     }
 

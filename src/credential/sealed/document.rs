@@ -125,7 +125,7 @@ fn version(secret: &StoredSecret) -> Version<'_, Encoded<'_>> {
     Version {
         generation: secret.generation,
         stored_at: secret.stored_at.as_second(),
-        client_id: (&*secret.credential.client_id).into(),
+        client_id: (&**secret.credential.client_id()).into(),
         client_secret_base64,
         private_key_base64,
         key_id: key_id.map(Cow::from),

@@ -103,9 +103,9 @@ fn what_is_stored_comes_back() {
     let sealed = Sealed::open(&store).unwrap();
     let shop = sealed.load("shop").unwrap();
     let next = shop.next.unwrap();
-    assert_eq!(&*shop.current.client_id, "id");
+    assert_eq!(&**shop.current.client_id(), "id");
     assert_eq!(secret(&shop.current), "quotes \" and \\ and ä");
-    assert_eq!((&*next.client_id, secret(&next)), ("other", "next"));
+    assert_eq!((&**next.client_id(), secret(&next)), ("other", "next"));
     let name = |credential: &Credential| {
         let name = &credential.name;
         format!("{} {}", name.credential, name.generation)
