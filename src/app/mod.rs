@@ -32,7 +32,7 @@ use crate::{
     aside::Aside,
     audit::{Audit, AuditError},
     broker::{Broker, Operator},
-    cache::{Cache, Edition},
+    cache::Cache,
     config::{Config, Mistakes, Reading},
     grpc::{self, Readiness},
     http::{self, PlainHttp},

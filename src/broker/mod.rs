@@ -36,7 +36,7 @@ pub use self::{
 };
 use crate::{
     audit::{Audit, AuditUnavailable, Event, Found, HandOut},
-    cache::{Cache, Condition, Edition, Missing, Registration},
+    cache::{Cache, Condition, Missing, Registration},
     clock::Instant,
     destination::{DestinationId, DestinationName, TokenKey},
     identity::CallerId,

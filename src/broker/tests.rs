@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use super::*;
 use crate::{
     audit::{OnFailure, Settings},
-    cache::{Schedule, Terms},
+    cache::{Edition, Schedule, Terms},
     clock::Moment,
     metrics::{Door, Metrics},
     policy::CallerPattern,
