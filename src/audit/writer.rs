@@ -88,22 +88,13 @@ impl Writer {
     /// [`Self::write`] and with nothing that was missed before them.
     pub(super) fn write_at_once(&mut self, records: &Records) -> bool {
         // Before the records are hashed, which is the most of the work.
-        let is_worth_trying = match &mut self.output {
-            Some(Output::File(regular)) => {
-                regular.file.is_worth_trying() && !regular.is_full_with(records)
-            }
-            Some(Output::Stream(stream)) => stream.is_worth_trying(),
-            None => false,
-        };
-        if !is_worth_trying {
+        let output = self.output.as_mut();
+        if !output.is_some_and(|output| output.is_worth_trying(records)) {
             return false;
         }
         let chain = self.seal(records.iter());
-        let written = match &mut self.output {
-            Some(Output::File(regular)) => regular.file.append_at_once(&self.lines),
-            Some(Output::Stream(stream)) => stream.append_at_once(&self.lines),
-            None => false,
-        };
+        let output = self.output.as_mut();
+        let written = output.is_some_and(|output| output.append_at_once(&self.lines));
         if written {
             self.chain = chain;
         }
@@ -222,11 +213,10 @@ impl Writer {
     /// Appends records in one write. The chain goes on only if they are in it.
     fn append<'a>(&mut self, bodies: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
         let chain = self.seal(bodies);
-        let appended = match &mut self.output {
-            Some(Output::File(regular)) => regular.file.append(&self.lines),
-            Some(Output::Stream(stream)) => stream.append(&self.lines),
-            None => return Err(io::ErrorKind::NotConnected.into()),
+        let Some(output) = &mut self.output else {
+            return Err(io::ErrorKind::NotConnected.into());
         };
+        let appended = output.append(&self.lines);
         match appended {
             Ok(()) => self.chain = chain,
             // The reader of a pipe may be gone for good; the next one opens it anew.
@@ -260,6 +250,31 @@ impl Writer {
         let thread = thread::Builder::new().name("audit-sync".to_owned());
         if let Ok(sync) = thread.spawn(move || sync(&file)) {
             self.syncs.push(sync);
+        }
+    }
+}
+
+impl Output {
+    /// Whether these records may be appended at once.
+    fn is_worth_trying(&mut self, records: &Records) -> bool {
+        match self {
+            Self::File(regular) => regular.file.is_worth_trying() && !regular.is_full_with(records),
+            Self::Stream(stream) => stream.is_worth_trying(),
+        }
+    }
+
+    /// Appends lines if that takes no waiting. If it does, they have to come next.
+    fn append_at_once(&mut self, lines: &[u8]) -> bool {
+        match self {
+            Self::File(regular) => regular.file.append_at_once(lines),
+            Self::Stream(stream) => stream.append_at_once(lines),
+        }
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(regular) => regular.file.append(lines),
+            Self::Stream(stream) => stream.append(lines),
         }
     }
 }

@@ -57,10 +57,11 @@ pub struct Opening {
 
 #[cfg(test)]
 impl Listing {
-    /// A destination with one registration, for tests.
+    /// A destination with one registration, whose calls are counted there, for tests.
     pub(crate) fn sample(
         registration: Arc<Registration>,
         callers: crate::policy::CallerPattern,
+        metrics: &crate::metrics::Metrics,
     ) -> Self {
         let opening = Opening {
             registration: Some(Arc::clone(&registration)),
@@ -70,7 +71,7 @@ impl Listing {
         };
         let id = registration.key.destination.clone();
         Self {
-            tally: crate::metrics::Metrics::new().tally(&id),
+            tally: metrics.tally(&id),
             id,
             name: None,
             grants: Grants::new([(callers, opening)]),

@@ -139,15 +139,15 @@ async fn broker_of(
 ) -> (Arc<Broker>, Arc<Audit>, Schedule) {
     let metrics = Arc::new(Metrics::new());
     let audit = Arc::new(Audit::start(&settings, &metrics).unwrap());
+    let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
+    let pattern = CallerPattern::parse("spiffe://td/**").unwrap();
+    catalogue.add(Listing::sample(one, pattern, &metrics));
     let (cache, schedule) = Cache::new(
         metrics,
         Arc::clone(&audit),
         SharedCache::off(),
         Traces::off(),
     );
-    let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
-    let pattern = CallerPattern::parse("spiffe://td/**").unwrap();
-    catalogue.add(Listing::sample(one, pattern));
     let broker = Arc::new(Broker::new(catalogue, cache, Arc::clone(&audit)));
     broker.warm();
     let mut landings = broker.cache().landings();

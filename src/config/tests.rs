@@ -892,6 +892,38 @@ fn every_kind_of_reference_can_be_in_one_configuration() {
 }
 
 #[test]
+fn what_destinations_have_in_common_is_in_memory_once() {
+    let site = Site::new();
+    let destination = |id: &str| {
+        format!(
+            r#"
+[[destination]]
+id = "{id}"
+upstream = "occtoo-ingest"
+[[destination.application]]
+name = "shop"
+credential = "env:SHOP"
+[[destination.grant]]
+callers = ["spiffe://td/a"]
+application = "shop"
+"#
+        )
+    };
+    let text = [destination("a"), destination("b")].concat();
+    let config = site.destination(&text).unwrap();
+    let [callers, granted, applied] = [
+        |one: &Destination| one.grants[0].callers[0].to_shared(),
+        |one: &Destination| one.grants[0].application.as_ref().unwrap().to_shared(),
+        |one: &Destination| protected(one).applications[0].name.to_shared(),
+    ]
+    .map(|text| [text(&config.destinations[0]), text(&config.destinations[1])]);
+    assert!(Arc::ptr_eq(&callers[0], &callers[1]));
+    for name in [&granted[1], &applied[0], &applied[1]] {
+        assert!(Arc::ptr_eq(&granted[0], name));
+    }
+}
+
+#[test]
 fn mistakes_in_sealed_credentials() {
     assert_mistakes(include_str!("mistaken/sealed.txt"));
 }

@@ -262,6 +262,9 @@ mod tests {
         let [a, b] = ["a", "b"].map(|id| Arc::new(TokenKey::sample(id)));
         // What is configured has its tally.
         let [_a, of_b] = [&a, &b].map(|key| metrics.tally(&key.destination));
+        // So has what wants no token, of which no application is registered.
+        let public = metrics.tally(&TokenKey::sample("public").destination);
+        metrics.call(Door::ExtAuthz, Some(&public), "DESTINATION_UNPROTECTED");
         metrics.show([registered(&a, "one:443", 5), registered(&b, "two:443", 0)]);
         count(&metrics, &a, "one:443");
         count(&metrics, &b, "two:443");
@@ -304,6 +307,7 @@ mod tests {
             r#"token_broker_mints_total{destination="a",application="app",outcome="ok"} 1"#,
             r#"token_broker_calls_total{door="grpc",destination="a",outcome="ok"} 1"#,
             r#"token_broker_calls_total{door="grpc",destination="a",outcome="UPSTREAM_UNAVAILABLE"} 1"#,
+            r#"token_broker_calls_total{door="ext_authz",destination="public",outcome="DESTINATION_UNPROTECTED"} 1"#,
         ] {
             assert!(
                 rest.iter().any(|known| known == line),

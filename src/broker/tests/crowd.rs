@@ -49,7 +49,7 @@ struct Crowd {
 
 impl Crowd {
     fn new(lifetime: Duration) -> Self {
-        let source = Arc::new(Counted::default());
+        let (source, metrics) = (Arc::new(Counted::default()), Arc::new(Metrics::new()));
         let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
         let names: Vec<_> = (0..DESTINATIONS)
             .map(|n| DestinationId::parse(&format!("d{n}")).unwrap())
@@ -68,11 +68,11 @@ impl Crowd {
                 ..sample(id.as_str())
             });
             let callers = CallerPattern::parse(CALLER).unwrap();
-            let listing = Listing::sample(registration, callers);
+            let listing = Listing::sample(registration, callers, &metrics);
             catalogue.add(listing);
         }
         let (cache, schedule) = Cache::new(
-            Arc::new(Metrics::new()),
+            metrics,
             Arc::new(Audit::off()),
             SharedCache::off(),
             Traces::off(),

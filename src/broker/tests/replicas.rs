@@ -110,7 +110,7 @@ impl Fleet {
             ..registration
         };
         let pattern = CallerPattern::parse("spiffe://td/**").unwrap();
-        catalogue.add(Listing::sample(Arc::new(registration), pattern));
+        catalogue.add(Listing::sample(Arc::new(registration), pattern, &metrics));
         let broker = Arc::new(Broker::new(catalogue, cache, audit));
         let administrators = [CallerPattern::parse("spiffe://td/ops").unwrap()];
         let rules = Rules::new(&administrators, Vec::new(), Duration::ZERO);

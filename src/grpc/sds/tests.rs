@@ -54,8 +54,9 @@ fn sds_with(traces: Traces) -> (Sds, Arc<Metrics>) {
     let callers = CallerPattern::parse(CALLER).unwrap();
     let registration = Registration::sample("d", Rotation::of(Arc::new(Endpoint)));
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
-    catalogue.add(Listing::sample(Arc::new(registration), callers));
     let metrics = Arc::new(Metrics::new());
+    let listing = Listing::sample(Arc::new(registration), callers, &metrics);
+    catalogue.add(listing);
     let (cache, _schedule) = Cache::new(
         Arc::clone(&metrics),
         Arc::new(Audit::off()),

@@ -249,12 +249,12 @@ async fn seen(answer: Response<Body>) -> Seen {
 
 /// A broker that knows these destinations: tokens of some lengths, one whose endpoint fails,
 /// one whose endpoint hangs, one that is stopped, and one that is public.
-fn broker() -> Arc<Broker> {
+fn broker(metrics: &Metrics) -> Arc<Broker> {
     let callers = || CallerPattern::parse(CALLER).unwrap();
     let mut catalogue = Catalogue::new(Edition::default(), Arc::default());
     let mut add = |destination: &str, endpoint| {
         let registration = Registration::sample(destination, Rotation::of(Arc::new(endpoint)));
-        catalogue.add(Listing::sample(Arc::new(registration), callers()));
+        catalogue.add(Listing::sample(Arc::new(registration), callers(), metrics));
     };
     add("d", Endpoint::Mints(900));
     for length in [1, 940, 941, 942, 943, 944, 945, 946, 947, 1023, 5000] {
@@ -271,7 +271,7 @@ fn broker() -> Arc<Broker> {
     };
     let id = TokenKey::sample("public").destination;
     catalogue.add(Listing {
-        tally: Metrics::new().tally(&id),
+        tally: metrics.tally(&id),
         id,
         name: None,
         grants: Grants::new([(callers(), opening)]),
@@ -314,7 +314,8 @@ struct Ways {
 
 impl Ways {
     fn new() -> Self {
-        let (broker, metrics) = (broker(), Arc::new(Metrics::new()));
+        let metrics = Arc::new(Metrics::new());
+        let broker = broker(&metrics);
         Self {
             shorter: Way::to(&broker, &metrics),
             other: Way::to(&broker, &metrics),
