@@ -23,11 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // On a worker, so that what the start needed only for itself is there for what comes
-    // later: memory that this thread gives back is not for the workers.
-    let run = runtime.block_on(runtime.spawn(cli.run()));
-    // A panic has been reported where it happened.
-    let code = run.unwrap_or(ExitCode::FAILURE);
+    let code = runtime.block_on(cli.run());
     // Dropping the runtime would wait for a name lookup that hangs, past every timeout.
     runtime.shutdown_background();
     code

@@ -223,13 +223,14 @@ fn catalogue(size: Size, metrics: &Metrics) -> Catalogue {
         timeout: Duration::from_secs(5),
     });
     let credential = Arc::from(CREDENTIAL);
-    let (mut ledger, none) = (Ledger::default(), Ledger::default());
+    let none = Ledger::default();
+    let mut ledger = none.next(Stamp::now());
     let mut listings = Vec::new();
     for n in 0..size.destinations {
         let id = destination(n);
         let registration = registration(&id, &host, &terms);
         let (id, shop) = (Arc::from(id), Arc::from("shop"));
-        let served = ledger.keep_callers(Arc::clone(&id), Arc::clone(&shop), &none);
+        let served = ledger.keep_callers(&id, Arc::clone(&shop));
         let mut grants = Vec::new();
         for (caller, number) in (0..size.callers).map(caller).zip(1..) {
             let name = GrantName {
@@ -241,7 +242,7 @@ fn catalogue(size: Size, metrics: &Metrics) -> Catalogue {
                 registration: Some(Arc::clone(&registration)),
                 number,
                 served: Arc::clone(&served),
-                used: ledger.grant(name, Some(&credential), &none, Stamp::now()),
+                used: ledger.grant(name, Some(&credential)),
             };
             grants.push((CallerPattern::parse(&caller).unwrap(), opening));
         }
@@ -254,7 +255,7 @@ fn catalogue(size: Size, metrics: &Metrics) -> Catalogue {
             registrations: vec![registration],
         });
     }
-    let mut catalogue = Catalogue::new(Edition::default(), Arc::new(ledger));
+    let mut catalogue = Catalogue::new(Edition::default(), Arc::new(ledger.close()));
     for listing in listings {
         catalogue.add(listing);
     }

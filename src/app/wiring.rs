@@ -15,7 +15,7 @@ use crate::{
     shared_cache::{Place, Ring},
     texts::Texts,
     upstream::{self, Endpoint, HttpClient, Minter, Protocol, Rotation, SetupError},
-    usage::{GrantName, Ledger, Stamp},
+    usage::{GrantName, Ledger, OpenLedger, Stamp},
 };
 
 /// All destinations, ready to be asked for, and what goes on when the next configuration
@@ -37,8 +37,7 @@ pub(super) fn catalogue(
         texts: Texts::default(),
         nothing: Arc::default(),
         kept: Kept::default(),
-        ledger: Ledger::default(),
-        now: Stamp::now(),
+        ledger: last.ledger.next(Stamp::now()),
         in_force,
         last,
         ring: config.shared_cache.as_ref().map(|shared| &shared.ring),
@@ -49,6 +48,7 @@ pub(super) fn catalogue(
     }
     let mut catalogue = Catalogue::new(edition, Arc::default());
     catalogue.reserve(config.destinations.len());
+    wiring.reserve(config);
     for destination in &config.destinations {
         let registrations = wiring.registrations(destination)?;
         catalogue.add(Listing {
@@ -60,8 +60,7 @@ pub(super) fn catalogue(
         });
     }
     wiring.keep_credentials(config);
-    wiring.ledger.shrink();
-    let ledger = Arc::new(wiring.ledger);
+    let ledger = Arc::new(wiring.ledger.close());
     catalogue.keep(Arc::clone(&ledger));
     let kept = Kept {
         ledger,
@@ -100,8 +99,7 @@ struct Wiring<'a> {
     /// What an endpoint is asked for that knows by the application.
     nothing: Arc<AskedFor>,
     kept: Kept,
-    ledger: Ledger,
-    now: Stamp,
+    ledger: OpenLedger<'a>,
     /// Whose registrations have gone on so far.
     in_force: Option<&'a Catalogue>,
     last: &'a Kept,
@@ -224,9 +222,8 @@ impl<'a> Wiring<'a> {
                 .and_then(|application| credential(destination, application));
             let id = destination.id.to_shared();
             let application = grant.application.as_ref().map(ApplicationName::to_shared);
-            let last = &self.last.ledger;
             let name = application.clone().unwrap_or_default();
-            let served = self.ledger.keep_callers(Arc::clone(&id), name, last);
+            let served = self.ledger.keep_callers(&id, name);
             for pattern in &grant.callers {
                 let name = GrantName {
                     destination: Arc::clone(&id),
@@ -237,12 +234,22 @@ impl<'a> Wiring<'a> {
                     registration: registration.cloned(),
                     number,
                     served: Arc::clone(&served),
-                    used: self.ledger.grant(name, credential, last, self.now),
+                    used: self.ledger.grant(name, credential),
                 };
                 openings.push((pattern.clone(), opening));
             }
         }
         Grants::new(openings)
+    }
+
+    /// Makes room for the books: whatever has to grow leaves holes in memory.
+    fn reserve(&mut self, config: &Config) {
+        let grants = config.destinations.iter().flat_map(|it| &it.grants);
+        let patterns = grants.map(|grant| grant.callers.len()).sum();
+        let applications = config.destinations.iter().map(applications);
+        // What is public has callers of no application.
+        let served = applications.map(|all| all.len().max(1)).sum();
+        self.ledger.reserve(patterns, served);
     }
 
     /// Goes on with the books on every credential that there is.
@@ -253,8 +260,7 @@ impl<'a> Wiring<'a> {
         let referred = referred.map(Arc::clone);
         let spare = config.spare_credentials.iter();
         let spare = spare.map(|name| Arc::from(name.as_str()));
-        self.ledger
-            .keep_credentials(referred.chain(spare), &self.last.ledger, self.now);
+        self.ledger.keep_credentials(referred.chain(spare));
     }
 
     fn asked(&self, protected: &Protected) -> Arc<AskedFor> {

@@ -1,15 +1,14 @@
 //! When every grant and every credential was used last.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    mem,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::{Callers, Stamp};
+use super::{Callers, Stamp, register::Register};
 use crate::identity::CallerId;
 
 /// A grant as it stands in the configuration.
@@ -35,11 +34,23 @@ pub struct Mark {
 /// goes on with the marks of what is in both.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    grants: BTreeMap<GrantName, Entry>,
-    credentials: BTreeMap<Arc<str>, Mark>,
-    /// By destination and application.
-    served: BTreeMap<(Arc<str>, Arc<str>), Arc<Callers>>,
+    grants: Register<GrantName, Entry>,
+    credentials: Register<Arc<str>, Mark>,
+    served: Register<ServedName, Arc<Callers>>,
 }
+
+/// A ledger that is being made.
+#[derive(Debug)]
+pub struct OpenLedger<'a> {
+    last: &'a Ledger,
+    now: Stamp,
+    grants: Vec<(GrantName, Entry)>,
+    credentials: Vec<(Arc<str>, Mark)>,
+    served: Vec<(ServedName, Arc<Callers>)>,
+}
+
+/// A destination, and an application of it.
+type ServedName = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct Entry {
@@ -85,65 +96,95 @@ impl Mark {
     }
 }
 
-impl Ledger {
+impl OpenLedger<'_> {
+    /// Makes room for so many grants, and for the callers of so many applications.
+    pub fn reserve(&mut self, grants: usize, applications: usize) {
+        self.grants.reserve_exact(grants);
+        self.served.reserve_exact(applications);
+    }
+
     /// Takes up a grant, and what its tokens are minted with.
-    pub fn grant(
-        &mut self,
-        name: GrantName,
-        credential: Option<&Arc<str>>,
-        last: &Self,
-        now: Stamp,
-    ) -> Arc<Mark> {
-        // Two lines may say the same; the second is never asked.
-        let entry = self.grants.entry(name).or_insert_with_key(|name| {
-            let known = last.grants.get(name).map(|entry| Arc::clone(&entry.mark));
-            Entry {
-                mark: known.unwrap_or_else(|| Arc::new(Mark::of(now, None))),
-                credential: credential.map(Arc::clone),
-            }
-        });
-        Arc::clone(&entry.mark)
+    pub fn grant(&mut self, name: GrantName, credential: Option<&Arc<str>>) -> Arc<Mark> {
+        let known = self.last.grants.get(&name).map(|entry| &entry.mark);
+        let mark = match known {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Mark::of(self.now, None)),
+        };
+        let entry = Entry {
+            mark: Arc::clone(&mark),
+            credential: credential.map(Arc::clone),
+        };
+        // Two lines may say the same; the second is never asked, and the first one counts.
+        self.grants.push((name, entry));
+        mark
     }
 
     /// Takes up credentials, whether or not a grant leads to them.
-    pub fn keep_credentials(
-        &mut self,
-        names: impl IntoIterator<Item = Arc<str>>,
-        last: &Self,
-        now: Stamp,
-    ) {
-        let used = last.credentials_used();
-        for name in names {
-            let known_since = last.credentials.get(&name).map(|mark| mark.known_since);
-            let mark = Mark::of(known_since.unwrap_or(now), used.get(&*name).copied());
-            self.credentials.insert(name, mark);
-        }
+    pub fn keep_credentials(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
+        let used = self.last.credentials_used();
+        self.credentials.extend(names.into_iter().map(|name| {
+            let known = self.last.credentials.get(&name);
+            let known_since = known.map_or(self.now, |mark| mark.known_since);
+            let mark = Mark::of(known_since, used.get(&*name).copied());
+            (name, mark)
+        }));
     }
 
-    /// Who was served with the tokens of an application at a destination.
-    pub fn keep_callers(
-        &mut self,
-        destination: Arc<str>,
-        application: Arc<str>,
-        last: &Self,
-    ) -> Arc<Callers> {
-        let name = (destination, application);
-        let callers = self.served.entry(name).or_insert_with_key(|name| {
-            let known = last.served.get(name);
-            known.map_or_else(Arc::default, Arc::clone)
+    /// Who was served with the tokens of an application at a destination. All applications of
+    /// one destination come one after the other.
+    pub fn keep_callers(&mut self, destination: &Arc<str>, application: Arc<str>) -> Arc<Callers> {
+        let mut of_destination =
+            (self.served.iter().rev()).take_while(|((known, _), _)| known == destination);
+        let known = of_destination.find(|((_, known), _)| *known == application);
+        if let Some((_, callers)) = known {
+            return Arc::clone(callers);
+        }
+        let name = (Arc::clone(destination), application);
+        let last = self.last.served.get(&name);
+        let callers = last.map_or_else(Arc::default, Arc::clone);
+        self.served.push((name, Arc::clone(&callers)));
+        callers
+    }
+
+    /// The whole.
+    pub fn close(self) -> Ledger {
+        Ledger {
+            grants: Register::new(self.grants),
+            credentials: Register::new(self.credentials),
+            served: Register::new(self.served),
+        }
+    }
+}
+
+impl Ledger {
+    /// What a file has of grants and credentials.
+    pub fn restored(
+        grants: impl IntoIterator<Item = (GrantName, Mark)>,
+        credentials: impl IntoIterator<Item = (Arc<str>, Mark)>,
+    ) -> Self {
+        let grants = grants.into_iter().map(|(name, mark)| {
+            let entry = Entry {
+                mark: Arc::new(mark),
+                credential: None,
+            };
+            (name, entry)
         });
-        Arc::clone(callers)
+        Self {
+            grants: Register::new(grants.collect()),
+            credentials: Register::new(credentials.into_iter().collect()),
+            served: Register::default(),
+        }
     }
 
-    /// Gives back what was only of use while more came: nodes that were filled in order are
-    /// half empty.
-    pub fn shrink(&mut self) {
-        fn rebuilt<K: Ord, V>(map: &mut BTreeMap<K, V>) {
-            *map = mem::take(map).into_iter().collect();
+    /// The next one, which is made `now`.
+    pub fn next(&self, now: Stamp) -> OpenLedger<'_> {
+        OpenLedger {
+            last: self,
+            now,
+            grants: Vec::new(),
+            credentials: Vec::new(),
+            served: Vec::new(),
         }
-        rebuilt(&mut self.grants);
-        rebuilt(&mut self.credentials);
-        rebuilt(&mut self.served);
     }
 
     /// Who was served with them, as far as this configuration has that application.
@@ -151,20 +192,6 @@ impl Ledger {
         let name = (destination.into(), application.into());
         let callers = self.served.get(&name).map(|callers| callers.names());
         callers.into_iter().flatten().cloned().collect()
-    }
-
-    /// Takes up a grant as a file has it.
-    pub fn restore_grant(&mut self, name: GrantName, mark: Mark) {
-        let entry = Entry {
-            mark: Arc::new(mark),
-            credential: None,
-        };
-        self.grants.insert(name, entry);
-    }
-
-    /// Takes up a credential as a file has it.
-    pub fn restore_credential(&mut self, name: String, mark: Mark) {
-        self.credentials.insert(name.into(), mark);
     }
 
     /// Every grant.
@@ -184,7 +211,7 @@ impl Ledger {
 
     /// A call is noted at its grant alone; here is where that reaches the credential.
     fn credentials_used(&self) -> HashMap<&str, Stamp> {
-        let grants = self.grants.values();
+        let grants = self.grants.iter().map(|(_, entry)| entry);
         let grants = grants.filter_map(|entry| Some((entry.credential.as_deref()?, &*entry.mark)));
         let before = self.credentials.iter();
         let before = before.map(|(name, mark)| (&**name, mark));
@@ -225,12 +252,15 @@ mod tests {
 
     #[test]
     fn marks_go_on_by_their_name_and_a_credential_is_used_with_its_grants() {
-        let (mut first, none) = (Ledger::default(), Ledger::default());
-        let a = first.grant(name("a"), Some(&"file:one".into()), &none, Stamp(10));
-        let b = first.grant(name("b"), Some(&"file:one".into()), &none, Stamp(10));
-        first.grant(name("c"), Some(&"file:two".into()), &none, Stamp(10));
-        let credentials = ["file:one", "file:two", "sealed:spare"];
-        first.keep_credentials(credentials.map(Arc::from), &none, Stamp(10));
+        let none = Ledger::default();
+        let mut first = none.next(Stamp(10));
+        let a = first.grant(name("a"), Some(&"file:one".into()));
+        let b = first.grant(name("b"), Some(&"file:one".into()));
+        first.grant(name("c"), Some(&"file:two".into()));
+        // The same once more is never asked.
+        first.grant(name("a"), Some(&"file:two".into()));
+        first.keep_credentials(["file:one", "file:two", "sealed:spare", "file:one"].map(Arc::from));
+        let first = first.close();
         a.touch(Stamp(20));
         b.touch(Stamp(15));
         let row = |name: &str, since, last| (name.to_owned(), since, last);
@@ -247,10 +277,11 @@ mod tests {
         );
 
         // The grant that used the credential goes; that it was used stays known.
-        let mut second = Ledger::default();
-        let again = second.grant(name("b"), Some(&"file:one".into()), &first, Stamp(30));
-        second.grant(name("d"), None, &first, Stamp(30));
-        second.keep_credentials(["file:one".into()], &first, Stamp(30));
+        let mut second = first.next(Stamp(30));
+        let again = second.grant(name("b"), Some(&"file:one".into()));
+        second.grant(name("d"), None);
+        second.keep_credentials(["file:one".into()]);
+        let second = second.close();
         assert!(Arc::ptr_eq(&again, &b), "a call under way counts as well");
         assert_eq!(
             shown(&second),
@@ -266,14 +297,21 @@ mod tests {
 
     #[test]
     fn callers_go_on_by_destination_and_application() {
-        let (mut first, none) = (Ledger::default(), Ledger::default());
+        let none = Ledger::default();
+        let mut first = none.next(Stamp(10));
         let cart = CallerId::parse("spiffe://td/cart").unwrap();
-        first
-            .keep_callers("d".into(), "shop".into(), &none)
-            .note(&cart);
-        let mut second = Ledger::default();
-        second.keep_callers("d".into(), "shop".into(), &first);
-        second.keep_callers("d".into(), "depot".into(), &first);
+        let d = Arc::from("d");
+        let noted = [first.keep_callers(&d, "shop".into()), {
+            first.keep_callers(&d, "depot".into());
+            first.keep_callers(&d, "shop".into())
+        }];
+        assert!(Arc::ptr_eq(&noted[0], &noted[1]));
+        noted[0].note(&cart);
+        let first = first.close();
+        let mut second = first.next(Stamp(20));
+        second.keep_callers(&d, "shop".into());
+        second.keep_callers(&d, "depot".into());
+        let second = second.close();
         assert_eq!(second.callers("d", "shop"), [cart]);
         assert_eq!(second.callers("d", "depot"), []);
         assert_eq!(second.callers("other", "shop"), []);

@@ -4,12 +4,13 @@
 mod callers;
 mod ledger;
 mod quarantine;
+mod register;
 mod stamp;
 mod state;
 
 pub use self::{
     callers::{Callers, MOST_CALLERS},
-    ledger::{GrantName, Ledger, Mark},
+    ledger::{GrantName, Ledger, Mark, OpenLedger},
     quarantine::{Quarantine, SharedQuarantine, millis, of_millis},
     stamp::Stamp,
     state::{State, StateError, StateFile},

@@ -262,28 +262,28 @@ fn decode(bytes: &[u8]) -> Result<State, Problem> {
         return Err(Problem::Version(header.version));
     }
     let written: Written = serde_json::from_slice(bytes).map_err(|_| Problem::Foreign)?;
-    let mut ledger = Ledger::default();
-    for WrittenGrant {
-        grant,
-        known_since,
-        last_used,
-    } in written.grants
-    {
+    let grants = written.grants.into_iter().map(|written| {
+        let WrittenGrant {
+            grant,
+            known_since,
+            last_used,
+        } = written;
         let name = GrantName {
             destination: grant.destination.into(),
             callers: grant.callers.into(),
             application: grant.application.map(Arc::from),
         };
-        ledger.restore_grant(name, Mark::of(known_since, last_used));
-    }
-    for WrittenCredential {
-        credential,
-        known_since,
-        last_used,
-    } in written.credentials
-    {
-        ledger.restore_credential(credential, Mark::of(known_since, last_used));
-    }
+        (name, Mark::of(known_since, last_used))
+    });
+    let credentials = written.credentials.into_iter().map(|written| {
+        let WrittenCredential {
+            credential,
+            known_since,
+            last_used,
+        } = written;
+        (credential.into(), Mark::of(known_since, last_used))
+    });
+    let ledger = Ledger::restored(grants, credentials);
     let quarantines = written.quarantines.into_iter().map(read_quarantine);
     let releases = written.releases.into_iter().map(read_release);
     let quarantines: Option<_> = quarantines.chain(releases).collect();
@@ -381,19 +381,20 @@ mod tests {
     }
 
     fn ledger() -> Arc<Ledger> {
-        let mut ledger = Ledger::default();
-        for (callers, application, last) in [
+        let grants = [
             ("spiffe://td/a", Some("shop"), Some(Stamp(9))),
             ("spiffe://td/*", None, None),
-        ] {
+        ];
+        let grants = grants.map(|(callers, application, last)| {
             let name = GrantName {
                 destination: "d".into(),
                 callers: callers.into(),
                 application: application.map(Arc::from),
             };
-            ledger.restore_grant(name, Mark::of(Stamp(5), last));
-        }
-        ledger.restore_credential("file:shop".to_owned(), Mark::of(Stamp(5), Some(Stamp(9))));
+            (name, Mark::of(Stamp(5), last))
+        });
+        let credentials = [("file:shop".into(), Mark::of(Stamp(5), Some(Stamp(9))))];
+        let ledger = Ledger::restored(grants, credentials);
         Arc::new(ledger)
     }
 
