@@ -56,8 +56,17 @@ impl Server {
     /// Starts it again where it was, with nothing in it.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        self.child = run(self.address, &self.folder);
-        assert!(answers(&mut self.child, self.address).await);
+        let begun = Instant::now();
+        loop {
+            self.child = run(self.address, &self.folder);
+            if answers(&mut self.child, self.address).await {
+                return;
+            }
+            // The port may be taken for a moment, if only by one of those who dial it: where
+            // nobody listens, a connection can be to itself.
+            assert!(begun.elapsed() < GIVE_UP, "its port is taken");
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Lets it answer nothing until [`Server::resume`].
