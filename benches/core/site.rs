@@ -12,7 +12,7 @@ use token_broker::{
     api::v1::GetTokenRequest,
     audit::{self, Audit, OnFailure},
     broker::{Asker, Broker, Catalogue, Granted, Listing, Opening, Operator, Rules},
-    cache::{Cache, Edition, Host, Registration, Schedule, Terms, Whereabouts},
+    cache::{Cache, Edition, Host, MintTerms, Registration, Schedule, Whereabouts},
     clock::Instant,
     destination::{
         ApplicationName, AskedFor, DestinationId, DestinationName, Generation, TokenKey,
@@ -214,7 +214,7 @@ fn caller(n: usize) -> String {
 
 fn catalogue(size: Size, metrics: &Metrics) -> Catalogue {
     let host = Arc::new(Host::new("upstream.example:443".to_owned(), 64));
-    let terms = Arc::new(Terms {
+    let terms = Arc::new(MintTerms {
         lifetimes: LifetimeRule {
             default: Duration::from_secs(3600),
             max: Duration::from_secs(24 * 60 * 60),
@@ -262,7 +262,7 @@ fn catalogue(size: Size, metrics: &Metrics) -> Catalogue {
     catalogue
 }
 
-fn registration(id: &str, host: &Arc<Host>, terms: &Arc<Terms>) -> Arc<Registration> {
+fn registration(id: &str, host: &Arc<Host>, terms: &Arc<MintTerms>) -> Arc<Registration> {
     let key = TokenKey {
         protocol: "oauth2/client_secret_basic",
         endpoint: Arc::from("https://upstream.example/oauth2/token"),

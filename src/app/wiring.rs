@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::StartError;
 use crate::{
     broker::{Catalogue, Listing, Opening},
-    cache::{Edition, Host, Registration, Terms, Whereabouts},
+    cache::{Edition, Host, MintTerms, Registration, Whereabouts},
     config::{Application, Config, Destination, Protected, Protection, Upstream},
     credential::{Credential, CredentialSet},
     destination::{ApplicationName, AskedFor, TokenKey},
@@ -92,9 +92,10 @@ struct Wiring<'a> {
     edition: Edition,
     expiry_margin: Duration,
     /// For each upstream, by its name, and for so many exchanges in a flight.
-    terms: HashMap<(&'a str, u32), Arc<Terms>>,
+    terms: HashMap<(&'a str, u32), Arc<MintTerms>>,
     /// One client for each upstream, by its name.
     clients: HashMap<&'a str, HttpClient>,
+    /// Of endpoints.
     texts: Texts,
     /// What an endpoint is asked for that knows by the application.
     nothing: Arc<AskedFor>,
@@ -271,10 +272,10 @@ impl<'a> Wiring<'a> {
         })
     }
 
-    fn terms(&mut self, upstream: &'a Upstream, exchanges: u32) -> Arc<Terms> {
+    fn terms(&mut self, upstream: &'a Upstream, exchanges: u32) -> Arc<MintTerms> {
         let terms = self.terms.entry((upstream.name.as_str(), exchanges));
         let terms = terms.or_insert_with(|| {
-            Arc::new(Terms {
+            Arc::new(MintTerms {
                 lifetimes: upstream.lifetimes,
                 expiry_margin: self.expiry_margin,
                 timeout: upstream.http.total_timeout * exchanges,

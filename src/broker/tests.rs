@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use super::*;
 use crate::{
     audit::{OnFailure, Settings},
-    cache::{Edition, Schedule, Terms},
+    cache::{Edition, MintTerms, Schedule},
     clock::Moment,
     metrics::{Door, Metrics},
     policy::CallerPattern,
@@ -266,13 +266,13 @@ async fn stalled(life: Duration) -> (tempfile::TempDir, Arc<Broker>, Schedule) {
         on_failure: OnFailure::Refuse,
     };
     let one = Registration {
-        terms: Arc::new(Terms {
+        terms: Arc::new(MintTerms {
             lifetimes: LifetimeRule {
                 default: life,
                 max: life,
             },
             expiry_margin: Duration::ZERO,
-            ..Terms::sample()
+            ..MintTerms::sample()
         }),
         ..sample("one")
     };

@@ -68,7 +68,7 @@ pub struct Registration {
     /// The host that is asked, whose pauses and concurrency are shared.
     pub host: Arc<Host>,
     /// What thousands of destinations have in common.
-    pub terms: Arc<Terms>,
+    pub terms: Arc<MintTerms>,
     /// Whether a token is kept at hand although nobody asks.
     pub warm: bool,
     /// Where replicas share its tokens, if they do.
@@ -79,7 +79,7 @@ pub struct Registration {
 
 /// How long everything takes that has to do with an upstream's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct MintTerms {
     /// How declared lifetimes are read.
     pub lifetimes: LifetimeRule,
     /// How long before its expiry a token is no longer handed out.
@@ -97,7 +97,7 @@ impl Registration {
             key: Arc::new(TokenKey::sample(destination)),
             rotation,
             host: Arc::new(Host::new("upstream.example:443".to_owned(), 16)),
-            terms: Arc::new(Terms::sample()),
+            terms: Arc::new(MintTerms::sample()),
             warm: false,
             place: None,
             whereabouts: Whereabouts::default(),
@@ -106,7 +106,7 @@ impl Registration {
 }
 
 #[cfg(test)]
-impl Terms {
+impl MintTerms {
     /// Tokens that live an hour, for tests.
     pub(crate) fn sample() -> Self {
         Self {

@@ -692,9 +692,9 @@ async fn a_slow_upstream_is_not_asked_again_and_again_for_more_validity() {
     });
     let (cache, _guard) = cache();
     let slow = Arc::new(Registration {
-        terms: Arc::new(Terms {
+        terms: Arc::new(MintTerms {
             timeout: secs(60),
-            ..Terms::sample()
+            ..MintTerms::sample()
         }),
         ..registration("slow", Arc::clone(&source), &host())
     });

@@ -234,10 +234,10 @@ fn read_destinations<R: Resolve>(
     document.destinations(root, |section| {
         look(&section);
         let read = Destination::read(section, &mut names, &mut routes, upstreams, credentials);
-        destinations.extend(read.map(|mut destination| {
+        if let Some(mut destination) = read {
             destination.keep_once(&mut texts);
-            destination
-        }));
+            destinations.push(destination);
+        }
     })?;
     // They stay, and there may be ten thousand of them.
     destinations.shrink_to_fit();

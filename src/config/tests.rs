@@ -894,22 +894,9 @@ fn every_kind_of_reference_can_be_in_one_configuration() {
 #[test]
 fn what_destinations_have_in_common_is_in_memory_once() {
     let site = Site::new();
-    let destination = |id: &str| {
-        format!(
-            r#"
-[[destination]]
-id = "{id}"
-upstream = "occtoo-ingest"
-[[destination.application]]
-name = "shop"
-credential = "env:SHOP"
-[[destination.grant]]
-callers = ["spiffe://td/a"]
-application = "shop"
-"#
-        )
-    };
-    let text = [destination("a"), destination("b")].concat();
+    // Written once more, and not only taken over from the application.
+    let one = [DESTINATION, "application = \"shop\"\n"].concat();
+    let text = [&*one, &one.replace("id = \"d\"", "id = \"e\"")].concat();
     let config = site.destination(&text).unwrap();
     let [callers, granted, applied] = [
         |one: &Destination| one.grants[0].callers[0].to_shared(),

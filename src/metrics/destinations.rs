@@ -116,12 +116,17 @@ impl Destinations {
 
 impl Row {
     fn labels(&self) -> [(&'static str, &str); 2] {
-        let (destination, application) = self.key.name();
-        [
-            ("destination", destination.as_str()),
-            ("application", application.as_str()),
-        ]
+        labels(&self.key)
     }
+}
+
+/// Whose tokens they are.
+pub(super) fn labels(key: &TokenKey) -> [(&'static str, &str); 2] {
+    let (destination, application) = key.name();
+    [
+        ("destination", destination.as_str()),
+        ("application", application.as_str()),
+    ]
 }
 
 impl From<Registered<'_>> for Row {

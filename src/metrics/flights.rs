@@ -3,13 +3,13 @@
 use std::{cmp::Ordering, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
+    encoding::{EncodeLabelSet, LabelSetEncoder},
     metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Metrics, histogram::Histogram, table::Table};
-use crate::destination::TokenKey;
+use super::{Metrics, destinations::labels, histogram::Histogram, table::Table};
+use crate::destination::{ApplicationName, DestinationId, TokenKey};
 
 /// Upper bounds of the lag of refreshes, in seconds: from one answer of a token endpoint to
 /// an outage that lasts longer than most tokens live.
@@ -68,26 +68,23 @@ impl Flights {
 }
 
 impl MintLabels {
-    /// Keys that differ in more than this have a series in common.
-    fn texts(&self) -> [&str; 3] {
+    /// Keys that differ in more than their name have a series in common.
+    fn name(&self) -> (&DestinationId, &ApplicationName, &str) {
         let (destination, application) = self.key.name();
-        [destination.as_str(), application.as_str(), self.outcome]
+        (destination, application, self.outcome)
     }
 }
 
 impl EncodeLabelSet for MintLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let names = ["destination", "application", "outcome"];
-        names.into_iter().zip(self.texts()).try_for_each(|label| {
-            let label: (&str, &str) = label;
-            EncodeLabel::encode(&label, encoder.encode_label())
-        })
+        let [destination, application] = labels(&self.key);
+        [destination, application, ("outcome", self.outcome)].encode(encoder)
     }
 }
 
 impl PartialEq for MintLabels {
     fn eq(&self, other: &Self) -> bool {
-        self.texts() == other.texts()
+        self.name() == other.name()
     }
 }
 
@@ -101,7 +98,7 @@ impl PartialOrd for MintLabels {
 
 impl Ord for MintLabels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.texts().cmp(&other.texts())
+        self.name().cmp(&other.name())
     }
 }
 

@@ -263,25 +263,16 @@ fn decode(bytes: &[u8]) -> Result<State, Problem> {
     }
     let written: Written = serde_json::from_slice(bytes).map_err(|_| Problem::Foreign)?;
     let grants = written.grants.into_iter().map(|written| {
-        let WrittenGrant {
-            grant,
-            known_since,
-            last_used,
-        } = written;
         let name = GrantName {
-            destination: grant.destination.into(),
-            callers: grant.callers.into(),
-            application: grant.application.map(Arc::from),
+            destination: written.grant.destination.into(),
+            callers: written.grant.callers.into(),
+            application: written.grant.application.map(Arc::from),
         };
-        (name, Mark::of(known_since, last_used))
+        (name, Mark::of(written.known_since, written.last_used))
     });
     let credentials = written.credentials.into_iter().map(|written| {
-        let WrittenCredential {
-            credential,
-            known_since,
-            last_used,
-        } = written;
-        (credential.into(), Mark::of(known_since, last_used))
+        let mark = Mark::of(written.known_since, written.last_used);
+        (written.credential.into(), mark)
     });
     let ledger = Ledger::restored(grants, credentials);
     let quarantines = written.quarantines.into_iter().map(read_quarantine);

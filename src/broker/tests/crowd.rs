@@ -57,12 +57,12 @@ impl Crowd {
         for id in &names {
             let registration = Arc::new(Registration {
                 rotation: Rotation::of(Arc::clone(&source) as _),
-                terms: Arc::new(Terms {
+                terms: Arc::new(MintTerms {
                     lifetimes: LifetimeRule {
                         default: lifetime,
                         max: lifetime,
                     },
-                    ..Terms::sample()
+                    ..MintTerms::sample()
                 }),
                 warm: false,
                 ..sample(id.as_str())
