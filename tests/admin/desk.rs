@@ -20,15 +20,13 @@ use tonic::{
     transport::{Channel, Identity},
 };
 
-use crate::trial::{CART, Setup, Site, endpoint, http, trusting};
+use crate::trial::{CART, GIVE_UP, Setup, Site, endpoint, http, trusting};
 
 /// Whom `[admin] allow` names.
 pub(crate) const OPS: &str = "spiffe://corp.example/ns/ops/sa/anna";
 /// An ordinary `[admin]`.
 pub(crate) const ADMIN: &str =
     "allow = [\"spiffe://corp.example/ns/ops/**\"]\nstate_file = \"state.json\"";
-/// Not how fast the broker must be, but when a test that hangs is given up.
-const GIVE_UP: Duration = Duration::from_secs(60);
 /// How often something is looked at that announces nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 

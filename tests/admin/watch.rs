@@ -6,7 +6,6 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,11 +19,8 @@ use tokio::{
 use crate::{
     commands::Shell,
     desk::{Desk, OPS},
-    trial::{CART, ask},
+    trial::{CART, GIVE_UP, ask},
 };
-
-/// When a test that hangs is given up.
-const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// What a program prints, line by line.
 struct Lines(mpsc::Receiver<String>);

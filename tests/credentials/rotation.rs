@@ -25,9 +25,9 @@ use tonic::transport::Channel;
 use crate::{
     broker::{Broker, machine, until},
     counters::reloads,
-    line::{GIVE_UP, Line},
+    line::Line,
     store::{credential, setup},
-    trial::{CART, Setup, Site, Trial, ask, client_id, client_secret, http},
+    trial::{CART, GIVE_UP, Setup, Site, Trial, ask, client_id, client_secret, http},
 };
 
 /// Within this time a changed store counts for every broker that has it.

@@ -1,7 +1,5 @@
 //! A caller's connection in HTTP/1.1, written and read byte by byte.
 
-use std::time::Duration;
-
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -9,10 +7,10 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::{disguise::Disguise, trial::Trial};
-
-/// When a test that hangs is given up.
-const GIVE_UP: Duration = Duration::from_secs(60);
+use crate::{
+    disguise::Disguise,
+    trial::{GIVE_UP, Trial},
+};
 
 /// One connection.
 pub(crate) struct Exchange {

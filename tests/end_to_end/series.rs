@@ -7,11 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     exchange::{Exchange, oauth2, occtoo},
-    trial::{CART, Setup, Trial, ask},
+    trial::{CART, GIVE_UP, Setup, Trial, ask},
 };
-
-/// When a test that hangs is given up.
-const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// All series of labels that somebody could try to fill.
 async fn series(trial: &Trial) -> BTreeSet<String> {

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::trial::{CART, Setup, Trial, ask, http};
+use crate::trial::{CART, Setup, Trial, ask, http, http_client};
 
 /// The status and the text of what is answered to this request.
 async fn answer(address: SocketAddr, request: &str) -> (u16, String) {
@@ -74,7 +74,7 @@ async fn the_page_follows_a_destination() {
 async fn a_browser_is_told_to_load_nothing_from_elsewhere_and_to_keep_nothing() {
     let trial = Trial::with(1).await;
     let address = trial.app.http_address().unwrap();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = http_client().build().unwrap();
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
         ("/status.css", "text/css; charset=utf-8"),

@@ -23,10 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::trial::{CART, STRANGER, Site, Trial};
-
-/// Not how fast it must be, but when a test that hangs is given up.
-const GIVE_UP: Duration = Duration::from_secs(30);
+use crate::trial::{CART, GIVE_UP, STRANGER, Site, Trial};
 
 /// How this caller reaches the broker, with a certificate of this authority.
 fn settings(site: &Site, broker: SocketAddr, authority: &Authority, caller: &str) -> Settings {

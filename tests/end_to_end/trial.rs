@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -27,6 +28,9 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt as _;
+
+/// Not how fast anything must be, but when a test that hangs is given up.
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// The caller that is granted every destination.
 pub(crate) const CART: &str = "spiffe://corp.example/ns/shop/sa/cart";
@@ -211,6 +215,8 @@ fn seal(folder: &Path, names: &[String]) {
 pub(crate) fn endpoint(broker: SocketAddr, tls: ClientTlsConfig) -> Endpoint {
     Endpoint::from_shared(format!("https://{broker}"))
         .unwrap()
+        .connect_timeout(GIVE_UP)
+        .timeout(GIVE_UP)
         .tls_config(tls)
         .unwrap()
 }
@@ -220,11 +226,16 @@ pub(crate) fn trusting(authority: &Authority) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.certificate()))
 }
 
-/// The status and the body of a plain HTTP GET.
-pub(crate) async fn http(address: SocketAddr, path: &str) -> reqwest::Result<(u16, String)> {
+/// A client of HTTP that waits for nothing for ever.
+pub(crate) fn http_client() -> reqwest::ClientBuilder {
     // The first to ask may have started no broker, which would have seen to it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    reqwest::Client::builder().no_proxy().timeout(GIVE_UP)
+}
+
+/// The status and the body of a plain HTTP GET.
+pub(crate) async fn http(address: SocketAddr, path: &str) -> reqwest::Result<(u16, String)> {
+    let client = http_client().build()?;
     let response = client.get(format!("http://{address}{path}")).send().await?;
     Ok((response.status().as_u16(), response.text().await?))
 }

@@ -21,7 +21,7 @@ use token_broker::upstream::standin::{Behaviour, Fault};
 use crate::{
     disguise::{Disguise, Papers},
     exchange::{Answer, Exchange, oauth2, occtoo, post},
-    trial::{CART, STRANGER, Setup, Trial, ask, client_id, client_secret},
+    trial::{CART, STRANGER, Setup, Trial, ask, client_id, client_secret, http_client},
 };
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
@@ -609,10 +609,9 @@ async fn a_stock_client_is_given_an_address_a_certificate_and_an_audience() {
     let signed = trial.authority.client(CART).unwrap();
     let pem = format!("{}{}", signed.certificate, signed.key.expose());
     let ca = Certificate::from_pem(trial.authority.certificate().as_bytes()).unwrap();
-    let http = reqwest::Client::builder()
+    let http = http_client()
         .identity(Identity::from_pem(pem.as_bytes()).unwrap())
         .tls_certs_only([ca])
-        .no_proxy()
         .build()
         .unwrap();
     let send = async |request: HttpRequest| {

@@ -6,7 +6,7 @@ use token_broker::cli::dev::Signed;
 use crate::{
     proxy::Proxy,
     site::{Answer, EXT_AUTHZ, GATEWAY, HOST, Site, send},
-    trial::{CART, STRANGER},
+    trial::{CART, STRANGER, http_client},
 };
 
 /// A client of the gateway, with this certificate.
@@ -15,8 +15,7 @@ fn client(site: &Site, signed: &Signed) -> reqwest::Client {
     let identity = reqwest::Identity::from_pem(identity.as_bytes()).unwrap();
     let authority = site.trial.authority.certificate().as_bytes();
     let authority = reqwest::Certificate::from_pem(authority).unwrap();
-    reqwest::Client::builder()
-        .no_proxy()
+    http_client()
         .identity(identity)
         .tls_certs_only([authority])
         .build()

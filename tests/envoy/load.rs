@@ -12,12 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     proxy::Proxy,
     site::{client, send},
+    trial::GIVE_UP,
 };
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 4;
-/// When something that does not happen is given up.
-const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// Requests through a proxy, one after the other, until it is stopped.
 pub(crate) struct Load {

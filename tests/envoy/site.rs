@@ -11,7 +11,7 @@ use token_broker::{
 use crate::{
     destination::Destination,
     proxy::Proxy,
-    trial::{CART, Setup, Site as BrokerSite, Trial, ask},
+    trial::{CART, Setup, Site as BrokerSite, Trial, ask, http_client},
 };
 
 pub(crate) const EXT_AUTHZ: &str = include_str!("../../deploy/envoy/ext_authz.yaml");
@@ -174,7 +174,7 @@ pub(crate) async fn send(
 }
 
 pub(crate) fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    http_client().build().unwrap()
 }
 
 impl Proxy {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::{line::GIVE_UP, trial::Trial};
+use crate::trial::{GIVE_UP, Trial};
 
 impl Trial {
     /// The value of the time series of this whole name, with its labels; 0 where there is

@@ -7,7 +7,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
-use token_broker::cli::dev::{Authority, Signed};
+use token_broker::cli::dev::Signed;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -44,17 +44,14 @@ impl Disguise {
 
     /// Shows these papers to the trial's broker, or none.
     pub(crate) fn with(trial: &Trial, papers: Option<&Papers>) -> Self {
-        Self::before(trial.app.address(), &trial.authority, papers)
+        Self::before(trial.app.address(), trial.authority.certificate(), papers)
     }
 
-    /// Shows these papers, or none, to a broker with a certificate of this authority.
-    pub(crate) fn before(
-        broker: SocketAddr,
-        authority: &Authority,
-        papers: Option<&Papers>,
-    ) -> Self {
+    /// Shows these papers, or none, to a broker that is believed because of this certificate
+    /// of an authority, in PEM.
+    pub(crate) fn before(broker: SocketAddr, authority: &str, papers: Option<&Papers>) -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add(certificate(authority.certificate())).unwrap();
+        roots.add(certificate(authority)).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()

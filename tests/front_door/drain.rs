@@ -13,8 +13,8 @@ use tonic_health::pb::{
 
 use crate::{
     disguise::Disguise,
-    line::{GIVE_UP, Line, ask},
-    trial::{CART, Setup, Trial},
+    line::{Line, ask},
+    trial::{CART, GIVE_UP, Setup, Trial},
 };
 
 async fn trial(server: &'static str, upstream: &'static str) -> Trial {

@@ -25,12 +25,10 @@ use crate::{
         WINDOW_UPDATE, call, frame,
     },
     disguise::Disguise,
-    trial::{CART, Trial, ask},
+    trial::{CART, GIVE_UP, Trial, ask},
 };
 
 const ENHANCE_YOUR_CALM: u32 = 11;
-/// Not how fast the broker must be, but when a test that hangs is given up.
-const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// One kind of flood.
 #[derive(Clone, Copy)]

@@ -9,9 +9,9 @@ use crate::{
     counters::{closed, connections, reloads},
     disguise::Disguise,
     exchange::{Exchange, oauth2, occtoo, post},
-    line::{GIVE_UP, Line},
+    line::Line,
     pki::{Ca, HOUR, Leaf, dns, uri},
-    trial::{CART, Setup, Trial},
+    trial::{CART, GIVE_UP, Setup, Trial},
 };
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";

@@ -19,8 +19,8 @@ use crate::{
     attacker::{DATA, END_HEADERS, END_STREAM, HEADERS, call, frame},
     counters::{closed, connections},
     disguise::Disguise,
-    line::{GIVE_UP, Line, ask, hung_up},
-    trial::{CART, STRANGER, Setup, Trial, reason},
+    line::{Line, ask, hung_up},
+    trial::{CART, GIVE_UP, STRANGER, Setup, Trial, reason},
 };
 
 const SEARCH: &str = "spiffe://corp.example/ns/shop/sa/search";

@@ -24,9 +24,9 @@ use tonic::Streaming;
 use crate::{
     counters::{closed, connections, reloads},
     disguise::Disguise,
-    line::{GIVE_UP, Line, ask},
+    line::{Line, ask},
     steady::Steady,
-    trial::{CART, Setup, Trial, client_id, reason},
+    trial::{CART, GIVE_UP, Setup, Trial, client_id, reason},
 };
 
 /// Within this time a grant that was withdrawn is none any more. A change is noticed by

@@ -13,7 +13,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::line::{GIVE_UP, Line, ask};
+use crate::{
+    line::{Line, ask},
+    trial::GIVE_UP,
+};
 
 /// A caller at work.
 pub(crate) struct Steady {

@@ -15,9 +15,9 @@ use tokio::{task::JoinSet, time::Instant};
 use tonic::{Request, transport::Channel};
 
 use crate::{
-    broker::{Broker, GIVE_UP, PROGRAM, machine, until},
+    broker::{Broker, PROGRAM, machine, until},
     trail::{hand_outs, kinds, verify},
-    trial::{Setup, Site, ask, http, reason},
+    trial::{GIVE_UP, Setup, Site, ask, http, reason},
 };
 
 const CALLERS: usize = 8;

@@ -19,12 +19,10 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use crate::trial::{CART, Site};
+use crate::trial::{CART, GIVE_UP, Site};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_token-broker");
 
-/// Not how fast the broker must be, but when a test that hangs is given up.
-pub(crate) const GIVE_UP: Duration = Duration::from_secs(60);
 /// How often something is looked at that announces nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Processor time in `/proc` is counted in these on every Linux (proc(5), `USER_HZ`).

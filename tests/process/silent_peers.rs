@@ -11,9 +11,9 @@ use tokio::{
 };
 
 use crate::{
-    broker::{Broker, GIVE_UP, machine},
+    broker::{Broker, machine},
     latency::Calling,
-    trial::{Setup, Site, ask},
+    trial::{GIVE_UP, Setup, Site, ask},
 };
 
 const PEERS: usize = 2_000;

@@ -41,7 +41,7 @@ async fn no_peer_holds_up_the_end_for_longer_than_the_drain_deadline() {
     let mut client = broker.client(&site).await;
     let stuck = tokio::spawn(async move { ask(&mut client, "d0").await });
     let papers = Papers::from(&site.authority.client(CART).unwrap());
-    let disguise = Disguise::before(broker.address, &site.authority, Some(&papers));
+    let disguise = Disguise::before(broker.address, site.authority.certificate(), Some(&papers));
     // It begins a call, never ends it, and answers nothing, neither GOAWAY nor PING.
     let begun = frame(HEADERS, END_HEADERS, 1, &call());
     let deaf = disguise.connect().await.unwrap();

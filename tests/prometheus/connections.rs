@@ -36,7 +36,7 @@ async fn too_many_connections_and_those_that_are_refused_are_alerts() {
     let fires = async |alert| prometheus.fires(alert, Some("broker")).await;
 
     let mut refused = JoinSet::new();
-    let stranger = Disguise::before(broker.address, &site.authority, None);
+    let stranger = Disguise::before(broker.address, site.authority.certificate(), None);
     refused.spawn(async move {
         let mut moments = interval(Duration::from_millis(200));
         loop {

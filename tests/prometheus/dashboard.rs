@@ -17,13 +17,13 @@ use tokio::{
 };
 
 use crate::{
-    broker::{GIVE_UP, machine},
+    broker::machine,
     disguise::Disguise,
     fleet::Fleet,
     operator::connect,
     prometheus::{Prometheus, delivered},
     server::Server,
-    trial::{CART, STRANGER, Setup, ask},
+    trial::{CART, GIVE_UP, STRANGER, Setup, ask},
 };
 use token_broker::api::{
     admin::v1::{QuarantineRequest, RefreshRequest},
@@ -162,9 +162,13 @@ async fn every_query_of_the_dashboard_has_an_answer() {
             }
         });
     }
-    let stranger = Disguise::before(app.address(), &fleet.site.authority, None);
+    let stranger = Disguise::before(app.address(), fleet.site.authority.certificate(), None);
     let papers = crate::disguise::Papers::from(&fleet.site.authority.client(CART).unwrap());
-    let visitor = Disguise::before(app.address(), &fleet.site.authority, Some(&papers));
+    let visitor = Disguise::before(
+        app.address(),
+        fleet.site.authority.certificate(),
+        Some(&papers),
+    );
     load.spawn(async move {
         let mut moments = interval(Duration::from_millis(200));
         loop {

@@ -6,11 +6,13 @@ use envoy_types::pb::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, authorization_client::AuthorizationClient,
 };
 use token_broker::api::v1::token_broker_client::TokenBrokerClient;
+use tokio::{io::AsyncReadExt as _, time::timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::{
+    disguise::Disguise,
     newcomer,
-    trial::{ask, endpoint},
+    trial::{GIVE_UP, ask, endpoint, http_client},
 };
 
 /// A running broker.
@@ -72,12 +74,10 @@ impl Dev {
         }
         let identity = self.file("client.pem") + &self.file("client.key");
         let identity = reqwest::Identity::from_pem(identity.as_bytes()).unwrap();
-        let authority = reqwest::Certificate::from_pem(self.file("ca.pem").as_bytes()).unwrap();
-        let builder = || {
-            let builder = reqwest::Client::builder().no_proxy();
-            builder.tls_certs_only([authority.clone()])
-        };
-        let web = builder().identity(identity).build().unwrap();
+        let authority = self.file("ca.pem");
+        let root = reqwest::Certificate::from_pem(authority.as_bytes()).unwrap();
+        let web = http_client().identity(identity).tls_certs_only([root]);
+        let web = web.build().unwrap();
         for (destination, expected) in [(SAMPLES[0], 200), ("nobody-knows", 400)] {
             let answer = web
                 .post(format!("https://{}/oauth2/token", self.address))
@@ -90,12 +90,9 @@ impl Dev {
                 .unwrap();
             assert_eq!(answer.status().as_u16(), expected);
         }
-        // Whoever has no certificate.
-        let anybody = builder().build().unwrap();
-        let refused = anybody
-            .get(format!("https://{}/", self.address))
-            .send()
-            .await;
-        assert!(refused.is_err());
+        // Whoever has no certificate is told so when they read, as late as that in TLS 1.3.
+        let anybody = Disguise::before(self.address, &authority, None);
+        let told = async { anybody.handshake().await?.read_u8().await };
+        assert!(timeout(GIVE_UP, told).await.unwrap().is_err());
     }
 }

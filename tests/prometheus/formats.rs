@@ -10,6 +10,7 @@ use crate::{
     broker::machine,
     dev::Dev,
     prometheus::{Prometheus, delivered},
+    trial::http_client,
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -17,7 +18,7 @@ const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The exposition for whoever accepts this, and what it says that it is.
 async fn exposition(dev: &Dev, accept: Option<&str>) -> (String, String) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = http_client().build().unwrap();
     let mut request = client.get(format!("http://{}/metrics", dev.http));
     if let Some(accept) = accept {
         request = request.header("accept", accept);

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-use crate::{broker::GIVE_UP, trial::http};
+use crate::trial::{GIVE_UP, http, http_client};
 
 /// How often brokers are scraped and rules are evaluated, and how long a condition has to last:
 /// whatever the rules say of that is shortened to this.
@@ -102,7 +102,7 @@ impl Prometheus {
     async fn api(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
         let url = format!("http://{}/api/v1/{path}", self.address);
         let url = Url::parse_with_params(&url, parameters).unwrap();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let answer = client.get(url).send().await.unwrap();
         let mut answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
         if answer["status"] == "success" {

@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
 use crate::{
-    broker::GIVE_UP,
     server::PASSWORD,
-    trial::{CART, Setup, Site, ask, http},
+    trial::{CART, GIVE_UP, Setup, Site, ask, http},
 };
 
 /// How often something is looked at that announces nothing.

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::broker::GIVE_UP;
+use crate::trial::GIVE_UP;
 
 /// How often a server that starts is asked whether it answers.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

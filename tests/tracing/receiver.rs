@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::StreamExt as _;
@@ -27,8 +26,7 @@ use tonic::{
     transport::{Identity, Server, ServerTlsConfig},
 };
 
-/// When a test that hangs is given up.
-pub(crate) const GIVE_UP: Duration = Duration::from_secs(60);
+use crate::trial::GIVE_UP;
 
 /// A running collector. Dropped, it is gone.
 pub(crate) struct Receiver {
