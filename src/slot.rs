@@ -179,6 +179,9 @@ impl Slot {
         let held = Held::new(token, self.expiry_margin, now, 0.0);
         self.token = held.ok().map(|held| Held {
             refresh_at: now,
+            // It is as old as it is, wherever it was minted: whoever wants more than it has
+            // may wait for that flight.
+            landed_at: held.token.requested_at.instant,
             ..held
         });
     }

@@ -595,6 +595,19 @@ async fn renewed_credentials_take_over_the_token_until_they_bring_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_wants_more_than_is_left_of_an_inherited_token_waits_for_its_successor() {
+    let (cache, _guard, last) = one(&steady());
+    let inherited = cache.token(&last, Duration::ZERO).await.unwrap();
+    tokio::time::sleep(25 * secs(60)).await;
+    let source = steady();
+    let renewed = renewed(&last, Arc::clone(&source));
+    cache.succeed(&last.key, &renewed);
+    let own = cache.token(&renewed, 40 * secs(60)).await.unwrap();
+    assert_ne!(own.id, inherited.id);
+    assert_eq!(source.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn renewed_credentials_that_are_rejected_leave_the_token_alone() {
     let (cache, _guard, last) = one(&steady());
     let inherited = cache.token(&last, Duration::ZERO).await.unwrap();

@@ -77,7 +77,8 @@ impl Stops {
         self.0.values().cloned().collect()
     }
 
-    /// Stops something, unless it is stopped: who was first, and why, stays.
+    /// Stops something. If it is stopped already, who was first and why stays, but it is told
+    /// as done now: there may have been a release that is not known here.
     pub(super) fn stop(&mut self, quarantine: Quarantine) -> SharedQuarantine {
         let destination = quarantine.destination.clone();
         let application = quarantine.application.clone();
@@ -89,8 +90,9 @@ impl Stops {
             quarantine: Some(quarantine),
         };
         let last = self.0.entry(name(&act)).or_insert_with(|| act.clone());
-        if last.quarantine.is_none() {
-            *last = act;
+        match last.quarantine {
+            Some(_) => last.at = at,
+            None => *last = act,
         }
         last.clone()
     }

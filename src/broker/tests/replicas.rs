@@ -384,6 +384,36 @@ async fn what_is_played_back_or_forged_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_stops_again_what_others_have_released_stops_it_everywhere() {
+    for joins_again in [false, true] {
+        let fleet = Fleet::default();
+        let [one, two] = fleet.replicas().await;
+        one.quarantine("").await;
+        settle().await;
+        assert_eq!(two.note(), Some(anna()));
+        fleet.shelf.deafen(true);
+        two.release("").await;
+        fleet.shelf.deafen(false);
+        assert_eq!((one.note(), two.note()), (Some(anna()), None));
+        assert_eq!(one.quarantine("").await.told, Told::Yes);
+        settle().await;
+        if joins_again {
+            one.operator.rejoin().await;
+            two.operator.rejoin().await;
+            settle().await;
+        }
+        for replica in [&one, &two, &fleet.replica().await] {
+            assert_eq!(replica.note(), Some(anna()));
+            assert_eq!(replica.ask().await, Err(Refusal::Quarantined));
+        }
+        // And the next release ends it at all of them.
+        two.release("").await;
+        settle().await;
+        assert_eq!((one.note(), two.note()), (None, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flushed_store_is_filled_again() {
     let fleet = Fleet::default();
     let [one, two] = fleet.replicas().await;
