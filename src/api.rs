@@ -6,7 +6,7 @@ mod duration;
 use std::fmt;
 
 pub use self::{
-    codec::Codec,
+    codec::{Brief, BriefCodec, Codec},
     duration::{proto, span},
 };
 

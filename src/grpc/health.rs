@@ -3,10 +3,6 @@
 //! The library's own service keeps its watchers for ever, so that one of them would hold
 //! up every stop until the drain deadline. Here they are told, and let go.
 
-use envoy_types::pb::envoy::service::{
-    auth::v3::authorization_server::SERVICE_NAME as EXT_AUTHZ,
-    secret::v3::secret_discovery_service_server::SERVICE_NAME as SDS,
-};
 use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
@@ -18,6 +14,10 @@ use tonic_health::pb::{
     health_server::Health,
 };
 
+use super::envoy::{
+    authorization_server::SERVICE_NAME as EXT_AUTHZ,
+    secret_discovery_service_server::SERVICE_NAME as SDS,
+};
 use crate::api::{
     admin::v1::admin_server::SERVICE_NAME as ADMIN, v1::token_broker_server::SERVICE_NAME as TOKENS,
 };

@@ -2,6 +2,7 @@
 
 mod admin_service;
 mod deadline;
+mod envoy;
 mod ext_authz;
 mod health;
 mod method;
@@ -21,17 +22,19 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
-use envoy_types::pb::envoy::service::{
-    auth::v3::authorization_server::AuthorizationServer,
-    secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer,
-};
+use http_body_util::BodyExt as _;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::pb::health_server::HealthServer;
+use tonic_health::pb::health_server::{HealthServer, SERVICE_NAME as HEALTH};
+use tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME as REFLECTION;
 
 use self::{
     admin_service::{AdminService, act},
+    envoy::{
+        authorization_server::AuthorizationServer,
+        secret_discovery_service_server::{SERVICE_NAME as SDS, SecretDiscoveryServiceServer},
+    },
     ext_authz::ExtAuthz,
     health::HealthService,
     refusal::Service,
@@ -44,7 +47,7 @@ pub use self::{
     shortcut::Shortcut,
 };
 use crate::{
-    admission::Connected,
+    admission::{Connected, Stream},
     api::{
         self,
         admin::v1::admin_server::{AdminServer, SERVICE_NAME as ADMIN},
@@ -145,7 +148,8 @@ struct Guard {
 /// Lets no request through from a peer whose certificate names no caller, or beyond the
 /// share of a caller, or for operators from somebody else, and ends one whose body never
 /// comes. A stream counts as a call until its reply begins: a watcher lives long, and costs
-/// little.
+/// little. One that anybody may have, or that is asked for in many words, has a place among
+/// fewer for as long as it lasts.
 async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Next) -> Response {
     if !is_grpc(request.headers()) {
         return StatusCode::NOT_FOUND.into_response();
@@ -165,8 +169,12 @@ async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Nex
         return asks.refusal(CallError::CallerUnidentified);
     };
     let method = method::of(request.uri().path());
-    let under_way = match peer.call() {
-        Ok(under_way) => under_way,
+    let admitted = peer.call().and_then(|under_way| {
+        let place = lingers(request.uri().path()).then(|| peer.stream());
+        Ok((under_way, place.transpose()?))
+    });
+    let (under_way, place) = match admitted {
+        Ok(admitted) => admitted,
         Err(overload) => {
             let call = guard.begin(asks, method, request.headers());
             return guard.refuse(asks, &call, &peer, overload.into());
@@ -192,9 +200,33 @@ async fn guarded(State(guard): State<Guard>, mut request: HttpRequest, next: Nex
     let context = TraceContext::of(request.headers());
     let answer = timeout(longest, next.run(request)).await;
     drop(under_way);
-    answer.unwrap_or_else(|_| {
+    let answer = answer.unwrap_or_else(|_| {
         let call = guard.begin_late(asks, method, context, longest);
         guard.refuse(asks, &call, &peer, CallError::DeadlineExceeded)
+    });
+    match place {
+        Some(place) => until_its_end(place, answer),
+        None => answer,
+    }
+}
+
+/// Whether what a path means may go on for ever without a grant, or is asked for in many
+/// words.
+fn lingers(path: &str) -> bool {
+    let mut parts = path.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some(SDS | REFLECTION), _) => true,
+        (service, method) => service == Some(HEALTH) && method == Some("Watch"),
+    }
+}
+
+/// Keeps a place until the last of an answer is sent.
+fn until_its_end(place: Stream, answer: Response) -> Response {
+    answer.map(|body| {
+        axum::body::Body::new(body.map_frame(move |frame| {
+            let _kept = &place;
+            frame
+        }))
     })
 }
 

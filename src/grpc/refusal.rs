@@ -1,23 +1,25 @@
 //! What a call is told that the guard does not let in.
 
 use axum::response::Response;
-use envoy_types::pb::envoy::service::{
-    auth::v3::{CheckRequest, CheckResponse, authorization_server::SERVICE_NAME as EXT_AUTHZ},
-    secret::v3::secret_discovery_service_server::SERVICE_NAME as SDS,
-};
+use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use tonic::{
     codec::{Codec as _, EncodeBody, SingleMessageCompressionOverride},
     metadata::GRPC_CONTENT_TYPE,
 };
-use tonic_prost::ProstCodec;
 
 use super::{
-    DOOR, ext_authz, response, sds,
+    DOOR,
+    envoy::{
+        authorization_server::SERVICE_NAME as EXT_AUTHZ,
+        secret_discovery_service_server::SERVICE_NAME as SDS,
+    },
+    ext_authz::{self, Check},
+    response, sds,
     status::{note_error, note_in_band, status},
 };
-use crate::{broker::CallError, metrics::Door, telemetry::Span};
+use crate::{api::BriefCodec, broker::CallError, metrics::Door, telemetry::Span};
 
 /// Which service a call is for, as far as the guard has to know.
 #[derive(Clone, Copy)]
@@ -66,7 +68,7 @@ impl Service {
 /// A successful call's one message.
 fn answer(verdict: CheckResponse) -> Response {
     let body = EncodeBody::new_server(
-        ProstCodec::<_, CheckRequest>::default().encoder(),
+        BriefCodec::<_, Check>::default().encoder(),
         stream::iter([Ok(verdict)]),
         None,
         SingleMessageCompressionOverride::default(),

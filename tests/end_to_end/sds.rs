@@ -19,14 +19,19 @@ use token_broker::{
     upstream::standin::Behaviour,
 };
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
-use crate::trial::{CART, STRANGER, Setup, Site, Trial, ask, reason};
+use crate::trial::{CART, GIVE_UP, STRANGER, Setup, Site, Trial, ask, reason};
 
 const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 /// Nothing comes for so long: nothing will.
 const QUIET: Duration = Duration::from_millis(300);
+/// How often something is looked at that announces nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Both ends of a stream.
 struct Conversation<Q, A> {
@@ -49,7 +54,7 @@ impl<Q: Debug, A: Debug> Conversation<Q, A> {
     }
 
     async fn hears_nothing(&mut self) {
-        let heard = tokio::time::timeout(QUIET, self.answers.message()).await;
+        let heard = timeout(QUIET, self.answers.message()).await;
         assert!(heard.is_err(), "{heard:?}");
     }
 }
@@ -286,7 +291,9 @@ async fn a_caller_has_its_share_of_streams() {
         ..Setup::default()
     })
     .await;
-    let cart = client(&trial, CART).await;
+    let signed = trial.authority.client(CART).unwrap();
+    let channel = trial.connect(&signed).await.unwrap();
+    let cart = SecretDiscoveryServiceClient::new(channel.clone());
     let mut streams = Vec::new();
     for _ in 0..2 {
         let (sender, sent) = mpsc::unbounded_channel();
@@ -297,8 +304,40 @@ async fn a_caller_has_its_share_of_streams() {
         answers.message().await.unwrap();
         streams.push((sender, answers));
     }
-    let another = tokio_stream::pending();
-    let refused = cart.clone().stream_secrets(another).await;
+    // Whatever may last for ever without a grant, or is asked for in many words, counts.
+    let mut health = HealthClient::new(channel.clone());
+    let mut reflection = ServerReflectionClient::new(channel);
+    for refused in [
+        cart.clone()
+            .stream_secrets(tokio_stream::pending())
+            .await
+            .map(drop),
+        cart.clone()
+            .delta_secrets(tokio_stream::pending())
+            .await
+            .map(drop),
+        cart.clone().fetch_secrets(wanting(&["d0"])).await.map(drop),
+        health.watch(HealthCheckRequest::default()).await.map(drop),
+        reflection
+            .server_reflection_info(tokio_stream::pending())
+            .await
+            .map(drop),
+    ] {
+        assert_eq!(reason(&refused.unwrap_err()), "OVERLOADED");
+    }
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    // One that has ended leaves its place.
+    streams.pop();
+    let watching = async {
+        loop {
+            if let Ok(watching) = health.watch(HealthCheckRequest::default()).await {
+                return watching;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    };
+    let _watching = timeout(GIVE_UP, watching).await.unwrap();
+    let refused = cart.clone().fetch_secrets(wanting(&["d0"])).await;
     assert_eq!(reason(&refused.unwrap_err()), "OVERLOADED");
 }
 

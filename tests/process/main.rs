@@ -21,6 +21,7 @@ mod disguise;
 mod gate;
 mod idle_connections;
 mod latency;
+mod long_requests;
 mod operating;
 mod privacy;
 mod readiness;

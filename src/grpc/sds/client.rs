@@ -13,9 +13,10 @@ use super::{
     refused::Refused,
     resource::check_type,
     subscriptions::{Subscriptions, Update, check_count},
+    wanted::Wanted,
 };
 use crate::{
-    admission::{Connected, Stream},
+    admission::Connected,
     broker::CallError,
     clock::Instant,
     grpc::status::note_code,
@@ -27,8 +28,6 @@ pub(super) struct Client {
     sds: Sds,
     call: Call,
     connected: Arc<Connected>,
-    /// Its place among the streams of its caller.
-    _place: Stream,
     subscriptions: Subscriptions,
     deadline: Option<Instant>,
     /// Whether its first request has come, which was counted as a call.
@@ -53,13 +52,11 @@ impl Client {
         sds: Sds,
         call: Call,
         connected: Arc<Connected>,
-        place: Stream,
         deadline: Option<Instant>,
     ) -> Self {
         Self {
             sds,
             call,
-            _place: place,
             connected,
             subscriptions: Subscriptions::default(),
             deadline,
@@ -128,11 +125,10 @@ impl Client {
     }
 
     /// Takes the names of a request for all that are wanted.
-    pub(super) fn wants_exactly(&mut self, request: &DiscoveryRequest) -> Result<(), Refused> {
-        let names: BTreeSet<_> = request.resource_names.iter().cloned().collect();
-        check_type(&request.type_url)
-            .and_then(|()| check_count(names.len()))
-            .map_err(|refused| self.counted(refused))?;
+    pub(super) fn wants_exactly(&mut self, request: DiscoveryRequest) -> Result<(), Refused> {
+        let wanted = Wanted::from(request);
+        wanted.check().map_err(|refused| self.counted(refused))?;
+        let names = wanted.names;
         self.subscriptions.retain(|name| names.contains(name));
         for name in names {
             if !self.subscriptions.contains(&name) {

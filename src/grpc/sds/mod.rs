@@ -9,14 +9,12 @@ mod client;
 mod refused;
 mod resource;
 mod subscriptions;
+mod wanted;
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use envoy_types::pb::envoy::service::{
-    discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    },
-    secret::v3::secret_discovery_service_server::SecretDiscoveryService,
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use futures_util::{
     StreamExt as _,
@@ -25,15 +23,17 @@ use futures_util::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(super) use self::wanted::Wanted;
 use self::{
     client::{Client, Happened},
     refused::Refused,
-    resource::{Named, check_type, delta, version, whole},
-    subscriptions::check_count,
+    resource::{Named, delta, version, whole},
 };
 use super::{
-    deadline, method,
-    status::{note_code, note_status, status},
+    deadline,
+    envoy::secret_discovery_service_server::SecretDiscoveryService,
+    method,
+    status::{note_status, status},
     token_service::{peer, until},
 };
 use crate::{
@@ -132,7 +132,7 @@ impl SecretDiscoveryService for Sds {
                 let (name, update) = match client.next(&mut requests).await {
                     Happened::Asked(request) => {
                         client.acknowledged(request.error_detail.is_some());
-                        match client.wants_exactly(&request) {
+                        match client.wants_exactly(request) {
                             Ok(()) => continue,
                             Err(refused) => return Some((Err(client.ends(refused)), None)),
                         }
@@ -191,16 +191,22 @@ impl SecretDiscoveryService for Sds {
 
     async fn fetch_secrets(
         &self,
-        request: Request<DiscoveryRequest>,
+        request: Request<Wanted>,
     ) -> Result<Response<DiscoveryResponse>, Status> {
         let peer = peer(&request).map_err(status)?;
         let deadline =
             Instant::now() + deadline::of(request.metadata().as_ref(), peer.longest_call());
         let call = self.begin(method::FETCH_SECRETS, &request, peer);
         let asker = Asker::of(peer.id().clone(), &call);
-        let secrets = match self.names(&call, &asker, request.get_ref()) {
-            Ok(names) => self.secrets(&call, &asker, names, deadline).await,
-            Err(refused) => Err(refused),
+        let wanted = request.into_inner();
+        let secrets = match wanted.check() {
+            Ok(()) => self.secrets(&call, &asker, wanted, deadline).await,
+            Err(refused) => {
+                let (caller, outcome) = (asker.caller.as_str(), refused.outcome);
+                self.calls
+                    .answered_in_part(&call, caller, None, outcome, None);
+                Err(refused)
+            }
         };
         let outcome = secrets
             .as_ref()
@@ -215,34 +221,17 @@ impl SecretDiscoveryService for Sds {
 }
 
 impl Sds {
-    /// The names that a proxy polls, each once.
-    fn names<'a>(
-        &self,
-        call: &Call,
-        asker: &Asker,
-        request: &'a DiscoveryRequest,
-    ) -> Result<BTreeSet<&'a String>, Refused> {
-        let names: BTreeSet<_> = request.resource_names.iter().collect();
-        let checked = check_type(&request.type_url).and_then(|()| check_count(names.len()));
-        checked.inspect_err(|refused| {
-            let caller = asker.caller.as_str();
-            self.calls
-                .answered_in_part(call, caller, None, refused.outcome, None);
-        })?;
-        Ok(names)
-    }
-
-    /// Their tokens, or why there is none for one of them.
+    /// The tokens that a proxy polls, or why there is none for one of the names.
     async fn secrets(
         &self,
         call: &Call,
         asker: &Asker,
-        names: BTreeSet<&String>,
+        wanted: Wanted,
         deadline: Instant,
     ) -> Result<Vec<Named>, Refused> {
         let mut secrets = Vec::new();
-        for name in names {
-            let granted = self.authorise(&asker.caller, name);
+        for name in wanted.names {
+            let granted = self.authorise(&asker.caller, &name);
             let token = match &granted {
                 Ok(granted) => self.token(asker, granted, deadline).await,
                 Err(error) => Err(*error),
@@ -250,7 +239,7 @@ impl Sds {
             let result = token.as_ref().map(|token| Some(token.id));
             let result = result.map_err(|error| *error);
             self.count(call, &asker.caller, granted.as_ref().ok(), result);
-            secrets.push((name.clone(), token?));
+            secrets.push((name, token?));
         }
         Ok(secrets)
     }
@@ -267,16 +256,8 @@ impl Sds {
         let deadline =
             deadline::asked(request.metadata().as_ref()).map(|asked| Instant::now() + asked);
         let call = self.begin(method, &request, &connected);
-        let place = connected.stream().map_err(|overload| {
-            let error = CallError::from(overload);
-            self.count(&call, connected.id(), None, Err(error));
-            let refused = status(error);
-            note_code(refused.code(), &call.span);
-            self.calls.ended(&call, error.code());
-            refused
-        })?;
         call.span.ends(End::Well("ok"));
-        let client = Client::new(self.clone(), call, connected, place, deadline);
+        let client = Client::new(self.clone(), call, connected, deadline);
         Ok((client, request.into_inner()))
     }
 

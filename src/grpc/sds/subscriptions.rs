@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many names a stream may be subscribed to.
-const MAX_NAMES: usize = 100;
+pub(super) const MAX_NAMES: usize = 100;
 
 /// A token, or why there is none.
 pub(super) type Update = Result<Arc<Token>, CallError>;

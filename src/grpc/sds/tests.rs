@@ -1,6 +1,5 @@
 //! What an operator's stop does to subscriptions, and what is told of how they end.
 
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::trace::SpanData;
@@ -209,7 +208,7 @@ async fn a_poll_is_counted_once_and_its_span_says_how_it_ended() {
         (wanted(&many), "INVALID_ARGUMENT", "INVALID_ARGUMENT"),
         (wanted(&["d", "e"]), "PERMISSION_DENIED", "NOT_GRANTED"),
     ] {
-        let answer = sds.fetch_secrets(from_caller(request)).await;
+        let answer = sds.fetch_secrets(from_caller(request.into())).await;
         assert_eq!(answer.is_ok(), outcome == "ok");
         let span = ended(&mut kept);
         let status = noted(&span, "rpc.response.status_code");
