@@ -54,7 +54,7 @@ impl WholeFile {
     pub fn lock(path: &Path, patience: Duration) -> Result<Self, WriteError> {
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => end_of_links(path),
             Err(error) => return Err(WriteError::Folder(error)),
         };
         let name = path.file_name().ok_or(WriteError::Nameless)?;
@@ -126,6 +126,18 @@ impl WholeFile {
     }
 }
 
+/// Where a file is to be that a path leads to, and that is not there: so its links, if it is
+/// one, have an end.
+fn end_of_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    while let Ok(target) = fs::read_link(&path) {
+        path = path
+            .parent()
+            .map_or_else(|| target.clone(), |folder| folder.join(&target));
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +205,29 @@ mod tests {
             .unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_is_not_there_yet_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let link = |name: &str, target: &Path| {
+            let link = folder.path().join(name);
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            link
+        };
+        let file = elsewhere.path().join("file");
+        let second = link("second", &file);
+        let first = link("first", Path::new("second"));
+        WholeFile::lock(&first, Duration::ZERO)
+            .unwrap()
+            .write(b"new")
+            .unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        for link in [first, second] {
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        assert_eq!(names(folder.path()), ["first", "second"]);
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl Lapsed {
                     %file,
                     "a revocation list is past its next update: unless crl_lenient is set, every client that it should clear is refused"
                 ),
+                "client_ca" => error!(
+                    which,
+                    %file,
+                    "an authority of clients has expired: what it signed is believed all the same, until it is taken out of the file"
+                ),
                 which => error!(which, %file, "a certificate has expired"),
             }
         }

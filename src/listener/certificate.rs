@@ -4,7 +4,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::{
     asn1_rs::{Any, Class, Tag},
     certificate::X509Certificate,
-    oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME,
+    oid_registry::{OID_X509_EXT_ISSUER_DISTRIBUTION_POINT, OID_X509_EXT_SUBJECT_ALT_NAME},
     prelude::FromDer as _,
     revocation_list::CertificateRevocationList,
 };
@@ -56,6 +56,33 @@ pub(super) fn has_issued(
             certificate.subject().as_raw() == list.issuer().as_raw()
         }
         _ => false,
+    }
+}
+
+/// Which certificates a revocation list is about.
+#[derive(PartialEq, Eq)]
+pub(super) struct Scope {
+    issuer: Vec<u8>,
+    /// Its issuing distribution point (RFC 5280 §5.2.5), if it is not about all of them.
+    part: Option<Vec<u8>>,
+}
+
+impl Scope {
+    /// `None` for what is no revocation list.
+    pub(super) fn of(list: &CertificateRevocationListDer<'_>) -> Option<Self> {
+        let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+        let mut extensions = list.extensions().iter();
+        let part = extensions.find(|one| one.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
+        Some(Self {
+            issuer: list.issuer().as_raw().to_vec(),
+            part: part.map(|part| part.value.to_vec()),
+        })
+    }
+
+    /// Whether a certificate can be in both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let whole = self.part.is_none() || other.part.is_none();
+        self.issuer == other.issuer && (whole || self.part == other.part)
     }
 }
 
@@ -133,7 +160,11 @@ mod fuzz;
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
+    use rcgen::{
+        CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+        CrlIssuingDistributionPoint, CustomExtension, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, SanType, date_time_ymd,
+    };
 
     use super::*;
 
@@ -150,6 +181,58 @@ mod tests {
 
     fn dns(text: &str) -> SanType {
         SanType::DnsName(text.try_into().unwrap())
+    }
+
+    /// A revocation list of this issuer, about all of its certificates or this part of them.
+    fn list(issuer: &str, part: Option<&str>) -> CertificateRevocationListDer<'static> {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, issuer.to_owned());
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let issuer = Issuer::new(params, KeyPair::generate().unwrap());
+        let part = part.map(|part| CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec![format!("http://crl.example/{part}")],
+            },
+            scope: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2027, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: part,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&issuer).unwrap().into()
+    }
+
+    #[test]
+    fn lists_overlap_where_one_certificate_can_be_in_both() {
+        for (one, other, overlap) in [
+            (("a", None), ("a", None), true),
+            (("a", None), ("a", Some("1")), true),
+            (("a", Some("1")), ("a", Some("1")), true),
+            (("a", Some("1")), ("a", Some("2")), false),
+            (("a", None), ("b", None), false),
+            (("a", Some("1")), ("b", Some("1")), false),
+        ] {
+            let scope = |(issuer, part)| Scope::of(&list(issuer, part)).unwrap();
+            assert_eq!(
+                scope(one).overlaps(&scope(other)),
+                overlap,
+                "{one:?} {other:?}"
+            );
+            assert_eq!(
+                scope(other).overlaps(&scope(one)),
+                overlap,
+                "{other:?} {one:?}"
+            );
+        }
+        let rubbish = CertificateRevocationListDer::from(b"rubbish".to_vec());
+        assert!(Scope::of(&rubbish).is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use super::{
-    certificate::{self, has_issued},
+    certificate::{self, Scope, has_issued},
     handshake,
     talk::ALPN,
 };
@@ -73,6 +73,14 @@ pub enum TlsError {
         cert: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// Two revocation lists are about the same certificates, and only one of them would count.
+    #[error("{}: has a revocation list of an issuer whose list is in {} as well, and only one of them would count: leave the newer one alone there", .file.display(), .other.display())]
+    TwoLists {
+        /// The file of the second.
+        file: PathBuf,
+        /// The file of the first.
+        other: PathBuf,
     },
     /// The revocation lists are not usable.
     #[error("the revocation lists are not usable: {0}")]
@@ -204,9 +212,19 @@ impl Clients {
                 .map_err(|error| unusable(error.to_string()))?;
         }
         let mut lists: Vec<CertificateRevocationListDer<'static>> = Vec::new();
+        let mut scopes: Vec<(Scope, &Path)> = Vec::new();
         for file in &files.crl {
             let more = read(file, pem_file::revocation_lists)?;
             expiries.extend(Expiry::of_lists(file, &more));
+            for scope in more.iter().filter_map(Scope::of) {
+                if let Some((_, other)) = scopes.iter().find(|(known, _)| known.overlaps(&scope)) {
+                    return Err(TlsError::TwoLists {
+                        file: file.clone(),
+                        other: (*other).to_owned(),
+                    });
+                }
+                scopes.push((scope, file));
+            }
             lists.extend(more);
         }
         let has_lists = !lists.is_empty();

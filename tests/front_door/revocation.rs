@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use token_broker::app::App;
+
 use crate::{
     counters::{closed, connections, reloads},
     disguise::Disguise,
@@ -12,7 +14,7 @@ use crate::{
     line::Line,
     pki::{Ca, HOUR, Leaf, unix, uri},
     steady::Steady,
-    trial::{Setup, Trial},
+    trial::{Setup, Site, Trial},
 };
 
 /// How long a client that is not believed any more may keep its connection. A file's
@@ -203,6 +205,51 @@ async fn a_revocation_list_that_runs_out_is_said_once_and_lets_nobody_in() {
     let said = events.with(&about);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("ERROR"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_revocation_lists_of_one_authority_are_a_mistake() {
+    let root = Ca::root("root");
+    // What the second one revokes would not be looked for.
+    let (old, new) = (root.crl(&[], HOUR), root.crl(&[1], HOUR));
+    let both = format!("{old}{new}");
+    for (server, files, named) in [
+        (
+            r#"crl = ["old.crl", "new.crl"]"#,
+            vec![("old.crl", old), ("new.crl", new)],
+            ["new.crl: has a revocation list", "old.crl as well"],
+        ),
+        (
+            r#"crl = "both.crl""#,
+            vec![("both.crl", both)],
+            ["both.crl: has a revocation list", "both.crl as well"],
+        ),
+    ] {
+        let site = Site::new(Setup {
+            destinations: 1,
+            server,
+            files: [vec![("ca.pem", root.pem.clone())], files].concat(),
+            ..Setup::default()
+        })
+        .await;
+        let error = App::start(&site.config()).await.map(drop).unwrap_err();
+        let error = error.to_string();
+        assert!(named.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_is_believed_until_it_is_taken_out_whatever_its_own_dates_say() {
+    let root = Ca::root("root");
+    let expired = root.intermediate("expired", 7, -2 * HOUR..-HOUR);
+    let trial = trial(expired.pem.clone(), None).await;
+    let papers = expired.sign(Leaf::default());
+    let mut line = Line::with(&trial, &papers).await;
+    line.ask("d0").await.unwrap();
+    let since = Instant::now();
+    // It is an intermediate like others now, whose dates count.
+    trial.write("ca.pem", &root.pem);
+    cut(&trial, line, "certificate_expired", since).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

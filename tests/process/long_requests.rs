@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// So many of each wait for a token at once.
-const AT_ONCE: usize = 40;
+const AT_ONCE: usize = 20;
 /// They may take so much more memory than there was, in bytes.
-const BOUND: u64 = 100 * 1024 * 1024;
+const BOUND: u64 = 64 * 1024 * 1024;
 
 /// As long as the broker takes it: 120 kB, or some 11 MB decoded.
 fn poll() -> DiscoveryRequest {
