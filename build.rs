@@ -6,6 +6,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use protox::prost::Message as _;
 use tonic_build::manual::{Builder, Method, Service};
 
+const CODEC: &str = "crate::api::Codec";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let protocols = [
@@ -18,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_transport(false)
-        .codec_path("crate::api::Codec")
+        .codec_path(CODEC)
         // It holds the token, so its `Debug` is written by hand.
         .skip_debug(["tokenbroker.v1.GetTokenResponse"])
         .compile_fds(descriptors)?;
@@ -29,44 +31,37 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The services of Envoy that the broker is. They are written down here, since their unary
 /// requests become something smaller as they are decoded.
 fn envoy() -> [Service; 2] {
-    const PLAIN: &str = "crate::api::Codec";
-    const BRIEF: &str = "crate::api::BriefCodec";
-    const AUTH: &str = "envoy_types::pb::envoy::service::auth::v3";
-    const DISCOVERY: &str = "envoy_types::pb::envoy::service::discovery::v3";
-    let method = |name, route, codec, input: String, output: String| {
+    let method = |name, route, input, output| {
         let method = Method::builder().name(name).route_name(route);
+        let output = format!("envoy_types::pb::envoy::service::{output}");
         method
-            .codec_path(codec)
+            .codec_path(CODEC)
             .input_type(input)
             .output_type(output)
     };
     let check = method(
         "check",
         "Check",
-        BRIEF,
-        "crate::grpc::ext_authz::Check".to_owned(),
-        format!("{AUTH}::CheckResponse"),
+        "crate::grpc::ext_authz::Check",
+        "auth::v3::CheckResponse",
     );
     let stream = method(
         "stream_secrets",
         "StreamSecrets",
-        PLAIN,
-        format!("{DISCOVERY}::DiscoveryRequest"),
-        format!("{DISCOVERY}::DiscoveryResponse"),
+        "envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest",
+        "discovery::v3::DiscoveryResponse",
     );
     let delta = method(
         "delta_secrets",
         "DeltaSecrets",
-        PLAIN,
-        format!("{DISCOVERY}::DeltaDiscoveryRequest"),
-        format!("{DISCOVERY}::DeltaDiscoveryResponse"),
+        "envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest",
+        "discovery::v3::DeltaDiscoveryResponse",
     );
     let fetch = method(
         "fetch_secrets",
         "FetchSecrets",
-        BRIEF,
-        "crate::grpc::sds::Wanted".to_owned(),
-        format!("{DISCOVERY}::DiscoveryResponse"),
+        "crate::grpc::sds::Wanted",
+        "discovery::v3::DiscoveryResponse",
     );
     let authorization = Service::builder()
         .package("envoy.service.auth.v3")

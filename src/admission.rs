@@ -35,8 +35,8 @@ const LONGEST_BAR: Duration = Duration::from_secs(300);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(3600);
 /// So many callers are kept before those who have gone are looked for.
 const FIRST_SWEEP: usize = 1024;
-/// How many streams of large requests a caller may have for each connection that it may
-/// have, so that they cost no more memory than its connections do.
+/// How many streams a caller may have, of large requests or without a grant, for each
+/// connection that it may have, so that they cost no more memory than its connections do.
 const STREAMS_PER_CONNECTION: usize = 2;
 /// When calls are shed, trying again can help after this time.
 const SHED_RETRY: Duration = Duration::from_millis(250);
@@ -116,7 +116,7 @@ pub struct Call {
     admission: Arc<Admission>,
 }
 
-/// A stream that may go on asking, for as long as it lasts.
+/// A stream that may go on, for as long as it lasts.
 pub struct Stream(Arc<Caller>);
 
 /// Why a connection is not let in.
@@ -222,7 +222,7 @@ impl Connected {
         Ok(call)
     }
 
-    /// Lets a stream go on, or not, whose requests are large.
+    /// Lets a stream go on, or not, whose requests are large, or that needs no grant.
     ///
     /// # Errors
     /// [`Overload::Busy`] when the caller has enough of them.

@@ -6,7 +6,7 @@ mod duration;
 use std::fmt;
 
 pub use self::{
-    codec::{Brief, BriefCodec, Codec},
+    codec::{Brief, Codec},
     duration::{proto, span},
 };
 

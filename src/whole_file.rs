@@ -131,9 +131,8 @@ impl WholeFile {
 fn end_of_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     while let Ok(target) = fs::read_link(&path) {
-        path = path
-            .parent()
-            .map_or_else(|| target.clone(), |folder| folder.join(&target));
+        path.pop();
+        path.push(target);
     }
     path
 }

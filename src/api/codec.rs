@@ -17,9 +17,27 @@ const BUFFER: usize = 512;
 /// How much is gathered before it is sent, in bytes: as tonic has it.
 const SENT_FROM: usize = 32 * 1024;
 
-/// Encodes the one and decodes the other.
+/// What counts of a message.
+///
+/// A list of empty messages takes two bytes each on the wire, and almost a hundred times as
+/// many once it is decoded. So a request that may be long is not kept as it came while its
+/// call goes on. Of any other, all of it counts.
+pub trait Brief: From<Self::Message> + Send + 'static {
+    /// The message.
+    type Message: Message + Default + Send + 'static;
+}
+
+impl<M: Message + Default + Send + 'static> Brief for M {
+    type Message = M;
+}
+
+/// Encodes the one, and decodes what counts of the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+/// Decodes what counts of a message.
+#[derive(Debug)]
+pub struct Decoder<U: Brief>(ProstDecoder<U::Message>);
 
 impl<T, U> Default for Codec<T, U> {
     fn default() -> Self {
@@ -30,79 +48,32 @@ impl<T, U> Default for Codec<T, U> {
 impl<T, U> codec::Codec for Codec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
-{
-    type Encode = T;
-    type Decode = U;
-    type Encoder = ProstEncoder<T>;
-    type Decoder = ProstDecoder<U>;
-
-    fn encoder(&mut self) -> ProstEncoder<T> {
-        ProstEncoder::new(buffers())
-    }
-
-    fn decoder(&mut self) -> ProstDecoder<U> {
-        ProstDecoder::new(buffers())
-    }
-}
-
-/// What counts of a message.
-///
-/// A list of empty messages takes two bytes each on the wire, and almost a hundred times as
-/// many once it is decoded. So a request that may be long is not kept as it came while its
-/// call goes on.
-pub trait Brief: From<Self::Message> + Send + 'static {
-    /// The message.
-    type Message: Message + Default + Send + 'static;
-}
-
-/// Encodes the one, and decodes what counts of the other.
-#[derive(Clone, Copy, Debug)]
-pub struct BriefCodec<T, U>(PhantomData<(T, U)>);
-
-/// Decodes what counts of a message.
-#[derive(Debug)]
-pub struct BriefDecoder<U: Brief>(ProstDecoder<U::Message>);
-
-impl<T, U> Default for BriefCodec<T, U> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T, U> codec::Codec for BriefCodec<T, U>
-where
-    T: Message + Send + 'static,
     U: Brief,
 {
     type Encode = T;
     type Decode = U;
     type Encoder = ProstEncoder<T>;
-    type Decoder = BriefDecoder<U>;
+    type Decoder = Decoder<U>;
 
     fn encoder(&mut self) -> ProstEncoder<T> {
-        ProstEncoder::new(buffers())
+        ProstEncoder::new(BufferSettings::new(BUFFER, SENT_FROM))
     }
 
-    fn decoder(&mut self) -> BriefDecoder<U> {
-        BriefDecoder(ProstDecoder::new(buffers()))
+    fn decoder(&mut self) -> Decoder<U> {
+        Decoder(ProstDecoder::new(BufferSettings::new(BUFFER, SENT_FROM)))
     }
 }
 
-impl<U: Brief> codec::Decoder for BriefDecoder<U> {
+impl<U: Brief> codec::Decoder for Decoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let message = codec::Decoder::decode(&mut self.0, from)?;
+        let message = self.0.decode(from)?;
         Ok(message.map(U::from))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         self.0.buffer_settings()
     }
-}
-
-fn buffers() -> BufferSettings {
-    BufferSettings::new(BUFFER, SENT_FROM)
 }

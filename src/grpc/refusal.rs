@@ -19,7 +19,7 @@ use super::{
     response, sds,
     status::{note_error, note_in_band, status},
 };
-use crate::{api::BriefCodec, broker::CallError, metrics::Door, telemetry::Span};
+use crate::{api::Codec, broker::CallError, metrics::Door, telemetry::Span};
 
 /// Which service a call is for, as far as the guard has to know.
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ impl Service {
 /// A successful call's one message.
 fn answer(verdict: CheckResponse) -> Response {
     let body = EncodeBody::new_server(
-        BriefCodec::<_, Check>::default().encoder(),
+        Codec::<_, Check>::default().encoder(),
         stream::iter([Ok(verdict)]),
         None,
         SingleMessageCompressionOverride::default(),

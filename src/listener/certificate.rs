@@ -45,22 +45,7 @@ pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     Some(read(certificate)?.subject().to_string())
 }
 
-/// Whether a revocation list is of whomever this certificate is of.
-pub(super) fn has_issued(
-    certificate: &CertificateDer<'_>,
-    list: &CertificateRevocationListDer<'_>,
-) -> bool {
-    let issuer = CertificateRevocationList::from_der(list);
-    match (read(certificate), issuer) {
-        (Some(certificate), Ok((_, list))) => {
-            certificate.subject().as_raw() == list.issuer().as_raw()
-        }
-        _ => false,
-    }
-}
-
 /// Which certificates a revocation list is about.
-#[derive(PartialEq, Eq)]
 pub(super) struct Scope {
     issuer: Vec<u8>,
     /// Its issuing distribution point (RFC 5280 §5.2.5), if it is not about all of them.
@@ -77,6 +62,11 @@ impl Scope {
             issuer: list.issuer().as_raw().to_vec(),
             part: part.map(|part| part.value.to_vec()),
         })
+    }
+
+    /// Whether the list is of whomever this certificate is of.
+    pub(super) fn is_of(&self, certificate: &CertificateDer<'_>) -> bool {
+        read(certificate).is_some_and(|one| one.subject().as_raw() == self.issuer)
     }
 
     /// Whether a certificate can be in both.

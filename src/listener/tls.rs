@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use super::{
-    certificate::{self, Scope, has_issued},
+    certificate::{self, Scope},
     handshake,
     talk::ALPN,
 };
@@ -231,7 +231,7 @@ impl Clients {
         let unlisted = authorities
             .iter()
             .filter(|_| has_lists && !files.crl_lenient)
-            .filter(|authority| !lists.iter().any(|list| has_issued(authority, list)))
+            .filter(|authority| !scopes.iter().any(|(scope, _)| scope.is_of(authority)))
             .filter_map(certificate::subject)
             .collect();
         let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots)).with_crls(lists);
